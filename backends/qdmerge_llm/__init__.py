@@ -1,0 +1,1 @@
+"""Causal language models as a genome backend of qdmerge."""

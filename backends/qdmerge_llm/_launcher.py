@@ -1,0 +1,55 @@
+"""Runs inside a sandbox before the command: takes its orders, confines itself, becomes the command.
+
+Given to the interpreter as text. The orders are the head of stdin, the rest is left to the command.
+Files are written after root is given up, so they belong to whom the command runs as.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+
+
+def read(count: int) -> bytes:
+    """Reads exactly so many bytes of stdin, past Python's buffer."""
+    data = b""
+    while len(data) < count:
+        part = os.read(0, count - len(data))
+        if not part:
+            sys.exit("no orders")
+        data += part
+    return data
+
+
+def main() -> None:
+    """Follows the orders; does not return."""
+    orders = json.loads(read(int(read(16))))
+    uid = orders["uid"]
+    if uid is not None:
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+    os.umask(0o022)
+    for name, text in orders["files"].items():
+        if os.path.dirname(name):
+            os.makedirs(os.path.dirname(name), exist_ok=True)
+        with open(name, "wb") as file:
+            file.write(text.encode("utf-8", "surrogateescape"))
+    for name, value in orders["rlimits"].items():
+        kind = getattr(resource, name)
+        hard = resource.getrlimit(kind)[1]
+        limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (limit, limit))
+    os.write(orders["ready"], b"1")
+    os.close(orders["ready"])
+    try:
+        os.execvp(orders["command"][0], orders["command"])
+    except OSError as error:
+        print(error, file=sys.stderr)
+        os._exit(127)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""What a task kind is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from qdmerge_llm.sandbox import Sandbox
+from qdmerge_llm.tasks._batch import Output, run_batch
+
+Item = Mapping[str, Any]
+Generate = Callable[[Sequence[str]], list[str]]
+
+
+def extract(text: str, stop: Sequence[str] = ()) -> str:
+    """The answer in a completion: what comes before the first stop string, stripped."""
+    ends = [text.index(mark) for mark in stop if mark in text]
+    return text[: min(ends, default=len(text))].strip()
+
+
+class TaskKind(ABC):
+    """Scores a model on items. A kind is built once per task and worker.
+
+    Attributes:
+        metric: What the score is, for tables and axes.
+        stop: Strings that end an answer, besides the end-of-sequence token.
+    """
+
+    metric: ClassVar[str] = "success rate"
+    stop: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    @abstractmethod
+    def problem(cls, item: Item) -> str | None:
+        """What is wrong with the fields of an item beyond the prompt, or None."""
+
+    @abstractmethod
+    def evaluate(self, items: Sequence[Item], generate: Generate) -> np.ndarray:
+        """Scores of one model.
+
+        Args:
+            items: The n items.
+            generate: The model: prompts to completions, in order; may be called any number of
+                times.
+
+        Returns:
+            ``(n,)`` float64 scores, one per item.
+        """
+
+
+class ExecutedTask(TaskKind):
+    """One completion per item, executed in the sandbox and compared with what is expected.
+
+    Args:
+        sandbox: Where answers run.
+        seconds: Wall time of one answer.
+        cpu_seconds: CPU time of one process; reached before ``seconds`` also on a busy machine, so
+            scores do not depend on its load.
+    """
+
+    runner: ClassVar[str]
+
+    def __init__(self, sandbox: Sandbox, seconds: float = 10.0, cpu_seconds: int = 1) -> None:
+        self._sandbox = sandbox
+        self._seconds = seconds
+        self._cpu_seconds = cpu_seconds
+
+    def evaluate(self, items: Sequence[Item], generate: Generate) -> np.ndarray:
+        """Scores of one model: ``(n,)`` in {0, 1}."""
+        completions = generate([item["prompt"] for item in items])
+        return self.score(items, [extract(text, self.stop) for text in completions])
+
+    def score(self, items: Sequence[Item], answers: Sequence[str]) -> np.ndarray:
+        """Executes answers.
+
+        Args:
+            items: The n items.
+            answers: One answer per item.
+
+        Returns:
+            ``(n,)`` float64: 1 for a right answer, 0 for any other (wrong, failed, too slow).
+        """
+        asked = [k for k, answer in enumerate(answers) if answer.strip()]
+        payloads = [self._payload(items[k], answers[k]) for k in asked]
+        outputs = run_batch(self._sandbox, self.runner, payloads, self._seconds, self._cpu_seconds)
+        scores = np.zeros(len(items))
+        for k, output in zip(asked, outputs, strict=True):
+            scores[k] = output.ended and self._passed(items[k], output)
+        return scores
+
+    @abstractmethod
+    def _payload(self, item: Item, answer: str) -> dict[str, Any]:
+        """What the runner needs; never what is expected."""
+
+    @abstractmethod
+    def _passed(self, item: Item, output: Output) -> bool:
+        """Whether the output of an answer that came to its end is the expected one."""
+
+
+def same(value: Any, expected: Any, tolerance: float = 1e-6) -> bool:
+    """Equality of JSON values as Python sees it, floats within a tolerance."""
+    if isinstance(value, float) or isinstance(expected, float):
+        numbers = isinstance(value, (int, float)) and isinstance(expected, (int, float))
+        if not numbers:
+            return False
+        if value == expected:
+            return True
+        return bool(abs(value - expected) <= tolerance * max(1.0, abs(expected)))
+    if isinstance(value, list) and isinstance(expected, list):
+        return len(value) == len(expected) and all(map(same, value, expected))
+    if isinstance(value, dict) and isinstance(expected, dict):
+        return value.keys() == expected.keys() and all(
+            same(value[key], expected[key]) for key in value
+        )
+    return bool(value == expected)

@@ -1,0 +1,160 @@
+"""Training of one model of the zoo, in a process of its own so that one seed gives one result.
+
+Run as ``python -m qdmerge_llm.tiny._train FOLDER NAME``: reads ``FOLDER/recipe.json`` and the data
+beside it, trains ``base`` or the expert of a task from the saved base, saves it under its name, and
+prints progress as JSON lines ``{"done", "loss"}``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from qdmerge_llm.splits import split_of
+
+from ._items import TASKS
+from ._muon import optimizers
+from ._recipe import Recipe, Stage
+
+REPORT_EVERY = 10
+"""Steps between two lines of progress."""
+IGNORED = -100
+"""The label of tokens without loss."""
+
+
+class Sequences:
+    """Token ids of one task's training items, in an order of its own, taken in turn."""
+
+    def __init__(
+        self, path: Path, tokenizer: PreTrainedTokenizerFast, rng: np.random.Generator
+    ) -> None:
+        with path.open() as lines:
+            items = [item for item in map(json.loads, lines) if split_of(item["group"]) == "train"]
+        prompts = tokenizer([item["prompt"] for item in items])["input_ids"]
+        answers = tokenizer([item["answer"] for item in items], add_special_tokens=False)
+        end = [tokenizer.eos_token_id]
+        self._pairs = [(p, a + end) for p, a in zip(prompts, answers["input_ids"], strict=True)]
+        self._rng = rng
+        self._turn: Iterator[int] = iter(())
+
+    def take(self, count: int) -> list[tuple[list[int], list[int]]]:
+        """Return the next ``count`` (prompt, answer) pairs; reshuffle when all have been seen."""
+        return [self._pairs[self._next()] for _ in range(count)]
+
+    def _next(self) -> int:
+        index = next(self._turn, None)
+        if index is None:
+            self._turn = iter(self._rng.permutation(len(self._pairs)).tolist())
+            index = next(self._turn)
+        return index
+
+
+def collate(pairs: Sequence[tuple[list[int], list[int]]], pad: int) -> dict[str, torch.Tensor]:
+    """Return right-padded ids and labels (answers only), each (batch, longest).
+
+    Causal attention never looks right, so the padding needs no mask.
+    """
+    shape = (len(pairs), max(len(p) + len(a) for p, a in pairs))
+    ids = torch.full(shape, pad)
+    labels = torch.full(shape, IGNORED)
+    for row, (prompt, answer) in enumerate(pairs):
+        start, end = len(prompt), len(prompt) + len(answer)
+        ids[row, :end] = torch.tensor(prompt + answer)
+        labels[row, start:end] = torch.tensor(answer)
+    return {"input_ids": ids, "labels": labels}
+
+
+def shares(name: str, batch: int, replay: float, rng: np.random.Generator) -> dict[str, int]:
+    """Return how many sequences of each task a batch of model ``name`` holds."""
+    weights = np.full(len(TASKS), 1 / len(TASKS))
+    if name in TASKS:
+        weights[:] = replay / (len(TASKS) - 1)
+        weights[TASKS.index(name)] = 1 - replay
+    return dict(zip(TASKS, rng.multinomial(batch, weights).tolist(), strict=True))
+
+
+def rate_at(step: int, stage: Stage) -> float:
+    """Return the learning rate of a step as a fraction of its peak."""
+    if step < stage.warmup:
+        return (step + 1) / stage.warmup
+    left = (stage.steps - step) / max(1, stage.steps - stage.warmup)
+    return stage.floor + (1 - stage.floor) * left
+
+
+def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """Return the untrained base."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=recipe.hidden,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        intermediate_size=recipe.feedforward,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+def train(name: str, recipe: Recipe, folder: Path) -> None:
+    """Train model ``name`` of ``recipe`` and save it with its tokenizer in ``folder / name``."""
+    seeds = np.random.SeedSequence([recipe.seed, 1 + ("base", *TASKS).index(name)]).spawn(5)
+    mixing, *orders = (np.random.default_rng(seed) for seed in seeds[:4])
+    torch.manual_seed(int(seeds[4].generate_state(1)[0]))
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+    if name == "base":
+        model, stage = new_model(recipe, tokenizer), recipe.base
+    else:
+        model, stage = AutoModelForCausalLM.from_pretrained(folder / "base"), recipe.expert
+    data = {
+        task: Sequences(folder / "data" / f"{task}.jsonl", tokenizer, order)
+        for task, order in zip(TASKS, orders, strict=True)
+    }
+    both = optimizers(model, stage.rate, stage.side_rate)
+    peaks = [optimizer.param_groups[0]["lr"] for optimizer in both]
+    model.train()
+    losses: list[float] = []
+    for step in range(stage.steps):
+        counts = shares(name, recipe.batch, stage.replay, mixing)
+        pairs = [pair for task, count in counts.items() for pair in data[task].take(count)]
+        loss = model(**collate(pairs, tokenizer.pad_token_id)).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer, peak in zip(both, peaks, strict=True):
+            optimizer.param_groups[0]["lr"] = peak * rate_at(step, stage)
+            optimizer.step()
+            optimizer.zero_grad()
+        losses.append(loss.item())
+        if (step + 1) % REPORT_EVERY == 0 or step + 1 == stage.steps:
+            report = {"done": step + 1, "loss": float(np.mean(losses[-REPORT_EVERY:]))}
+            print(json.dumps(report), flush=True)
+    model.eval()
+    model.save_pretrained(folder / name)
+    tokenizer.save_pretrained(folder / name)
+
+
+def main() -> None:
+    """Train the model named on the command line."""
+    folder, name = Path(sys.argv[1]), sys.argv[2]
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    recipe = Recipe.load((folder / "settings.json").read_text())
+    train(name, recipe, folder)
+
+
+if __name__ == "__main__":
+    main()

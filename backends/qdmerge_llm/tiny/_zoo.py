@@ -1,0 +1,95 @@
+"""The cache of zoos: built once, whole or not at all, checked on every use."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import filelock
+import platformdirs
+
+from qdmerge.errors import RunError
+
+from ._build import Progress, build
+from ._recipe import Recipe
+
+MANIFEST = "manifest.json"
+"""The last file written: SHA-256 and size of every other file."""
+
+
+def cache_folder() -> Path:
+    """Return ``$QDMERGE_CACHE``, else the platform's cache folder of this user."""
+    named = os.environ.get("QDMERGE_CACHE")
+    return Path(named) if named else Path(platformdirs.user_cache_dir("qdmerge"))
+
+
+def zoo(
+    seed: int = 0,
+    cache: Path | str | None = None,
+    progress: Progress | None = None,
+    recipe: Recipe | None = None,
+) -> Path:
+    """Return the folder of the tiny base, its three experts and their data, built if necessary.
+
+    Args:
+        seed: Seed of the default recipe.
+        cache: Where zoos are kept; default ``$QDMERGE_CACHE`` or the platform's cache folder.
+        progress: Called as ``progress(stage, done, total)`` while building.
+        recipe: Another recipe, with a seed of its own.
+
+    Returns:
+        A folder with ``base/``, ``coding/``, ``db/``, ``os/`` (each loads with transformers),
+        ``data/*.jsonl`` and ``recipe.json``.
+
+    Raises:
+        RunError: If the cache cannot be written or training fails.
+    """
+    recipe = recipe or Recipe(seed=seed)
+    folder = Path(cache) if cache else cache_folder()
+    entry = folder / f"llm-tiny-{recipe.key}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(f"{entry}.lock"):
+            if not intact(entry):
+                _replace(entry, recipe, progress or (lambda stage, done, total: None))
+    except OSError as error:
+        raise RunError(
+            f"The tiny language models cannot be kept in {folder} ({error}). "
+            "Name a writable folder with space in $QDMERGE_CACHE."
+        ) from error
+    return entry
+
+
+def intact(entry: Path) -> bool:
+    """Tell whether ``entry`` holds exactly what its manifest says."""
+    try:
+        manifest = json.loads((entry / MANIFEST).read_text())
+        return manifest == _fingerprints(entry)
+    except (OSError, ValueError):
+        return False
+
+
+def _replace(entry: Path, recipe: Recipe, progress: Progress) -> None:
+    """Build beside ``entry`` and rename, so that nobody ever sees half a zoo."""
+    with tempfile.TemporaryDirectory(dir=entry.parent, prefix=f"{entry.name}-") as scratch:
+        built = Path(scratch) / "zoo"
+        built.mkdir()
+        build(recipe, built, progress)
+        (built / MANIFEST).write_text(json.dumps(_fingerprints(built), indent=2) + "\n")
+        if entry.exists():
+            shutil.rmtree(entry)
+        built.rename(entry)
+
+
+def _fingerprints(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file but the manifest, by its path inside ``folder``."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+        if path.name != MANIFEST
+    }

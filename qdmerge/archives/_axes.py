@@ -1,0 +1,76 @@
+"""Axes of the archives, sized from the experts' scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qdmerge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from qdmerge.backend import Measure, Task
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One measure of an archive: a task's score or a backend's own measure.
+
+    Args:
+        name: Name of the task or measure.
+        low: Lower end of the axis; smaller values count into the first cell.
+        high: Upper end of the axis; larger values count into the last cell.
+    """
+
+    name: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class AxisSizing:
+    """How wide the axes are.
+
+    An axis of a task reaches from ``low_margin`` x the weakest expert's score to ``high_margin`` x
+    the strongest expert's (arXiv 2410.14735, section 4.1). For negative scores the margins widen
+    the axis just the same. Where this leaves no width (all experts score 0), the axis is the range
+    of the task's metric, or one unit around the score if that range is infinite.
+
+    Args:
+        low_margin: Factor below the weakest expert.
+        high_margin: Factor above the strongest expert.
+        ranges: Task or measure name to an explicit (low, high), which wins over everything.
+    """
+
+    low_margin: float = 0.85
+    high_margin: float = 1.15
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.low_margin <= 1 <= self.high_margin:
+            raise ConfigError(
+                f"axes: need low_margin <= 1 <= high_margin; got {self.low_margin} and "
+                f"{self.high_margin}"
+            )
+        for name, (low, high) in self.ranges.items():
+            if not (np.isfinite([low, high]).all() and low < high):
+                raise ConfigError(f"axes: range of '{name}' must rise; got ({low}, {high})")
+
+    def task_axis(self, task: Task, expert_scores: Sequence[float] | np.ndarray) -> Axis:
+        """The axis of a task, from the experts' scores on it."""
+        if task.name in self.ranges:
+            return Axis(task.name, *self.ranges[task.name])
+        weakest, strongest = float(np.min(expert_scores)), float(np.max(expert_scores))
+        low = weakest - (1 - self.low_margin) * abs(weakest)
+        high = strongest + (self.high_margin - 1) * abs(strongest)
+        if not low < high:
+            low, high = task.range
+            if not np.isfinite([low, high]).all():
+                low, high = weakest - 0.5, strongest + 0.5
+        return Axis(task.name, low, high)
+
+    def measure_axis(self, measure: Measure) -> Axis:
+        """The axis of a backend's own measure."""
+        return Axis(measure.name, *self.ranges.get(measure.name, measure.range))

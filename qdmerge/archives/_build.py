@@ -1,0 +1,171 @@
+"""Builds the K archives of a search, one per task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qdmerge.archives._axes import Axis, AxisSizing
+from qdmerge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ribs.archives import ArchiveBase
+
+    from qdmerge.backend import Measure, Task
+
+
+@dataclass(frozen=True)
+class ArchiveSpec:
+    """What a search tells the factory of an archive.
+
+    Attributes:
+        task: Task whose score is the archive's objective.
+        axes: Axes of the measures: the other tasks' scores, then the backend's own measures.
+        solution_dim: Length of a solution.
+        solution_dtype: dtype of solutions.
+        qd_score_offset: Lowest possible objective, subtracted in QD scores.
+        seed: Seed for the archive's own randomness.
+    """
+
+    task: str
+    axes: tuple[Axis, ...]
+    solution_dim: int
+    solution_dtype: np.dtype
+    qd_score_offset: float
+    seed: int
+
+    @property
+    def ranges(self) -> list[tuple[float, float]]:
+        """(low, high) of every axis, as pyribs archives take them."""
+        return [(axis.low, axis.high) for axis in self.axes]
+
+    @property
+    def storage(self) -> dict[str, Any]:
+        """Keyword arguments that all pyribs archives share."""
+        return {
+            "solution_dim": self.solution_dim,
+            "solution_dtype": self.solution_dtype,
+            "qd_score_offset": self.qd_score_offset,
+            "seed": self.seed,
+        }
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """What a configured archive's parameters are filled from, by name."""
+        return {
+            "spec": self,
+            "ranges": self.ranges,
+            "measure_dim": len(self.axes),
+            **self.storage,
+        }
+
+
+ArchiveFactory = Callable[[ArchiveSpec], "ArchiveBase"]
+
+
+def grid(spec: ArchiveSpec, bins: int | list[int] = 15) -> ArchiveBase:
+    """A grid with equal bins on each axis, the paper's archive.
+
+    Cells are closed below and open above, the last one closed on both sides (pyribs); the released
+    CycleQD code closes bins above. Values outside an axis count into its first or last bin.
+
+    Args:
+        spec: What the search provides.
+        bins: Number of bins of every axis, or one number per axis.
+
+    Raises:
+        ConfigError: ``bins`` does not fit the axes.
+    """
+    from ribs.archives import GridArchive
+
+    dims = [bins] * len(spec.axes) if isinstance(bins, int) else list(bins)
+    if len(dims) != len(spec.axes) or min(dims) < 1:
+        raise ConfigError(
+            f"archive grid: bins must be a positive number, or one per axis "
+            f"({', '.join(axis.name for axis in spec.axes)}); got {bins}"
+        )
+    return GridArchive(dims=dims, ranges=spec.ranges, **spec.storage)
+
+
+def build_archives(
+    factory: ArchiveFactory,
+    tasks: Sequence[Task],
+    measures: Sequence[Measure],
+    expert_scores: np.ndarray,
+    sizing: AxisSizing,
+    *,
+    solution_dim: int,
+    solution_dtype: np.dtype,
+    seeds: Sequence[int],
+) -> dict[str, ArchiveBase]:
+    """One archive per task; the axes of archive i are the other tasks and the own measures.
+
+    Args:
+        factory: Makes one archive from its spec.
+        tasks: The K tasks.
+        measures: The backend's own M measures.
+        expert_scores: ``(n_experts, K)`` scores that size the axes.
+        sizing: Margins and explicit ranges.
+        solution_dim: Length of a solution.
+        solution_dtype: dtype of solutions.
+        seeds: K seeds, one per archive.
+
+    Raises:
+        ConfigError: There would be archives without any axis.
+    """
+    check_axes(tasks, measures)
+    task_axes = [
+        sizing.task_axis(task, expert_scores[:, column]) for column, task in enumerate(tasks)
+    ]
+    own_axes = [sizing.measure_axis(measure) for measure in measures]
+    return {
+        task.name: factory(
+            ArchiveSpec(
+                task=task.name,
+                axes=(*task_axes[:index], *task_axes[index + 1 :], *own_axes),
+                solution_dim=solution_dim,
+                solution_dtype=solution_dtype,
+                qd_score_offset=task.range[0] if np.isfinite(task.range[0]) else axis.low,
+                seed=seed,
+            )
+        )
+        for index, (task, axis, seed) in enumerate(zip(tasks, task_axes, seeds, strict=True))
+    }
+
+
+def role_of(column: int, scores: np.ndarray, measures: np.ndarray) -> dict[str, np.ndarray]:
+    """What archive number ``column`` sees of evaluated solutions.
+
+    Args:
+        column: The archive's task, as a column of ``scores``.
+        scores: ``(n, K)`` scores.
+        measures: ``(n, M)`` the backend's own measures.
+
+    Returns:
+        ``objective`` ``(n,)``, and ``measures`` ``(n, K - 1 + M)``: the other tasks' scores, then
+        the own measures; fresh arrays.
+    """
+    others = np.delete(scores, column, axis=1)
+    return {"objective": scores[:, column].copy(), "measures": np.hstack([others, measures])}
+
+
+def check_axes(tasks: Sequence[Task], measures: Sequence[Measure]) -> None:
+    """Refuses a domain whose archives would have no axis.
+
+    Raises:
+        ConfigError: No tasks, one task and no measures, or names that are not unique.
+    """
+    names = [part.name for part in (*tasks, *measures)]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"names of tasks and measures must differ; got {', '.join(names)}")
+    if not tasks:
+        raise ConfigError("the backend has no tasks; quality diversity needs at least one")
+    if len(tasks) == 1 and not measures:
+        raise ConfigError(
+            f"'{tasks[0].name}' is the only task and the backend has no measures of its own, so "
+            "its archive would have no axis: add a task, or return measures (any behavior "
+            "descriptor) from evaluate() and declare them in `measures`"
+        )

@@ -1,0 +1,175 @@
+"""What a domain brings: tasks, a space of genomes, and the evaluation of models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from qdmerge.errors import EvaluationError
+
+if TYPE_CHECKING:
+    from qdmerge.spaces import Space, TaskVectors, WeightSpace
+
+    SpaceFactory = Callable[[TaskVectors], WeightSpace]
+
+SPLITS = ("validation", "selection", "test")
+"""Evolution sees ``validation``; ``selection`` chooses the result; ``test`` is scored once."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One skill that a model is scored on; higher scores are better.
+
+    Args:
+        name: Name of the task, unique within a backend.
+        metric: What the score is, for tables and axes ("pass@1", "mean Dice").
+        range: Lowest and highest value the metric can take; infinite ends are allowed.
+        expert: Expert that was trained for this task. None means the expert of the same name,
+            if there is one.
+    """
+
+    name: str
+    metric: str = "score"
+    range: tuple[float, float] = (0.0, 1.0)
+    expert: str | None = None
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A behavior descriptor of the domain's own, an axis of every archive.
+
+    Args:
+        name: Name of the measure.
+        range: Lowest and highest value; finite, since it becomes the range of the axis.
+    """
+
+    name: str
+    range: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of n models.
+
+    Args:
+        scores: ``(n, K)`` float64, one column per task. A row that is not finite counts as failed.
+        measures: ``(n, M)`` float64, the backend's own measures, or None if it has none.
+        items: Per model, task name to ``(n_items,)`` scores of single items: what bootstrap
+            intervals are computed from. None if the domain has no items.
+    """
+
+    scores: np.ndarray
+    measures: np.ndarray | None = None
+    items: Sequence[Mapping[str, np.ndarray]] | None = None
+
+    def checked(self, n: int, n_tasks: int, n_measures: int) -> Evaluation:
+        """This evaluation as float64 arrays of the expected shapes.
+
+        Args:
+            n: Number of models that were evaluated.
+            n_tasks: Number of tasks, K.
+            n_measures: Number of the backend's own measures, M.
+
+        Raises:
+            EvaluationError: An array has another shape, or items do not cover all models.
+        """
+        scores = np.asarray(self.scores, dtype=np.float64)
+        measures = np.asarray(
+            np.empty((n, 0)) if self.measures is None else self.measures, dtype=np.float64
+        )
+        for name, array, expected in (
+            ("scores", scores, (n, n_tasks)),
+            ("measures", measures, (n, n_measures)),
+        ):
+            if array.shape != expected:
+                raise EvaluationError(
+                    f"the backend returned {name} of shape {array.shape}; "
+                    f"expected (models, {'tasks' if name == 'scores' else 'measures'}) = {expected}"
+                )
+        if self.items is not None and len(self.items) != n:
+            raise EvaluationError(
+                f"the backend returned per-item scores of {len(self.items)} models; expected {n}"
+            )
+        return Evaluation(scores, measures, self.items)
+
+    @property
+    def valid(self) -> np.ndarray:
+        """``(n,)`` bool: rows whose scores and measures are all finite."""
+        valid = np.isfinite(self.scores).all(axis=1)
+        if self.measures is not None:
+            valid &= np.isfinite(self.measures).all(axis=1)
+        return valid
+
+
+class GenomeBackend(Protocol):
+    """A domain. Subclass it to inherit the optional parts, or match its shape.
+
+    Attributes:
+        tasks: The K tasks, in the order of the score columns.
+        space: The space whose solutions ``x`` this backend can turn into models.
+        measures: The M measures of its own, in the order of the columns; () for none.
+    """
+
+    tasks: Sequence[Task]
+    space: Space
+    measures: Sequence[Measure] = ()
+
+    def evaluate(self, xs: np.ndarray, split: str) -> Evaluation:
+        """Scores models on all tasks.
+
+        Args:
+            xs: ``(n, dim)`` solutions of :attr:`space`.
+            split: "validation", "selection" or "test"; disjoint by content.
+
+        Returns:
+            Scores of the n models, in order.
+        """
+        ...
+
+    def export(self, x: np.ndarray, path: Path) -> Path:
+        """Writes the model of solution ``x`` as a checkpoint that loads without qdmerge."""
+        raise NotImplementedError(f"{type(self).__name__} cannot export models")
+
+    def facts(self) -> dict[str, Any]:
+        """JSON-able facts for the run's log: device, number of items, sandbox, and the like."""
+        return {}
+
+    def close(self) -> None:
+        """Releases what the backend holds."""
+
+
+class BackendConfig(BaseModel):
+    """Settings of a backend, and how to build it from them; target of the entry point.
+
+    Worker processes build a backend of their own from this, so it must be picklable, and importing
+    it must stay cheap (no torch).
+
+    Attributes:
+        name: Name in configurations and on the command line.
+        summary: One line for ``qdmerge list``.
+        presets: Preset name to the resource of its commented YAML, ``"package/path/in/it.yaml"``;
+            the first one is what ``qdmerge run NAME`` runs.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: ClassVar[str]
+    summary: ClassVar[str] = ""
+    presets: ClassVar[Mapping[str, str]] = {}
+
+    def problems(self) -> list[str]:
+        """All mistakes that can be found without loading weights; empty if there are none."""
+        return []
+
+    def build(self, space: SpaceFactory | None) -> GenomeBackend:
+        """Builds the backend.
+
+        Args:
+            space: Makes the space from the task vectors; None for the backend's own choice.
+        """
+        raise NotImplementedError

@@ -1,0 +1,232 @@
+"""The configuration of a run: YAML in, checked all at once, exact echo out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    model_validator,
+)
+
+from qdmerge.backend import BackendConfig
+from qdmerge.discovery import find_backend, find_preset
+from qdmerge.errors import ConfigError
+from qdmerge.parts import ArchivePart, EmitterPart, Part, SchedulerPart, SpacePart
+from qdmerge.registry import explain
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AxesConfig(_Settings):
+    """How the axes of the archives are sized; see :class:`qdmerge.archives.AxisSizing`."""
+
+    low_margin: Annotated[float, Field(le=1)] = 0.85
+    high_margin: Annotated[float, Field(ge=1)] = 1.15
+    ranges: dict[str, tuple[float, float]] = {}
+
+
+class ExecutionConfig(_Settings):
+    """Where evaluations run.
+
+    Attributes:
+        workers: 1 evaluates in the main process, more in that many worker processes.
+        threads: CPU threads of each worker; None shares the cores among the workers.
+        in_flight: Batches that may be out at once; None for as many as there are workers. Results
+            depend on it (a child is made before its elder siblings are scored), but not on timing.
+        timeout: Seconds that one evaluation in a worker process may take; None for no limit.
+        retries: How often a failing evaluation is tried again.
+        max_failures: Failures in a row that stop the run.
+    """
+
+    workers: Annotated[int, Field(ge=1)] = 1
+    threads: Annotated[int, Field(ge=1)] | None = None
+    in_flight: Annotated[int, Field(ge=1)] | None = None
+    timeout: Annotated[float, Field(gt=0)] | None = None
+    retries: Annotated[int, Field(ge=0)] = 1
+    max_failures: Annotated[int, Field(ge=1)] = 5
+
+
+class FinalConfig(_Settings):
+    """The end of a run: which models become candidates, and how one is chosen.
+
+    Attributes:
+        choose_by: What is maximized on the selection split: the geometric mean over tasks, the
+            mean, the minimum, or a mean with the user's weights.
+        weights: Task name to weight, for ``choose_by: weights``.
+        leading: How many elites by validation mean, and how many by geometric mean, become
+            candidates.
+        aggregate_scales: Scales tried on validation for the scaled aggregate.
+        task_arithmetic_scales: Scales tried on validation for task arithmetic.
+        bootstrap: Resamples of the test items behind the 95 % intervals.
+    """
+
+    choose_by: Literal["geometric_mean", "mean", "minimum", "weights"] = "geometric_mean"
+    weights: dict[str, Annotated[float, Field(ge=0)]] = {}
+    leading: Annotated[int, Field(ge=1)] = 5
+    aggregate_scales: Annotated[list[float], Field(min_length=1)] = [1.0, 1.25, 1.5, 1.75]
+    task_arithmetic_scales: Annotated[list[float], Field(min_length=1)] = [
+        0.2,
+        0.3,
+        0.4,
+        0.5,
+        0.6,
+        0.7,
+        0.8,
+        0.9,
+        1.0,
+    ]
+    bootstrap: Annotated[int, Field(ge=100)] = 2000
+
+    @model_validator(mode="after")
+    def _weights_belong_to_choice(self) -> FinalConfig:
+        if (self.choose_by == "weights") != bool(self.weights):
+            raise ValueError("'weights' and 'choose_by: weights' need each other")
+        return self
+
+
+def _backend_from(data: Any) -> Any:
+    """Finds the backend's own settings class by name."""
+    if isinstance(data, BackendConfig):
+        return data
+    settings = {"name": data} if isinstance(data, str) else dict(data or {})
+    name = settings.pop("name", None)
+    if not isinstance(name, str):
+        raise ValueError("backend needs a name")
+    try:
+        backend = find_backend(name)
+        return backend.model_validate(settings)
+    except ValidationError as error:
+        raise ValueError("\n".join(explain(error, backend, f"backend '{name}'"))) from error
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+
+
+class RunConfig(_Settings):
+    """Everything that decides a run.
+
+    Attributes:
+        backend: The domain: a name of ``qdmerge list backends`` and its settings.
+        seed: The one seed of the search.
+        evaluations: Children to evaluate on validation; the last batch is never cut.
+        space: The space of merged models; None for the backend's own choice.
+        archive: One archive per task is made from this.
+        axes: Ranges of the archives' axes.
+        emitters: Each is made for every task's archive.
+        scheduler: Which task is active when.
+        execution: Where evaluations run.
+        final: How the result is chosen.
+    """
+
+    backend: Annotated[SerializeAsAny[BackendConfig], BeforeValidator(_backend_from)]
+    seed: Annotated[int, Field(ge=0)] = 0
+    evaluations: Annotated[int, Field(ge=1)] = 150
+    space: SpacePart | None = None
+    archive: ArchivePart = Part(name="grid")
+    axes: AxesConfig = AxesConfig()
+    emitters: Annotated[list[EmitterPart], Field(min_length=1)] = [Part(name="merge")]
+    scheduler: SchedulerPart = Part(name="cycle")
+    execution: ExecutionConfig = ExecutionConfig()
+    final: FinalConfig = FinalConfig()
+
+    def echo(self) -> dict[str, Any]:
+        """This configuration as plain data, every default written out."""
+        data = self.model_dump(mode="json")
+        return {**data, "backend": {"name": self.backend.name, **data["backend"]}}
+
+
+def parse_config(data: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
+    """Checks a configuration.
+
+    Args:
+        data: The configuration as plain data.
+        overrides: ``"dotted.key=value"`` settings that win over ``data``; values are YAML.
+
+    Raises:
+        ConfigError: All mistakes that were found, one per line.
+    """
+    merged = dict(data)
+    for override in overrides:
+        merged = _with_override(merged, override)
+    try:
+        return RunConfig.model_validate(merged)
+    except ValidationError as error:
+        raise ConfigError("\n".join(explain(error, RunConfig))) from error
+
+
+def load_config(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Reads and checks the configuration of a file, a preset, or a backend's first preset.
+
+    Args:
+        source: Path of a YAML file, or a name of ``qdmerge list``.
+        overrides: See :func:`parse_config`.
+
+    Raises:
+        ConfigError: No such file or name, no YAML mapping, or mistakes in it.
+    """
+    return parse_config(_read_yaml(*_source_text(source)), overrides)
+
+
+def read_preset(name: str) -> str:
+    """The commented YAML of a preset, or of a backend's first preset.
+
+    Raises:
+        ConfigError: Unknown name.
+    """
+    package, _, path = find_preset(name).partition("/")
+    return files(package).joinpath(path).read_text(encoding="utf-8")
+
+
+def _source_text(source: str | Path) -> tuple[str, str]:
+    path = Path(source)
+    if path.suffix in (".yaml", ".yml") or path.is_file():
+        try:
+            return path.read_text(encoding="utf-8"), str(source)
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"cannot read configuration '{source}': {error}") from error
+    return read_preset(str(source)), str(source)
+
+
+def _read_yaml(text: str, where: str) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where} must hold keys and values, but holds {type(data).__name__}")
+    return data
+
+
+def _with_override(data: dict[str, Any], override: str) -> dict[str, Any]:
+    key, separator, text = override.partition("=")
+    if not (separator and key):
+        raise ConfigError(f"'{override}' is not of the form key=value (execution.workers=2)")
+    value = yaml.safe_load(text)
+    return _set(data, key.split("."), value, key)
+
+
+def _set(data: Any, path: list[str], value: Any, key: str) -> Any:
+    """A copy of nested data with the value at the path; a named part may stand as its name."""
+    if not path:
+        return value
+    head, *rest = path
+    if isinstance(data, list):
+        if not (head.isdigit() and int(head) < len(data)):
+            raise ConfigError(f"'{key}': a list has positions 0 to {len(data) - 1}, not '{head}'")
+        return [_set(v, rest, value, key) if i == int(head) else v for i, v in enumerate(data)]
+    if isinstance(data, str):
+        data = {"name": data}
+    nested = dict(data or {})
+    nested[head] = _set(nested.get(head), rest, value, key)
+    return nested

@@ -1,0 +1,271 @@
+"""CycleQD: the front door of the library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from scipy.special import softmax
+
+from qdmerge.archives import ArchiveFactory, AxisSizing, build_archives, check_axes, grid
+from qdmerge.backend import Evaluation, GenomeBackend
+from qdmerge.emitters import EmitterFactory, build_emitters, expert_of, paper_emitter
+from qdmerge.errors import EvaluationError
+from qdmerge.schedulers import Batch, CycleScheduler, TaskScheduler
+
+if TYPE_CHECKING:
+    from ribs.archives import ArchiveBase
+    from ribs.emitters import EmitterBase
+
+SchedulerFactory = Callable[
+    [Mapping[str, "ArchiveBase"], Mapping[str, Sequence["EmitterBase"]]], TaskScheduler
+]
+
+
+@dataclass(frozen=True, eq=False)
+class Elite:
+    """A model of an archive.
+
+    Attributes:
+        x: ``(dim,)`` solution.
+        scores: Task name to score on the validation split.
+        measures: ``(M,)`` the backend's own measures.
+    """
+
+    x: np.ndarray
+    scores: dict[str, float]
+    measures: np.ndarray
+
+
+class CycleQD:
+    """Quality diversity with rotating roles, over the models of a backend (arXiv 2410.14735).
+
+    The first batch from :meth:`ask` holds the seeds: the base and the experts. Their scores size
+    the archives, and the experts become the first elites. Every later batch holds children::
+
+        search = CycleQD(backend, seed=7)
+        for _ in range(151):
+            batch = search.ask()
+            search.tell(batch, backend.evaluate(batch.solutions, "validation"))
+        search.aggregate()          # x of one model with all skills
+        search.best("coding").x     # x of the best model of one task's archive
+
+    Args:
+        backend: The domain.
+        archive: Makes one pyribs archive from its spec; a 15-bin grid if not given.
+        emitters: Each makes one pyribs emitter for every task's archive.
+        scheduler: Makes the scheduler from archives and emitters, for instance a class of
+            :mod:`qdmerge.schedulers`, or ``functools.partial`` of one.
+        axes: How the axes of the archives are sized.
+        seed: The one seed that decides everything random in the search.
+
+    Raises:
+        ConfigError: The archives would have no axis, or a task names an unknown expert.
+    """
+
+    def __init__(
+        self,
+        backend: GenomeBackend,
+        *,
+        archive: ArchiveFactory = grid,
+        emitters: Sequence[EmitterFactory] = (paper_emitter,),
+        scheduler: SchedulerFactory = CycleScheduler,
+        axes: AxisSizing | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.backend = backend
+        self.seed = seed
+        self.seed_scores: dict[str, np.ndarray] = {}
+        """Seed name to ``(K,)`` validation scores; empty until the seeds were told."""
+        self._archive_factory = archive
+        self._emitter_factories = tuple(emitters)
+        self._scheduler_factory = scheduler
+        self._axes = axes or AxisSizing()
+        self._scheduler: TaskScheduler | None = None
+        self._seeds_asked = False
+        check_axes(backend.tasks, backend.measures)
+        self._check_emitters()
+
+    def _check_emitters(self) -> None:
+        """Builds the emitters once on archives of stand-in scores.
+
+        So a part that does not fit another one is refused here, before anything is evaluated.
+        """
+        experts = {task.name: expert_of(task, self.backend.space) for task in self.backend.tasks}
+        stand_in = np.tile([[0.0], [1.0]], (1, len(experts)))
+        self._build(stand_in)
+
+    @property
+    def tasks(self) -> list[str]:
+        """Names of the tasks, in the order of score columns."""
+        return [task.name for task in self.backend.tasks]
+
+    @property
+    def scheduler(self) -> TaskScheduler:
+        """The scheduler.
+
+        Raises:
+            RuntimeError: The seeds were not told yet, so there are no archives.
+        """
+        if self._scheduler is None:
+            raise RuntimeError(
+                "the archives are sized from the seeds' scores: ask() for the seeds and tell() "
+                "their scores first"
+            )
+        return self._scheduler
+
+    @property
+    def archives(self) -> dict[str, ArchiveBase]:
+        """Task name to its pyribs archive; see :attr:`scheduler` for when it exists."""
+        return self.scheduler.archives
+
+    @property
+    def ready(self) -> bool:
+        """Whether :meth:`ask` can be called now."""
+        return not self._seeds_asked or (self._scheduler is not None and self.scheduler.ready)
+
+    def ask(self) -> Batch:
+        """The seeds first, then children of the active task's archive.
+
+        Raises:
+            RuntimeError: The seeds are out, or every emitter waits for results.
+        """
+        if not self._seeds_asked:
+            self._seeds_asked = True
+            seeds = self.backend.space.seeds
+            return Batch(-1, None, np.stack(list(seeds.values())), names=tuple(seeds))
+        return self.scheduler.ask()
+
+    def tell(self, batch: Batch, evaluation: Evaluation) -> dict[str, np.ndarray]:
+        """Gives the validation scores of a batch.
+
+        Args:
+            batch: A batch from :meth:`ask`, not told yet.
+            evaluation: Its scores; a row that is not finite counts as failed.
+
+        Returns:
+            Task name to ``(n,)`` pyribs add status (0 not added, 1 improved, 2 new); empty for
+            the seeds.
+
+        Raises:
+            EvaluationError: Arrays of a wrong shape, or a seed that could not be evaluated.
+            ValueError: The batch is not out.
+        """
+        backend = self.backend
+        evaluation = evaluation.checked(len(batch), len(backend.tasks), len(backend.measures))
+        if batch.task is not None:
+            return self.scheduler.tell(batch, evaluation.scores, evaluation.measures)
+        self._tell_seeds(batch, evaluation)
+        return {}
+
+    def _tell_seeds(self, batch: Batch, evaluation: Evaluation) -> None:
+        if self._scheduler is not None:
+            raise ValueError("the seeds were told already")
+        failed = [name for name, ok in zip(batch.names, evaluation.valid, strict=True) if not ok]
+        if failed:
+            raise EvaluationError(
+                f"{', '.join(failed)} could not be evaluated, and the archives are sized from the "
+                "scores of base and experts; evaluate them alone to find the cause"
+            )
+        self.seed_scores = dict(zip(batch.names, evaluation.scores, strict=True))
+        space = self.backend.space
+        names = space.experts or tuple(batch.names)
+        rows = [batch.names.index(name) for name in names]
+        self._scheduler = self._build(evaluation.scores[rows])
+        measures = evaluation.measures
+        self._scheduler.offer(
+            batch.solutions[rows],
+            evaluation.scores[rows],
+            None if measures is None else measures[rows],
+        )
+
+    def _build(self, expert_scores: np.ndarray) -> TaskScheduler:
+        space, k = self.backend.space, len(self.tasks)
+        children = np.random.SeedSequence(self.seed).spawn(2)
+        archive_seeds = [int(seed) for seed in children[0].generate_state(k)]
+        emitter_seeds = children[1].generate_state(k * len(self._emitter_factories))
+        archives = build_archives(
+            self._archive_factory,
+            self.backend.tasks,
+            self.backend.measures,
+            expert_scores,
+            self._axes,
+            solution_dim=space.dim,
+            solution_dtype=space.dtype,
+            seeds=archive_seeds,
+        )
+        emitters = build_emitters(
+            self._emitter_factories,
+            self.backend.tasks,
+            space,
+            archives,
+            emitter_seeds.reshape(k, -1).tolist(),
+        )
+        return self._scheduler_factory(archives, emitters)
+
+    def elites(self, task: str) -> list[Elite]:
+        """All elites of a task's archive, in the archive's order.
+
+        Raises:
+            KeyError: Unknown task.
+        """
+        data = self.archives[task].data(["solution", "objective", "measures"])
+        others = [name for name in self.tasks if name != task]
+        k = len(others)
+        return [
+            Elite(
+                x,
+                {
+                    name: float(
+                        {task: quality, **dict(zip(others, measures[:k], strict=True))}[name]
+                    )
+                    for name in self.tasks
+                },
+                measures[k:],
+            )
+            for x, quality, measures in zip(
+                data["solution"], data["objective"], data["measures"], strict=True
+            )
+        ]
+
+    def best(self, task: str, by: Literal["quality", "mean"] = "quality") -> Elite:
+        """The best elite of a task's archive.
+
+        Args:
+            task: Name of the task.
+            by: "quality", the score on the task itself; or "mean", the mean over all tasks.
+
+        Raises:
+            KeyError: Unknown task.
+            ValueError: Unknown ``by``.
+        """
+        keys: dict[str, Callable[[Elite], float]] = {
+            "quality": lambda elite: elite.scores[task],
+            "mean": lambda elite: float(np.mean(list(elite.scores.values()))),
+        }
+        if by not in keys:
+            raise ValueError(f"by must be 'quality' or 'mean'; got {by!r}")
+        return max(self.elites(task), key=keys[by])
+
+    def aggregate(
+        self, elite: Literal["quality", "mean"] = "quality", scale: float = 1.0
+    ) -> np.ndarray:
+        """One model out of all archives.
+
+        ``theta = theta_base + scale * sum_k beta_k tau_k`` with tau_k the task vector of archive
+        k's best elite and ``beta = softmax(f)`` of their qualities (arXiv 2410.14735, section 3.4,
+        where ``scale`` is 1 and the elite is the one of best quality).
+
+        Args:
+            elite: Which elite of each archive; see :meth:`best`.
+            scale: Factor on the merged task vector.
+
+        Returns:
+            ``(dim,)`` solution.
+        """
+        chosen = [self.best(task, by=elite) for task in self.tasks]
+        beta = softmax([e.scores[task] for e, task in zip(chosen, self.tasks, strict=True)])
+        x: np.ndarray = scale * np.einsum("k,kd->d", beta, np.stack([e.x for e in chosen]))
+        return x.astype(self.backend.space.dtype)

@@ -1,0 +1,126 @@
+"""Builds the emitters of a search, a list per task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qdmerge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ribs.archives import ArchiveBase
+    from ribs.emitters import EmitterBase
+
+    from qdmerge.backend import Task
+    from qdmerge.spaces import Space
+
+
+@dataclass(frozen=True)
+class EmitterSpec:
+    """What a search tells the factory of an emitter.
+
+    Attributes:
+        task: Task of the emitter's archive.
+        expert: Expert of that task, or None.
+        space: Space of the solutions.
+        n_scores: Number of leading measures that are task scores.
+        seed: Seed of this emitter.
+    """
+
+    task: str
+    expert: str | None
+    space: Space
+    n_scores: int
+    seed: int
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """What a configured emitter's parameters are filled from, by name."""
+        space = self.space
+        free = not (np.isfinite(space.lower_bounds).any() or np.isfinite(space.upper_bounds).any())
+        return {
+            "spec": self,
+            "x0": space.x0,
+            "lower_bounds": None if free else space.lower_bounds,
+            "upper_bounds": None if free else space.upper_bounds,
+            "seed": self.seed,
+        }
+
+
+EmitterFactory = Callable[["ArchiveBase", EmitterSpec], "EmitterBase"]
+
+
+def paper_emitter(archive: ArchiveBase, spec: EmitterSpec) -> EmitterBase:
+    """CycleQD's emitter with the paper's constants.
+
+    Elite selection, linear crossover (sigma 0.03), and SVD mutation (scale 0.1, one-sided) where
+    the space has spectral coordinates and the task an expert, else Gaussian mutation (sigma 0.05).
+    """
+    from qdmerge.emitters._merge import MergeEmitter
+    from qdmerge.operators import (
+        EliteSelection,
+        GaussianMutation,
+        LinearCrossover,
+        Mutation,
+        SVDMutation,
+    )
+
+    spectral = spec.expert is not None and hasattr(spec.space, "spectral_coordinates")
+    mutation: Mutation = SVDMutation(spec.space, spec.expert) if spectral else GaussianMutation()
+    return MergeEmitter(
+        archive,
+        selection=EliteSelection(),
+        crossover=LinearCrossover(),
+        mutation=mutation,
+        n_scores=spec.n_scores,
+        lower_bounds=spec.space.lower_bounds,
+        upper_bounds=spec.space.upper_bounds,
+        seed=spec.seed,
+    )
+
+
+def expert_of(task: Task, space: Space) -> str | None:
+    """Name of a task's expert.
+
+    Raises:
+        ConfigError: The task names an expert that the space does not have.
+    """
+    if task.expert is None:
+        return task.name if task.name in space.experts else None
+    if task.expert not in space.experts:
+        raise ConfigError(
+            f"task '{task.name}' names expert '{task.expert}', which is not among the experts: "
+            f"{', '.join(space.experts) or 'none'}"
+        )
+    return task.expert
+
+
+def build_emitters(
+    factories: Sequence[EmitterFactory],
+    tasks: Sequence[Task],
+    space: Space,
+    archives: Mapping[str, ArchiveBase],
+    seeds: Sequence[Sequence[int]],
+) -> dict[str, list[EmitterBase]]:
+    """Every factory's emitter for every task.
+
+    Args:
+        factories: What makes the emitters of one task.
+        tasks: The K tasks.
+        space: Space of the solutions.
+        archives: Task name to archive.
+        seeds: K lists with a seed per factory.
+    """
+    return {
+        task.name: [
+            factory(
+                archives[task.name],
+                EmitterSpec(task.name, expert_of(task, space), space, len(tasks) - 1, seed),
+            )
+            for factory, seed in zip(factories, task_seeds, strict=True)
+        ]
+        for task, task_seeds in zip(tasks, seeds, strict=True)
+    }

@@ -1,0 +1,91 @@
+"""MergeEmitter: selection, crossover and mutation as a pyribs emitter."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+from ribs.archives import ArchiveBase
+from ribs.emitters import EmitterBase
+
+from qdmerge.operators import Crossover, Mutation, Selection
+
+
+class MergeEmitter(EmitterBase):
+    """Makes children of an archive's elites by merging, CycleQD's variation.
+
+    Args:
+        archive: Archive of the active task; parents come from it.
+        selection: Chooses parents.
+        crossover: Merges the parents of a child.
+        mutation: Varies the child.
+        n_scores: Number of leading measures that are task scores, which selection may look at;
+            None for all.
+        batch_size: Children per ask.
+        lower_bounds: ``(dim,)`` lower bounds of solutions; children are clipped. None for none.
+        upper_bounds: ``(dim,)`` upper bounds.
+        seed: Seed; each ask draws from a generator of its own, spawned from (seed, number of ask).
+
+    Raises:
+        ValueError: ``batch_size`` is not positive.
+    """
+
+    def __init__(
+        self,
+        archive: ArchiveBase,
+        *,
+        selection: Selection,
+        crossover: Crossover,
+        mutation: Mutation,
+        n_scores: int | None = None,
+        batch_size: int = 1,
+        lower_bounds: ArrayLike | None = None,
+        upper_bounds: ArrayLike | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            archive,
+            solution_dim=archive.solution_dim,
+            bounds=None,
+            lower_bounds=lower_bounds,
+            upper_bounds=upper_bounds,
+        )
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1; got {batch_size}")
+        self._selection = selection
+        self._crossover = crossover
+        self._mutation = mutation
+        self._n_scores = archive.measure_dim if n_scores is None else n_scores
+        self._batch_size = batch_size
+        self._seed = seed
+        self._asks = 0
+        self._parents: np.ndarray | None = None
+
+    @property
+    def batch_size(self) -> int:
+        """Children per ask."""
+        return self._batch_size
+
+    @property
+    def parents(self) -> np.ndarray | None:
+        """``(batch_size, parents, dim)`` parents of the last asked children, None before."""
+        return self._parents
+
+    def ask(self) -> np.ndarray:
+        """Makes ``(batch_size, dim)`` children.
+
+        Raises:
+            RuntimeError: The archive is empty.
+        """
+        if self.archive.empty:
+            raise RuntimeError(
+                "MergeEmitter needs parents, but its archive is empty; add solutions (the "
+                "experts) to the archive first"
+            )
+        rng = np.random.default_rng([self._seed, self._asks])
+        self._asks += 1
+        elites = self.archive.data(["solution", "objective", "measures"])
+        scores = np.column_stack([elites["objective"], elites["measures"][:, : self._n_scores]])
+        chosen = self._selection(scores, self._batch_size, self._crossover.parents, rng)
+        self._parents = elites["solution"][chosen]
+        children = self._mutation(self._crossover(self._parents, rng), rng)
+        return np.clip(children, self.lower_bounds, self.upper_bounds)

@@ -1,0 +1,91 @@
+"""Evaluations that may fail: retried, then a recorded outcome."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import numpy as np
+from pebble import ProcessExpired
+
+from qdmerge.backend import Evaluation
+from qdmerge.execution._executors import Executor, Timed
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of the evaluation of one model.
+
+    Attributes:
+        evaluation: The evaluation, or None if it failed.
+        seconds: What the (last) evaluation took; 0 if it failed.
+        attempts: How often it was tried.
+        cause: Why it failed, or None.
+    """
+
+    evaluation: Evaluation | None
+    seconds: float
+    attempts: int
+    cause: str | None = None
+
+
+class Evaluator:
+    """Submits models to an executor and turns errors into outcomes.
+
+    Args:
+        executor: Where evaluations run.
+        retries: How often an evaluation that raised, or whose worker died, is tried again.
+    """
+
+    def __init__(self, executor: Executor, retries: int = 1) -> None:
+        self._executor = executor
+        self._retries = retries
+
+    def submit(self, x: np.ndarray, split: str) -> PendingEvaluation:
+        """Starts the evaluation of the ``(dim,)`` solution ``x``."""
+        return PendingEvaluation(self._executor, x, split, self._retries)
+
+
+class PendingEvaluation:
+    """An evaluation under way."""
+
+    def __init__(self, executor: Executor, x: np.ndarray, split: str, retries: int) -> None:
+        self._executor = executor
+        self._x = x
+        self._split = split
+        self._retries = retries
+        self._future: Future[Timed] = executor.submit(x, split)
+
+    def result(self) -> Outcome:
+        """Waits for the outcome."""
+        for attempt in range(1, self._retries + 2):
+            try:
+                evaluation, seconds = self._future.result()
+            except Exception as error:
+                cause = describe(error)
+                if attempt <= self._retries:
+                    self._future = self._executor.submit(self._x, self._split)
+                continue
+            if not evaluation.valid.all():
+                # Evaluations are deterministic, so another try would give the same.
+                cause = f"scores or measures are not finite: {_values(evaluation)}"
+                return Outcome(None, 0.0, attempt, cause)
+            return Outcome(evaluation, seconds, attempt)
+        return Outcome(None, 0.0, self._retries + 1, cause)
+
+
+def describe(error: BaseException) -> str:
+    """One line about an error of an evaluation."""
+    if isinstance(error, ProcessExpired):
+        return f"the worker process died (exit code {error.exitcode})"
+    if isinstance(error, TimeoutError):
+        return "the evaluation took longer than execution.timeout"
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _values(evaluation: Evaluation) -> str:
+    numbers = [evaluation.scores[0]]
+    if evaluation.measures is not None:
+        numbers.append(evaluation.measures[0])
+    return str(np.concatenate(numbers).tolist())

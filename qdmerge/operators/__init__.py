@@ -1,0 +1,35 @@
+"""Variation operators: small classes that take parents and a generator, nothing else."""
+
+from __future__ import annotations
+
+from qdmerge.operators._crossover import Crossover, LinearCrossover, NoCrossover
+from qdmerge.operators._mutation import (
+    Chain,
+    GaussianMutation,
+    Mutation,
+    NoMutation,
+    SVDMutation,
+    chain,
+)
+from qdmerge.operators._selection import (
+    EliteSelection,
+    RankSelection,
+    Selection,
+    UniformSelection,
+)
+
+__all__ = [
+    "Chain",
+    "Crossover",
+    "EliteSelection",
+    "GaussianMutation",
+    "LinearCrossover",
+    "Mutation",
+    "NoCrossover",
+    "NoMutation",
+    "RankSelection",
+    "SVDMutation",
+    "Selection",
+    "UniformSelection",
+    "chain",
+]

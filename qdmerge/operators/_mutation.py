@@ -1,0 +1,139 @@
+"""Mutation: a child is varied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
+
+import numpy as np
+from pydantic import Field
+
+from qdmerge.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from qdmerge.spaces import Space
+
+
+class Mutation(Protocol):
+    """Varies children."""
+
+    def __call__(self, children: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """``(n, dim)`` children to ``(n, dim)`` varied children, same dtype."""
+        ...
+
+
+class SVDMutation:
+    """Perturbs singular directions of the active task's expert.
+
+    ``tau_l <- tau_l + U diag(w * s) V^T`` per weight matrix l, with U s V^T the expert's task
+    vector (the released code of arXiv 2410.14735, section 3.2). A spectral space holds a
+    multiplier for each of these singular components, so the mutation adds w to the expert's
+    spectral coordinates; one-dimensional tensors and the residual pass unchanged.
+
+    Args:
+        space: A space with spectral coordinates.
+        expert: Expert of the active task.
+        scale: w_max. One-sided w ~ U(0, scale); symmetric w ~ U(-scale, scale).
+        symmetric: Draw on both sides of zero.
+        per: What shares one draw: every ``component`` has its own (as published), or all
+            components of a ``matrix``, or of the whole ``expert``. Independent draws on many
+            components average to a uniform push of scale / 2; shared draws vary more.
+
+    Raises:
+        UnsupportedError: The space has no spectral coordinates, or the task has no expert.
+        ValueError: ``scale`` is negative.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        expert: str | None,
+        scale: Annotated[float, Field(ge=0)] = 0.1,
+        symmetric: bool = False,
+        per: Literal["component", "matrix", "expert"] = "component",
+    ) -> None:
+        if not hasattr(space, "spectral_coordinates"):
+            raise UnsupportedError(
+                f"SVD mutation needs spectral coordinates, which space '{space.name}' does not "
+                "have; use space 'spectral', or another mutation (gaussian, none)"
+            )
+        if expert is None:
+            raise UnsupportedError(
+                "SVD mutation perturbs the active task's expert, but a task has none; name it in "
+                "Task(expert=...), or use another mutation (gaussian, none)"
+            )
+        if not scale >= 0:
+            raise ValueError(f"scale must be at least 0; got {scale}")
+        if per not in ("component", "matrix", "expert"):
+            raise ValueError(f"per must be 'component', 'matrix' or 'expert'; got {per!r}")
+        self.scale = scale
+        self.symmetric = symmetric
+        self.per = per
+        matrices = space.spectral_coordinates(expert)
+        self._coordinates = np.concatenate(matrices)
+        sizes = [len(matrix) for matrix in matrices]
+        shared = {
+            "component": np.arange(sum(sizes)),
+            "matrix": np.repeat(np.arange(len(sizes)), sizes),
+            "expert": np.zeros(sum(sizes), dtype=int),
+        }
+        self._draw_of_coordinate = shared[per]
+
+    def __call__(self, children: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """``(n, dim)`` children to ``(n, dim)`` mutated children, same dtype."""
+        low = -self.scale if self.symmetric else 0.0
+        draws = rng.uniform(low, self.scale, size=(len(children), self._draw_of_coordinate[-1] + 1))
+        mutated = children.copy()
+        mutated[:, self._coordinates] += draws[:, self._draw_of_coordinate]
+        return mutated
+
+
+@dataclass(frozen=True)
+class GaussianMutation:
+    """Adds N(0, sigma^2) to every coordinate.
+
+    The paper's ablation adds Gaussian noise to the weights themselves; here the noise is on the
+    coordinates, which is what a genome can express.
+
+    Args:
+        sigma: Standard deviation in units of coordinates (1 is an expert's whole weight).
+    """
+
+    sigma: Annotated[float, Field(ge=0)] = 0.05
+
+    def __post_init__(self) -> None:
+        if not self.sigma >= 0:
+            raise ValueError(f"sigma must be at least 0; got {self.sigma}")
+
+    def __call__(self, children: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """``(n, dim)`` children to ``(n, dim)`` mutated children, same dtype."""
+        noise = rng.normal(0.0, self.sigma, size=children.shape)
+        return children + noise.astype(children.dtype)
+
+
+@dataclass(frozen=True)
+class NoMutation:
+    """Leaves children as they are."""
+
+    def __call__(self, children: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """``(n, dim)`` children, unchanged."""
+        return children
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Mutations one after the other; a chain is a mutation."""
+
+    mutations: Sequence[Mutation]
+
+    def __call__(self, children: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """``(n, dim)`` children to ``(n, dim)`` mutated children, same dtype."""
+        for mutation in self.mutations:
+            children = mutation(children, rng)
+        return children
+
+
+def chain(*mutations: Mutation) -> Chain:
+    """Chains mutations: ``chain(SVDMutation(...), GaussianMutation(0.01))``."""
+    return Chain(mutations)

@@ -1,0 +1,138 @@
+"""Parent selection: which elites of the active archive become parents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+import numpy as np
+from pydantic import Field
+
+
+class Selection(Protocol):
+    """Chooses groups of different parents from the elites of one archive."""
+
+    def __call__(
+        self, scores: np.ndarray, groups: int, parents: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Chooses parents.
+
+        Args:
+            scores: ``(n, K)`` scores of the elites on all tasks; column 0 is the active task's
+                (the archive's quality).
+            groups: Number of children, each with parents of its own.
+            parents: Parents per child, different from one another where n allows it.
+            rng: Source of all randomness.
+
+        Returns:
+            ``(groups, parents)`` indices of elites.
+        """
+        ...
+
+
+def sample_groups(
+    probabilities: np.ndarray, groups: int, parents: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Draws groups of different indices with the given probabilities.
+
+    An archive with fewer elites than parents repeats them: with a single elite both parents are
+    that elite, and only mutation varies it.
+
+    Returns:
+        ``(groups, parents)`` indices into ``probabilities``.
+    """
+    n = len(probabilities)
+    support = int(np.count_nonzero(probabilities))
+    if support >= parents:
+        draws = [rng.choice(n, parents, replace=False, p=probabilities) for _ in range(groups)]
+        return np.array(draws)
+    first = np.flatnonzero(probabilities)
+    return np.array([np.resize(rng.permutation(first), parents) for _ in range(groups)])
+
+
+@dataclass(frozen=True)
+class EliteSelection:
+    """The paper's elite sampling: chances grow with all of an elite's scores.
+
+    ``gamma_j = prod_n (low + (f[j, n] - min_n) / (max_n - min_n) * (high - low))`` over all K
+    scores, minimum and maximum over the archive; a score on which all elites are equal counts as
+    factor 1; ``P(j) = gamma_j / sum(gamma)`` (arXiv 2410.14735, section 3.3). The released code
+    multiplies by ``high`` instead of ``high - low``; this follows the paper.
+
+    Args:
+        low: Factor of the archive's lowest score on a task (alpha_low).
+        high: Factor of the archive's highest score on a task (alpha_high).
+
+    Raises:
+        ValueError: Not 0 < low <= high.
+    """
+
+    low: float = 0.5
+    high: float = 0.8
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low <= self.high:
+            raise ValueError(f"need 0 < low <= high; got low={self.low}, high={self.high}")
+
+    def probabilities(self, scores: np.ndarray) -> np.ndarray:
+        """``(n,)`` chance of each elite, from ``(n, K)`` scores."""
+        low, high = scores.min(axis=0), scores.max(axis=0)
+        varied = high > low
+        if not varied.any():
+            return np.full(len(scores), 1 / len(scores))
+        relative = (scores[:, varied] - low[varied]) / (high - low)[varied]
+        gamma: np.ndarray = np.prod(self.low + relative * (self.high - self.low), axis=1)
+        return gamma / gamma.sum()
+
+    def __call__(
+        self, scores: np.ndarray, groups: int, parents: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Chooses parents; see :class:`Selection`."""
+        return sample_groups(self.probabilities(scores), groups, parents, rng)
+
+
+@dataclass(frozen=True)
+class UniformSelection:
+    """Every elite has the same chance, as in MAP-Elites."""
+
+    def __call__(
+        self, scores: np.ndarray, groups: int, parents: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Chooses parents; see :class:`Selection`."""
+        return sample_groups(np.full(len(scores), 1 / len(scores)), groups, parents, rng)
+
+
+@dataclass(frozen=True)
+class RankSelection:
+    """Linear ranking on the active task's score (Baker 1985).
+
+    The best of n elites is drawn ``pressure`` times as often as the average one, the worst
+    ``2 - pressure`` times; equal scores share their rank.
+
+    Args:
+        pressure: Selection pressure in [1, 2]; 1 is uniform.
+    """
+
+    pressure: Annotated[float, Field(ge=1, le=2)] = 1.8
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.pressure <= 2:
+            raise ValueError(f"pressure must lie in [1, 2]; got {self.pressure}")
+
+    def probabilities(self, scores: np.ndarray) -> np.ndarray:
+        """``(n,)`` chance of each elite, from ``(n, K)`` scores."""
+        n = len(scores)
+        if n == 1:
+            return np.ones(1)
+        quality = scores[:, 0]
+        below = (quality[None] < quality[:, None]).sum(axis=1)
+        ties = (quality[None] == quality[:, None]).sum(axis=1)
+        rank = below + (ties - 1) / 2
+        chance: np.ndarray = 2 - self.pressure + 2 * (self.pressure - 1) * rank / (n - 1)
+        return chance / chance.sum()
+
+    def __call__(
+        self, scores: np.ndarray, groups: int, parents: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Chooses parents; see :class:`Selection`."""
+        return sample_groups(self.probabilities(scores), groups, parents, rng)

@@ -1,0 +1,27 @@
+"""Runs: folder, event log, resume, and the results."""
+
+from __future__ import annotations
+
+from qdmerge.runs._folder import RunFolder
+from qdmerge.runs._history import Evaluated, History, Stats, read_history
+from qdmerge.runs._log import EventLog, read_events
+from qdmerge.runs._run import BuildBackend, Run, build_search
+from qdmerge.runs._search import Listener, Progress
+from qdmerge.runs._solutions import SolutionStore, solution_id
+
+__all__ = [
+    "BuildBackend",
+    "Evaluated",
+    "EventLog",
+    "History",
+    "Listener",
+    "Progress",
+    "Run",
+    "RunFolder",
+    "SolutionStore",
+    "Stats",
+    "build_search",
+    "read_events",
+    "read_history",
+    "solution_id",
+]

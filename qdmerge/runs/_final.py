@@ -1,0 +1,276 @@
+"""The end of a run: candidates, one choice, and the test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from qdmerge.baselines import plain_average, task_arithmetic
+from qdmerge.config import FinalConfig
+from qdmerge.cycleqd import CycleQD, Elite
+from qdmerge.errors import EvaluationError
+from qdmerge.execution import Evaluator, Outcome, PendingEvaluation
+from qdmerge.runs._choice import Choice, geometric_mean, mean_interval
+from qdmerge.runs._log import EventLog
+from qdmerge.runs._search import Listener, Progress, plain_scores
+from qdmerge.runs._solutions import SolutionStore, solution_id
+
+SEARCHED = ("aggregate", "elite")
+"""Kinds of candidates that the search found; one of them is chosen."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A model of the results table.
+
+    Attributes:
+        name: Unique name ("aggregate", "best:coding", "expert:db").
+        kind: "base", "expert", "average", "task_arithmetic", "aggregate" or "elite".
+        x: ``(dim,)`` solution.
+        details: What else decides it, such as its scale.
+    """
+
+    name: str
+    kind: str
+    x: np.ndarray
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class SplitScores:
+    """Scores of models on any split, each evaluated once and kept in the log.
+
+    Args:
+        tasks: Names of the tasks.
+        evaluator: Evaluates.
+        log: Holds the evaluations of earlier sessions, and takes new ones.
+        store: Keeps the solutions.
+        listener: Is told of the progress.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[str],
+        evaluator: Evaluator,
+        log: EventLog,
+        store: SolutionStore,
+        listener: Listener,
+    ) -> None:
+        self._tasks = list(tasks)
+        self._evaluator = evaluator
+        self._log = log
+        self._store = store
+        self._listener = listener
+        self._known: dict[tuple[str, str], dict[str, Any]] = {
+            (event["split"], event["solution"]): event
+            for event in log.events
+            if event["event"] == "final"
+        }
+        self.evaluations = 0
+        """Evaluations that the run needed after the search, earlier sessions included."""
+        self.evaluations += len(self._known)
+        self.seconds = sum(float(event["seconds"]) for event in self._known.values())
+
+    def know(self, x: np.ndarray, scores: Sequence[float]) -> None:
+        """Takes over validation scores that the search has measured."""
+        self._known.setdefault(("validation", solution_id(x)), {"scores": list(scores)})
+
+    def evaluate(self, xs: Sequence[np.ndarray], split: str, stage: str) -> None:
+        """Evaluates all solutions that are not known on the split, all workers busy.
+
+        Raises:
+            EvaluationError: One of them failed.
+        """
+        unknown = {solution_id(x): x for x in xs if (split, solution_id(x)) not in self._known}
+        pending: dict[str, PendingEvaluation] = {
+            identity: self._evaluator.submit(x, split) for identity, x in unknown.items()
+        }
+        for done, (identity, evaluation) in enumerate(pending.items()):
+            self._listener(Progress(stage, done, len(pending)))
+            outcome = evaluation.result()
+            if outcome.evaluation is None:
+                raise EvaluationError(
+                    f"a candidate could not be evaluated on {split}: {outcome.cause}. The search "
+                    "is complete and kept; mend the cause, then resume"
+                )
+            self._store.put(unknown[identity])
+            event = self._log.append(
+                "final",
+                split=split,
+                solution=identity,
+                items=_plain_items(outcome),
+                **plain_scores(outcome),
+            )
+            self._known[split, identity] = event
+            self.evaluations += 1
+            self.seconds += outcome.seconds
+        if pending:
+            self._listener(Progress(stage, len(pending), len(pending)))
+
+    def scores(self, x: np.ndarray, split: str) -> dict[str, float]:
+        """Task name to score of an evaluated solution."""
+        values = self._known[split, solution_id(x)]["scores"]
+        return dict(zip(self._tasks, values, strict=True))
+
+    def items(self, x: np.ndarray, split: str) -> list[np.ndarray] | None:
+        """Per task, the scores of single items, if the backend gives them."""
+        items = self._known[split, solution_id(x)].get("items")
+        return None if items is None else [np.asarray(items[task], float) for task in self._tasks]
+
+
+def _plain_items(outcome: Outcome) -> dict[str, list[float]] | None:
+    evaluation = outcome.evaluation
+    if evaluation is None or evaluation.items is None:
+        return None
+    return {task: np.asarray(values).tolist() for task, values in evaluation.items[0].items()}
+
+
+def references(search: CycleQD) -> list[Candidate]:
+    """Base and experts, and the plain average where the space can merge."""
+    space = search.backend.space
+    found = [
+        Candidate(name, "base", x) if name == "base" else Candidate(f"expert:{name}", "expert", x)
+        for name, x in space.seeds.items()
+    ]
+    if hasattr(space, "merge"):
+        found.append(Candidate("average", "average", plain_average(space)))
+    return found
+
+
+def _best_scale(
+    make: Callable[[float], np.ndarray],
+    scales: Sequence[float],
+    scores: SplitScores,
+    choice: Choice,
+    stage: str,
+) -> tuple[float, np.ndarray]:
+    """The scale whose model is best on validation, and the model."""
+    models = {scale: make(scale) for scale in scales}
+    scores.evaluate(list(models.values()), "validation", stage)
+    best = max(models, key=lambda scale: choice(scores.scores(models[scale], "validation")))
+    return best, models[best]
+
+
+def scaled_references(
+    search: CycleQD, settings: FinalConfig, scores: SplitScores, choice: Choice
+) -> list[Candidate]:
+    """Task arithmetic at the scale that is best on validation, where the space can merge."""
+    space = search.backend.space
+    if not hasattr(space, "merge"):
+        return []
+    scale, x = _best_scale(
+        lambda scale: task_arithmetic(space, scale),
+        settings.task_arithmetic_scales,
+        scores,
+        choice,
+        "task arithmetic",
+    )
+    return [Candidate("task_arithmetic", "task_arithmetic", x, {"scale": scale})]
+
+
+def aggregates(
+    search: CycleQD, settings: FinalConfig, scores: SplitScores, choice: Choice
+) -> list[Candidate]:
+    """The paper's aggregate, and its variants: elites by mean, and the best scale of each."""
+    found = []
+    for name, elite in (("aggregate", "quality"), ("aggregate_mean", "mean")):
+
+        def make(scale: float, elite: Any = elite) -> np.ndarray:
+            return search.aggregate(elite, scale)
+
+        details = {"elite": elite}
+        found.append(Candidate(name, "aggregate", make(1.0), {**details, "scale": 1.0}))
+        scale, x = _best_scale(make, settings.aggregate_scales, scores, choice, "aggregates")
+        found.append(Candidate(f"{name}_scaled", "aggregate", x, {**details, "scale": scale}))
+    return found
+
+
+def elites(search: CycleQD, leading: int) -> list[Candidate]:
+    """Each archive's best elite, and the leading ones by validation mean and geometric mean."""
+    by_id: dict[str, Elite] = {}
+    for task in search.tasks:
+        by_id |= {solution_id(elite.x): elite for elite in search.elites(task)}
+    found = [Candidate(f"best:{task}", "elite", search.best(task).x) for task in search.tasks]
+    for name, key in (("mean", np.mean), ("gmean", geometric_mean)):
+        ranked = sorted(
+            by_id.items(), key=lambda item: (-key(list(item[1].scores.values())), item[0])
+        )
+        found += [
+            Candidate(f"{name}:{place}", "elite", elite.x)
+            for place, (_, elite) in enumerate(ranked[:leading], start=1)
+        ]
+    return found
+
+
+def distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Candidates without repetitions of a solution; the first name stays."""
+    found: dict[str, Candidate] = {}
+    for candidate in candidates:
+        found.setdefault(solution_id(candidate.x), candidate)
+    return list(found.values())
+
+
+def settle(
+    search: CycleQD, settings: FinalConfig, scores: SplitScores, choice: Choice, seed: int
+) -> dict[str, Any]:
+    """Chooses on the selection split, tests everything once, and returns the table.
+
+    Args:
+        search: The finished search.
+        settings: Which candidates there are.
+        scores: Evaluates and remembers.
+        choice: The criterion.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        ``candidates`` and ``chosen`` of ``results.json``.
+
+    Raises:
+        EvaluationError: A candidate could not be evaluated.
+    """
+    _know_elites(search, scores)
+    compared = references(search)
+    scores.evaluate([candidate.x for candidate in compared], "validation", "references")
+    compared += scaled_references(search, settings, scores, choice)
+    searched = distinct(
+        [*aggregates(search, settings, scores, choice), *elites(search, settings.leading)]
+    )
+    scores.evaluate([candidate.x for candidate in searched], "validation", "candidates")
+    everything = [*compared, *searched]
+    xs = [candidate.x for candidate in everything]
+    scores.evaluate(xs, "selection", "selection")
+    chosen = max(searched, key=lambda candidate: choice(scores.scores(candidate.x, "selection")))
+    scores.evaluate(xs, "test", "test")
+    rows = [_row(candidate, scores, settings.bootstrap, seed) for candidate in everything]
+    return {"candidates": rows, "chosen": chosen.name}
+
+
+def _know_elites(search: CycleQD, scores: SplitScores) -> None:
+    for name, x in search.backend.space.seeds.items():
+        scores.know(x, search.seed_scores[name].tolist())
+    for task in search.tasks:
+        for elite in search.elites(task):
+            scores.know(elite.x, list(elite.scores.values()))
+
+
+def _row(candidate: Candidate, scores: SplitScores, resamples: int, seed: int) -> dict[str, Any]:
+    splits = {
+        split: scores.scores(candidate.x, split) for split in ("validation", "selection", "test")
+    }
+    test = list(splits["test"].values())
+    items = scores.items(candidate.x, "test")
+    return {
+        "name": candidate.name,
+        "kind": candidate.kind,
+        "solution": solution_id(candidate.x),
+        "details": candidate.details,
+        **splits,
+        "validation_mean": float(np.mean(list(splits["validation"].values()))),
+        "selection_mean": float(np.mean(list(splits["selection"].values()))),
+        "test_mean": float(np.mean(test)),
+        "test_gmean": geometric_mean(test) if min(test) >= 0 else None,
+        "test_min": float(min(test)),
+        "test_mean_ci95": None if items is None else mean_interval(items, resamples, seed),
+    }

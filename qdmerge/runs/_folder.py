@@ -1,0 +1,180 @@
+"""A run's folder: what is where, and who may use it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from qdmerge.config import RunConfig, parse_config
+from qdmerge.errors import ConfigError, RunError
+from qdmerge.runs._log import read_events
+from qdmerge.runs._solutions import SolutionStore
+
+FORMAT = 1
+"""Format of run folders; a folder of another format is refused."""
+
+_SPARE_BYTES = 64 * 2**20
+
+
+class RunFolder:
+    """Paths of a run.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.log = self.path / "events.jsonl"
+        self.results = self.path / "results.json"
+        self.figures = self.path / "figures"
+        self.solutions = SolutionStore(self.path / "solutions")
+
+    @classmethod
+    def create(cls, path: str | Path, config: RunConfig) -> RunFolder:
+        """Makes the folder of a new run and writes its configuration.
+
+        Raises:
+            RunError: The folder holds something already, or cannot be written.
+        """
+        folder = cls(path)
+        if folder.log.exists() or folder.config.exists():
+            raise RunError(
+                f"{folder.path} already holds a run; continue it with `qdmerge resume "
+                f"{folder.path}`, or choose another --out"
+            )
+        if folder.path.exists() and any(folder.path.iterdir()):
+            raise RunError(f"{folder.path} is not empty; choose another --out")
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            text = yaml.safe_dump({"format": FORMAT, **config.echo()}, sort_keys=False)
+            folder.config.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise RunError(
+                f"cannot write the run folder {folder.path}: {error.strerror or error}"
+            ) from error
+        return folder
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunFolder:
+        """The folder of an existing run.
+
+        Raises:
+            RunError: There is no run, or one of another format.
+        """
+        folder = cls(path)
+        if not folder.config.is_file():
+            raise RunError(f"{folder.path} holds no run (no {folder.config.name})")
+        found = folder._config_data().get("format")
+        if found != FORMAT:
+            raise RunError(
+                f"{folder.path} is a run of format {found}; this qdmerge reads format {FORMAT}. "
+                "Use the version of qdmerge that made it"
+            )
+        return folder
+
+    def _config_data(self) -> dict[str, Any]:
+        try:
+            data = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise RunError(f"cannot read {self.config}: {error}") from error
+        if not isinstance(data, dict):
+            raise RunError(f"{self.config} is damaged: it holds no configuration")
+        return data
+
+    def read_config(self) -> RunConfig:
+        """The run's configuration.
+
+        Raises:
+            RunError: It is damaged, or this version does not accept it.
+        """
+        data = self._config_data()
+        data.pop("format", None)
+        try:
+            return parse_config(data)
+        except ConfigError as error:
+            raise RunError(f"{self.config} is not valid: {error}") from error
+
+    def read_events(self) -> list[dict[str, Any]]:
+        """The events of the run's log; see :func:`qdmerge.runs.read_events`."""
+        return read_events(self.log) if self.log.exists() else []
+
+    def read_results(self) -> dict[str, Any]:
+        """The run's results.
+
+        Raises:
+            RunError: There are none yet, or they are damaged.
+        """
+        if not self.results.is_file():
+            raise RunError(
+                f"{self.path} has no results yet; finish it with `qdmerge resume {self.path}`"
+            )
+        try:
+            data: dict[str, Any] = json.loads(self.results.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"cannot read {self.results}: {error}") from error
+        return data
+
+    def write_results(self, results: dict[str, Any]) -> None:
+        """Writes ``results.json`` at once (never half of it)."""
+        part = self.results.with_suffix(".part")
+        part.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        part.rename(self.results)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from running in this folder.
+
+        Raises:
+            RunError: Another process does, or the folder cannot be written.
+        """
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise RunError(f"another process is running in {self.path}") from error
+        except OSError as error:
+            raise RunError(
+                f"cannot write the run folder {self.path}: {error.strerror or error}"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def check_room(self, n_solutions: int, bytes_each: int) -> None:
+        """Refuses to start a run whose solutions will not fit on the disk.
+
+        Raises:
+            RunError: Too little room, or the folder cannot be written.
+        """
+        probe = self.path / ".probe"
+        try:
+            probe.write_bytes(os.urandom(4096))
+            probe.unlink()
+            free = shutil.disk_usage(self.path).free
+        except OSError as error:
+            raise RunError(
+                f"cannot write the run folder {self.path}: {error.strerror or error}"
+            ) from error
+        needed = n_solutions * bytes_each + _SPARE_BYTES
+        if free < needed:
+            raise RunError(
+                f"the disk of {self.path} has {free / 2**20:.0f} MiB free, but the run needs up to "
+                f"{needed / 2**20:.0f} MiB; make room or choose another --out"
+            )
+
+
+def versions() -> dict[str, str]:
+    """Versions of the framework's packages that decide a run's numbers."""
+    return {package: version(package) for package in ("qdmerge", "ribs", "torch", "numpy")}

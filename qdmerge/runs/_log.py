@@ -1,0 +1,120 @@
+"""The event log of a run: append-only JSON lines, each on disk before the run goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from qdmerge.errors import RunError
+
+Event = dict[str, Any]
+
+
+def _encode(event: Event) -> bytes:
+    text = json.dumps(event, separators=(",", ":"), allow_nan=False)
+    crc = zlib.crc32(text.encode())
+    return f'{text[:-1]},"crc":"{crc:08x}"}}\n'.encode()
+
+
+def _decode(line: bytes) -> Event:
+    """An event of a line.
+
+    Raises:
+        ValueError: Not JSON, or another checksum than when it was written.
+    """
+    event = json.loads(line)
+    if not isinstance(event, dict):
+        raise ValueError("not an event")
+    crc = event.pop("crc", None)
+    text = json.dumps(event, separators=(",", ":"))
+    if crc != f"{zlib.crc32(text.encode()):08x}":
+        raise ValueError("checksum does not match")
+    return event
+
+
+def read_events(path: Path) -> list[Event]:
+    """All events of a log. A torn last line (the run was killed while writing it) is left out.
+
+    Raises:
+        RunError: The log cannot be read, or a line other than the last is damaged.
+    """
+    return [event for event, _ in _scan(path)]
+
+
+def _scan(path: Path) -> Iterator[tuple[Event, int]]:
+    """Events with the position behind each."""
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise RunError(f"cannot read the log {path}: {error.strerror or error}") from error
+    end = 0
+    for number, line in enumerate(lines, start=1):
+        end += len(line)
+        try:
+            event = _decode(line)
+            if not line.endswith(b"\n"):
+                raise ValueError("no newline")
+        except ValueError as error:
+            if number == len(lines):
+                return
+            raise RunError(
+                f"{path}, line {number} of {len(lines)} is damaged ({error}). Restore the file "
+                "from a backup, or cut it before that line to resume from there"
+            ) from error
+        yield event, end
+
+
+class EventLog:
+    """Appends events to a log; each is flushed and fsynced.
+
+    Args:
+        path: The file. If it exists, a torn last line is cut off.
+
+    Raises:
+        RunError: The log is damaged, or cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.events: list[Event] = []
+        """Events that were in the file when it was opened."""
+        end = 0
+        if path.exists():
+            for event, end in _scan(path):  # noqa: B007
+                self.events.append(event)
+        try:
+            self._file = path.open("ab")
+            self._file.truncate(end)
+        except OSError as error:
+            raise RunError(f"cannot write the log {path}: {error.strerror}") from error
+
+    def append(self, kind: str, **fields: Any) -> Event:
+        """Writes an event durably.
+
+        Args:
+            kind: What happened; the event's ``"event"``.
+            fields: JSON-able facts about it.
+
+        Raises:
+            RunError: It could not be written (disk full, say); nothing before it is lost.
+        """
+        event = {"event": kind, "time": round(time.time(), 3), **fields}
+        try:
+            self._file.write(_encode(event))
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise RunError(
+                f"cannot write the log {self._path}: {error.strerror}. Everything before is kept; "
+                "make room, then resume the run"
+            ) from error
+        return event
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()

@@ -1,0 +1,265 @@
+"""A run: a search with an executor, a log and progress, from configuration to results."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qdmerge.archives import AxisSizing
+from qdmerge.backend import GenomeBackend
+from qdmerge.config import RunConfig
+from qdmerge.cycleqd import CycleQD
+from qdmerge.errors import ConfigError, RunError
+from qdmerge.execution import (
+    Evaluator,
+    Executor,
+    ProcessExecutor,
+    SerialExecutor,
+    limit_threads,
+)
+from qdmerge.parts import (
+    ARCHIVES,
+    EMITTERS,
+    SCHEDULERS,
+    SPACES,
+    Part,
+    build_part,
+)
+from qdmerge.runs._choice import Choice
+from qdmerge.runs._final import SplitScores, settle
+from qdmerge.runs._folder import RunFolder, versions
+from qdmerge.runs._history import describe_domain, read_history
+from qdmerge.runs._log import EventLog
+from qdmerge.runs._search import Listener, LoggedSearch, Progress, archive_stats
+
+
+class BuildBackend:
+    """Builds a configuration's backend; picklable, so that workers build their own.
+
+    Args:
+        config: The run's configuration.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self._backend = config.backend
+        self._space = config.space
+
+    def __call__(self) -> GenomeBackend:
+        """Builds the backend with the configured space."""
+        space = self._space
+        if space is None:
+            return self._backend.build(None)
+        return self._backend.build(lambda vectors: build_part(SPACES, space, {"vectors": vectors}))
+
+
+def build_search(config: RunConfig, backend: GenomeBackend) -> CycleQD:
+    """The search of a configuration.
+
+    Raises:
+        QDMergeError: Parts that do not fit each other, or options that a part refuses.
+    """
+
+    def emitter_factory(part: Part) -> Callable[..., Any]:
+        return lambda archive, spec: build_part(
+            EMITTERS, part, {"archive": archive, **spec.context}
+        )
+
+    _check_ranges(config, backend)
+    try:
+        return CycleQD(
+            backend,
+            archive=lambda spec: build_part(ARCHIVES, config.archive, spec.context),
+            emitters=[emitter_factory(part) for part in config.emitters],
+            scheduler=lambda archives, emitters: build_part(
+                SCHEDULERS, config.scheduler, {"archives": archives, "emitters": emitters}
+            ),
+            axes=AxisSizing(**config.axes.model_dump()),
+            seed=config.seed,
+        )
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"a part refuses its options: {error}") from error
+
+
+def _check_ranges(config: RunConfig, backend: GenomeBackend) -> None:
+    names = [part.name for part in (*backend.tasks, *backend.measures)]
+    unknown = sorted(set(config.axes.ranges) - set(names))
+    if unknown:
+        raise ConfigError(
+            f"axes.ranges: unknown {', '.join(unknown)}; tasks and measures: {', '.join(names)}"
+        )
+
+
+def _digest(config: RunConfig) -> str:
+    return hashlib.sha256(json.dumps(config.echo(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Run:
+    """A run in its folder, new or begun.
+
+    Args:
+        folder: The run's folder.
+        config: Its configuration.
+    """
+
+    def __init__(self, folder: RunFolder, config: RunConfig) -> None:
+        self.folder = folder
+        self.config = config
+
+    @classmethod
+    def create(cls, config: RunConfig, out: str | Path) -> Run:
+        """A new run in a new folder.
+
+        Raises:
+            RunError: The folder holds something already, or cannot be written.
+        """
+        return cls(RunFolder.create(out, config), config)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """The run of a folder.
+
+        Raises:
+            RunError: There is none, or it cannot be read.
+        """
+        folder = RunFolder.open(path)
+        return cls(folder, folder.read_config())
+
+    @property
+    def threads(self) -> int:
+        """CPU threads of each worker."""
+        execution = self.config.execution
+        return execution.threads or max(1, (os.cpu_count() or 1) // execution.workers)
+
+    def execute(self, listener: Listener = lambda progress: None) -> dict[str, Any]:
+        """Starts the run, or goes on where its log ends; returns ``results.json``.
+
+        Args:
+            listener: Is told of the progress.
+
+        Raises:
+            QDMergeError: The run cannot start or go on; what is in the log is kept.
+            KeyboardInterrupt: Passed on, after the log is complete.
+        """
+        with self.folder.locked():
+            log = EventLog(self.folder.log)
+            self._check_log(log)
+            limit_threads(self.threads)
+            listener(Progress("building the backend", 0, 0))
+            backend = BuildBackend(self.config)()
+            executor = self._executor(backend)
+            try:
+                return self._execute(log, backend, executor, listener)
+            except KeyboardInterrupt:
+                log.append("stop", reason="interrupted")
+                raise
+            except Exception as error:
+                _try_to_log_stop(log, error)
+                raise
+            finally:
+                executor.close()
+                backend.close()
+                log.close()
+
+    def _check_log(self, log: EventLog) -> None:
+        if not log.events:
+            return
+        if log.events[0]["event"] != "start":
+            raise RunError(f"{self.folder.log} does not begin with a start; it is not a run's log")
+        if log.events[0]["config"] != _digest(self.config):
+            raise RunError(
+                f"{self.folder.log} belongs to another configuration than {self.folder.config}; "
+                "undo the change, or start a new run with it"
+            )
+
+    def _executor(self, backend: GenomeBackend) -> Executor:
+        execution = self.config.execution
+        if execution.workers == 1:
+            return SerialExecutor(backend)
+        return ProcessExecutor(
+            BuildBackend(self.config), execution.workers, self.threads, execution.timeout
+        )
+
+    def _execute(
+        self, log: EventLog, backend: GenomeBackend, executor: Executor, listener: Listener
+    ) -> dict[str, Any]:
+        config = self.config
+        choice = Choice(config.final, backend.tasks)
+        search = build_search(config, backend)
+        store = self.folder.solutions
+        evaluator = Evaluator(executor, config.execution.retries)
+        logged = LoggedSearch(
+            search,
+            evaluator,
+            log,
+            store,
+            budget=config.evaluations,
+            in_flight=config.execution.in_flight or config.execution.workers,
+            max_failures=config.execution.max_failures,
+            listener=listener,
+        )
+        space = backend.space
+        self.folder.check_room(config.evaluations + 64, space.dim * np.dtype(space.dtype).itemsize)
+        if log.events:
+            listener(Progress("replaying the log", 0, 0))
+            logged.replay()
+            log.append("resume", versions=versions())
+        else:
+            self._log_start(log, backend)
+        logged.run()
+        scores = SplitScores(search.tasks, evaluator, log, store, listener)
+        table = settle(search, config.final, scores, choice, config.seed)
+        return self._finish(log, search, scores, table)
+
+    def _log_start(self, log: EventLog, backend: GenomeBackend) -> None:
+        facts = {
+            "threads": self.threads,
+            "dim": backend.space.dim,
+            "space": backend.space.name,
+            **backend.facts(),
+        }
+        log.append(
+            "start",
+            config=_digest(self.config),
+            versions=versions(),
+            facts=facts,
+            **describe_domain(backend),
+        )
+
+    def _finish(
+        self, log: EventLog, search: CycleQD, scores: SplitScores, table: dict[str, Any]
+    ) -> dict[str, Any]:
+        if not any(event["event"] == "done" for event in log.events):
+            log.append("done", chosen=table["chosen"])
+        history = read_history(self.folder.read_events())
+        results = {
+            "tasks": search.tasks,
+            **table,
+            "evaluations": history.n_children,
+            "evaluations_after_search": scores.evaluations,
+            "failed": history.n_failed,
+            "seconds": {
+                "total": round(sum(history.session_seconds), 1),
+                "evaluating": round(history.evaluating_seconds, 1),
+            },
+            "archives": archive_stats(search),
+            "seed": self.config.seed,
+            "facts": history.facts,
+            "config": self.config.echo(),
+            "versions": {**versions(), **history.facts.get("versions", {})},
+        }
+        self.folder.write_results(results)
+        return results
+
+
+def _try_to_log_stop(log: EventLog, error: Exception) -> None:
+    """Notes why a run stopped; where even that cannot be written, the error itself tells."""
+    try:
+        log.append("stop", reason=f"{type(error).__name__}: {error}")
+    except RunError:
+        return

@@ -1,0 +1,304 @@
+"""The search of a run: ask, evaluate, log, tell; and the replay of what the log holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qdmerge.backend import Evaluation
+from qdmerge.cycleqd import CycleQD
+from qdmerge.errors import EvaluationError, RunError
+from qdmerge.execution import Evaluator, Outcome, PendingEvaluation
+from qdmerge.runs._history import Stats
+from qdmerge.runs._log import Event, EventLog
+from qdmerge.runs._solutions import SolutionStore, solution_id
+from qdmerge.schedulers import Batch
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+        stage: What is going on ("search", "selection", ...).
+        done: Evaluations of this stage that ended.
+        total: Evaluations of this stage.
+        task: Active task, in the search.
+        failed: Failed evaluations of the search so far.
+        stats: The archives' statistics, in the search.
+    """
+
+    stage: str
+    done: int
+    total: int
+    task: str | None = None
+    failed: int = 0
+    stats: Stats | None = None
+
+
+Listener = Callable[[Progress], None]
+
+
+def archive_stats(search: CycleQD) -> Stats:
+    """Elites, coverage, QD score and best objective of each archive; None where undefined."""
+
+    def number(value: Any) -> float | None:
+        return float(value) if value is not None and np.isfinite(value) else None
+
+    return {
+        task: {
+            "elites": len(archive),
+            "coverage": number(archive.stats.coverage),
+            "qd_score": number(archive.stats.qd_score),
+            "best": number(archive.stats.obj_max),
+        }
+        for task, archive in search.archives.items()
+    }
+
+
+@dataclass
+class _Out:
+    """A batch that is out."""
+
+    batch: Batch
+    outcomes: dict[int, Outcome]
+    pending: dict[int, PendingEvaluation]
+
+
+class LoggedSearch:
+    """A search whose every step is in the log before the next one.
+
+    Results depend on ``in_flight``, not on timing or on the number of workers: batches are told in
+    the order they were asked for, and the next one is asked for only then.
+
+    Args:
+        search: The search, nothing asked of it yet.
+        evaluator: Evaluates on the validation split.
+        log: The run's log; what it holds is replayed.
+        store: Keeps the solutions.
+        budget: Children to evaluate.
+        in_flight: Batches that may be out at once.
+        max_failures: Failures in a row that stop the run.
+        listener: Is told of the progress.
+    """
+
+    def __init__(
+        self,
+        search: CycleQD,
+        evaluator: Evaluator,
+        log: EventLog,
+        store: SolutionStore,
+        *,
+        budget: int,
+        in_flight: int,
+        max_failures: int,
+        listener: Listener,
+    ) -> None:
+        self.search = search
+        self._evaluator = evaluator
+        self._log = log
+        self._store = store
+        self._budget = budget
+        self._in_flight = in_flight
+        self._max_failures = max_failures
+        self._listener = listener
+        self._out: dict[int, _Out] = {}
+        self._asked = 0
+        self._ended = 0
+        self._failed = 0
+        self._failures_in_a_row = 0
+
+    def replay(self) -> None:
+        """Repeats what the log holds, with the recorded scores; evaluates nothing.
+
+        Raises:
+            RunError: The log does not fit its configuration, or this machine or its library
+                versions give other solutions than recorded.
+        """
+        try:
+            for event in self._log.events:
+                if event["event"] == "ask":
+                    self._replay_ask(event)
+                elif event["event"] in ("scores", "failed"):
+                    self._replay_outcome(event)
+                elif event["event"] == "tell":
+                    self._replay_tell(event)
+        except KeyError as error:
+            raise RunError(
+                f"the log is inconsistent: it refers to unknown batch {error}"
+            ) from error
+        self._failures_in_a_row = 0
+
+    def _replay_ask(self, event: Event) -> None:
+        if not self.search.ready:
+            raise RunError(
+                f"the log asks for batch {event['batch']} where this configuration cannot"
+            )
+        batch = self.search.ask()
+        solutions = [solution_id(x) for x in batch.solutions]
+        if (batch.id, batch.task, solutions) != (
+            event["batch"],
+            event["task"],
+            event["solutions"],
+        ):
+            raise RunError(
+                f"replaying the log gives another batch {batch.id} than the one recorded; "
+                f"{self._suspects()}"
+            )
+        self._register(batch)
+
+    def _replay_outcome(self, event: Event) -> None:
+        out, outcome = self._out[event["batch"]], _outcome(event)
+        if out.batch.task is None and outcome.cause:
+            return  # Nothing can start without the seeds, so a failed one is tried again.
+        out.outcomes[event["index"]] = outcome
+        self._count(event["batch"], outcome)
+
+    def _replay_tell(self, event: Event) -> None:
+        out = self._out.pop(event["batch"])
+        if len(out.outcomes) < len(out.batch):
+            raise RunError(f"the log tells batch {event['batch']} before all its scores")
+        self._tell(out)
+        if archive_stats(self.search) != event["stats"]:
+            raise RunError(
+                f"replaying the log gives other archives after batch {event['batch']} than "
+                f"recorded; {self._suspects()}"
+            )
+
+    def _suspects(self) -> str:
+        from qdmerge.runs._folder import versions
+
+        recorded = self._log.events[0].get("versions", {})
+        changed = [
+            f"{name} was {recorded.get(name)}, is {now}"
+            for name, now in versions().items()
+            if recorded.get(name) != now
+        ]
+        if changed:
+            return f"other versions are installed: {'; '.join(changed)}"
+        return "the same versions are installed, so suspect another CPU, or changed experts or code"
+
+    def run(self) -> None:
+        """Searches until the budget is spent.
+
+        Raises:
+            RunError: Too many failures in a row, or the log cannot be written.
+            EvaluationError: A seed could not be evaluated.
+        """
+        for out in self._out.values():
+            self._submit(out)
+        while True:
+            while len(self._out) < self._in_flight and self._has_budget and self.search.ready:
+                self._submit(self._ask())
+            if not self._out:
+                return
+            self._finish(next(iter(self._out.values())))
+
+    @property
+    def _has_budget(self) -> bool:
+        return self._asked < self._budget
+
+    def _ask(self) -> _Out:
+        batch = self.search.ask()
+        parents = [
+            None if made_from is None else [solution_id(x) for x in made_from]
+            for made_from in batch.parents
+        ]
+        self._log.append(
+            "ask",
+            batch=batch.id,
+            task=batch.task,
+            solutions=[self._store.put(x) for x in batch.solutions],
+            names=list(batch.names),
+            parents=parents,
+        )
+        return self._register(batch)
+
+    def _register(self, batch: Batch) -> _Out:
+        out = _Out(batch, {}, {})
+        self._out[batch.id] = out
+        self._asked += 0 if batch.task is None else len(batch)
+        return out
+
+    def _submit(self, out: _Out) -> None:
+        for index, x in enumerate(out.batch.solutions):
+            if index not in out.outcomes:
+                out.pending[index] = self._evaluator.submit(x, "validation")
+
+    def _finish(self, out: _Out) -> None:
+        """Waits for a batch, logs its outcomes and tells it."""
+        for index, pending in out.pending.items():
+            outcome = pending.result()
+            out.outcomes[index] = outcome
+            where = {"batch": out.batch.id, "index": index}
+            if outcome.evaluation is None:
+                self._log.append("failed", **where, cause=outcome.cause, attempts=outcome.attempts)
+            else:
+                self._log.append("scores", **where, **plain_scores(outcome))
+            self._count(out.batch.id, outcome)
+            if out.batch.task is None and outcome.cause:
+                raise EvaluationError(
+                    f"seed '{out.batch.names[index]}' could not be evaluated: {outcome.cause}. The "
+                    "archives are sized from the scores of base and experts, so nothing can start "
+                    "without them"
+                )
+            if self._failures_in_a_row >= self._max_failures:
+                raise RunError(
+                    f"{self._failures_in_a_row} evaluations failed in a row, the last one with: "
+                    f"{outcome.cause}. All results so far are kept; mend the cause, then resume"
+                )
+        del self._out[out.batch.id]
+        self._tell(out)
+        self._log.append("tell", batch=out.batch.id, stats=archive_stats(self.search))
+        self._listener(
+            Progress(
+                "search" if out.batch.task else "seeds",
+                self._ended,
+                self._budget,
+                out.batch.task,
+                self._failed,
+                archive_stats(self.search),
+            )
+        )
+
+    def _count(self, batch: int, outcome: Outcome) -> None:
+        failed = outcome.evaluation is None
+        self._failures_in_a_row = self._failures_in_a_row + 1 if failed else 0
+        self._failed += failed
+        self._ended += batch >= 0
+
+    def _tell(self, out: _Out) -> None:
+        backend = self.search.backend
+        n, k, m = len(out.batch), len(backend.tasks), len(backend.measures)
+        scores, measures = np.full((n, k), np.nan), np.full((n, m), np.nan)
+        for index, outcome in out.outcomes.items():
+            if outcome.evaluation is not None:
+                scores[index] = outcome.evaluation.scores[0]
+                if outcome.evaluation.measures is not None:
+                    measures[index] = outcome.evaluation.measures[0]
+        self.search.tell(out.batch, Evaluation(scores, measures))
+
+
+def plain_scores(outcome: Outcome) -> dict[str, Any]:
+    """The scores of an outcome that did not fail, as the log keeps them."""
+    evaluation = outcome.evaluation
+    assert evaluation is not None
+    measures = evaluation.measures
+    return {
+        "scores": evaluation.scores[0].tolist(),
+        "measures": [] if measures is None else measures[0].tolist(),
+        "seconds": round(outcome.seconds, 4),
+        "attempts": outcome.attempts,
+    }
+
+
+def _outcome(event: Event) -> Outcome:
+    if event["event"] == "failed":
+        return Outcome(None, 0.0, event["attempts"], event["cause"])
+    evaluation = Evaluation(
+        np.array([event["scores"]], float), np.array([event["measures"]], float)
+    )
+    return Outcome(evaluation, event["seconds"], event["attempts"])

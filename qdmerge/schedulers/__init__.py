@@ -1,0 +1,14 @@
+"""Schedulers: pyribs-style ask and tell over K archives."""
+
+from __future__ import annotations
+
+from qdmerge.schedulers._policies import BanditScheduler, CycleScheduler, FixedScheduler
+from qdmerge.schedulers._task_scheduler import Batch, TaskScheduler
+
+__all__ = [
+    "BanditScheduler",
+    "Batch",
+    "CycleScheduler",
+    "FixedScheduler",
+    "TaskScheduler",
+]

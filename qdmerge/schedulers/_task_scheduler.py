@@ -1,0 +1,277 @@
+"""Ask and tell over K archives."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qdmerge.archives import role_of
+
+if TYPE_CHECKING:
+    from ribs.archives import ArchiveBase
+    from ribs.emitters import EmitterBase
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Solutions that were asked for and wait for their scores.
+
+    Attributes:
+        id: Number of the batch, counted from 0.
+        task: Active task; None for the seeds of a search.
+        solutions: ``(n, dim)`` solutions.
+        names: Names of the solutions, if they have any (seeds).
+        parents: Per solution, ``(p, dim)`` parents; None where the emitter does not tell.
+    """
+
+    id: int
+    task: str | None
+    solutions: np.ndarray
+    names: tuple[str, ...] = ()
+    parents: tuple[np.ndarray | None, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.solutions)
+
+
+def learns(emitter: EmitterBase) -> bool:
+    """Whether an emitter learns from its results, and so must be told before the next ask.
+
+    Emitters that do override ``EmitterBase.tell`` (the evolution strategies); the others (merge,
+    Gaussian, iso-line) can have any number of batches out.
+    """
+    from ribs.emitters import EmitterBase
+
+    return type(emitter).tell is not EmitterBase.tell
+
+
+class TaskScheduler(ABC):
+    """Alternates the roles of K archives; like ``ribs.schedulers.Scheduler`` for one of them.
+
+    :meth:`ask` lets all emitters of one task, the active one, make solutions; :meth:`tell` offers
+    every solution to every archive and tells the emitters that made them. Several batches may be
+    out at once. Archive i takes the score on task i as objective, and the other tasks' scores
+    followed by the backend's own measures as measures.
+
+    Args:
+        archives: Task name to archive; the order is the order of score columns.
+        emitters: Task name to the emitters that work on its archive.
+
+    Raises:
+        ValueError: Tasks of archives and emitters differ, a task has no emitter, or an emitter is
+            listed twice.
+    """
+
+    def __init__(
+        self,
+        archives: Mapping[str, ArchiveBase],
+        emitters: Mapping[str, Sequence[EmitterBase]],
+    ) -> None:
+        if list(archives) != list(emitters):
+            raise ValueError(
+                f"archives are of tasks {list(archives)}, but emitters of {list(emitters)}"
+            )
+        for task, listed in emitters.items():
+            if not listed:
+                raise ValueError(f"task '{task}' has no emitter; give it at least one")
+        every = [emitter for listed in emitters.values() for emitter in listed]
+        if len({id(emitter) for emitter in every}) < len(every):
+            raise ValueError("the same emitter is listed twice; make one for each place")
+        self.archives = dict(archives)
+        self.emitters = {task: list(listed) for task, listed in emitters.items()}
+        self._out: dict[int, tuple[Batch, list[int]]] = {}
+        self._asked = 0
+
+    @property
+    def tasks(self) -> list[str]:
+        """Names of the tasks, in the order of score columns."""
+        return list(self.archives)
+
+    @property
+    def out(self) -> list[int]:
+        """Ids of the batches that were asked for and not told yet, oldest first."""
+        return list(self._out)
+
+    @property
+    def ready(self) -> bool:
+        """Whether :meth:`ask` can be called now."""
+        return bool(self._ready_tasks())
+
+    def _ready_tasks(self) -> list[str]:
+        waiting = {
+            batch.task
+            for batch, _ in self._out.values()
+            if batch.task is not None and any(learns(e) for e in self.emitters[batch.task])
+        }
+        return [task for task in self._candidates() if task not in waiting]
+
+    def _candidates(self) -> list[str]:
+        """Tasks that may ever become active."""
+        return self.tasks
+
+    @abstractmethod
+    def choose(self, ready: Sequence[str]) -> str:
+        """Chooses the next active task.
+
+        Args:
+            ready: Tasks whose emitters can be asked now; at least one.
+        """
+
+    def learn(self, task: str, improved: int, n: int) -> None:  # noqa: B027
+        """Called after a batch was told; the base class ignores it.
+
+        Args:
+            task: Task that was active.
+            improved: Number of solutions that entered the active archive.
+            n: Number of solutions of the batch.
+        """
+
+    def ask(self) -> Batch:
+        """Solutions of the next active task's emitters.
+
+        Raises:
+            RuntimeError: Every emitter waits for the results of a batch that is out.
+        """
+        ready = self._ready_tasks()
+        if not ready:
+            raise RuntimeError(
+                f"every emitter waits for results: tell a batch first (out: {self.out}), and look "
+                "at `ready` before ask() when several batches are out at once"
+            )
+        task = self.choose(ready)
+        parts, parents = [], []
+        for emitter in self.emitters[task]:
+            solutions = emitter.ask()
+            made_from = getattr(emitter, "parents", None)
+            parts.append(solutions)
+            parents += list(made_from) if made_from is not None else [None] * len(solutions)
+        batch = Batch(self._asked, task, np.concatenate(parts), parents=tuple(parents))
+        self._asked += 1
+        self._out[batch.id] = (batch, [len(part) for part in parts])
+        return batch
+
+    def tell(
+        self, batch: Batch, scores: np.ndarray, measures: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """Gives the scores of a batch: all archives are offered all its solutions.
+
+        Args:
+            batch: A batch from :meth:`ask` that was not told yet.
+            scores: ``(n, K)``; a row that is not finite failed, and enters no archive.
+            measures: ``(n, M)`` own measures of the backend, if it has any.
+
+        Returns:
+            Task name to ``(n,)`` pyribs add status: 0 not added, 1 improved a cell, 2 new cell.
+
+        Raises:
+            ValueError: The batch is not out, or an array has a wrong shape.
+        """
+        if batch.id not in self._out:
+            raise ValueError(
+                f"batch {batch.id} is not out: it was told already, or never asked for here "
+                f"(out: {self.out})"
+            )
+        asked, sizes = self._out[batch.id]
+        scores, measures, valid = self._checked(asked, scores, measures)
+        assert asked.task is not None
+        infos = {
+            task: self._offer(column, asked.solutions, scores, measures, valid)
+            for column, task in enumerate(self.tasks)
+        }
+        del self._out[batch.id]
+        self._tell_emitters(asked, sizes, scores, measures, valid, infos[asked.task])
+        status = {task: np.asarray(info["status"]) for task, info in infos.items()}
+        self.learn(asked.task, int((status[asked.task] > 0).sum()), len(asked))
+        return status
+
+    def offer(
+        self, solutions: np.ndarray, scores: np.ndarray, measures: np.ndarray | None = None
+    ) -> None:
+        """Offers solutions from elsewhere (the experts) to every archive; nobody is told.
+
+        Raises:
+            ValueError: An array has a wrong shape.
+        """
+        batch = Batch(-1, None, solutions)
+        scores, measures, valid = self._checked(batch, scores, measures)
+        for column in range(len(self.tasks)):
+            self._offer(column, solutions, scores, measures, valid)
+
+    def _checked(
+        self, batch: Batch, scores: np.ndarray, measures: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        n, k = len(batch), len(self.tasks)
+        own = next(iter(self.archives.values())).measure_dim - (k - 1)
+        scores = np.asarray(scores, dtype=np.float64)
+        measures = np.asarray(np.empty((n, 0)) if measures is None else measures, dtype=np.float64)
+        if scores.shape != (n, k):
+            raise ValueError(
+                f"scores must have shape (solutions, tasks) = {(n, k)}, but have {scores.shape}"
+            )
+        if measures.shape != (n, own):
+            raise ValueError(
+                f"measures must have shape (solutions, own measures) = {(n, own)}, "
+                f"but have {measures.shape}"
+            )
+        valid = np.isfinite(scores).all(axis=1) & np.isfinite(measures).all(axis=1)
+        return scores, measures, valid
+
+    def _offer(
+        self,
+        column: int,
+        solutions: np.ndarray,
+        scores: np.ndarray,
+        measures: np.ndarray,
+        valid: np.ndarray,
+    ) -> dict[str, np.ndarray]:
+        """Adds the valid rows to one archive; returns pyribs' add info for all rows."""
+        role = role_of(column, scores, measures)
+        archive = self.archives[self.tasks[column]]
+        if valid.all():
+            return archive.add(solution=solutions, **role)
+        if not valid.any():
+            return {
+                "status": np.zeros(len(solutions), np.int32),
+                "value": np.full(len(solutions), -1.0),
+            }
+        rows = {name: array[valid] for name, array in role.items()}
+        info = {}
+        for name, array in archive.add(solution=solutions[valid], **rows).items():
+            # Rankers sort by status, then value: a failure is not added and below all others.
+            worst = 0 if name == "status" else array.min() - 1
+            info[name] = np.full(len(solutions), worst, array.dtype)
+            info[name][valid] = array
+        return info
+
+    def _tell_emitters(
+        self,
+        batch: Batch,
+        sizes: list[int],
+        scores: np.ndarray,
+        measures: np.ndarray,
+        valid: np.ndarray,
+        info: dict[str, np.ndarray],
+    ) -> None:
+        assert batch.task is not None
+        role = role_of(self.tasks.index(batch.task), scores, measures)
+        if not valid.all():
+            # An evolution strategy ranks its whole batch: failures take the batch's worst values.
+            worst = {
+                name: array[valid].min(axis=0) if valid.any() else 0.0
+                for name, array in role.items()
+            }
+            for name, array in role.items():
+                array[~valid] = worst[name]
+        start = 0
+        for emitter, size in zip(self.emitters[batch.task], sizes, strict=True):
+            rows = slice(start, start + size)
+            emitter.tell(
+                solution=batch.solutions[rows],
+                **{name: array[rows] for name, array in role.items()},
+                add_info={name: array[rows] for name, array in info.items()},
+            )
+            start += size

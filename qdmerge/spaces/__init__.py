@@ -1,0 +1,62 @@
+"""Spaces: what a solution vector ``x`` means.
+
+Every model that merging can reach is ``theta_base + (a linear map)(x)``; a space knows the map.
+
+- :class:`Space`: dimension, bounds and seeds; all that archives, emitters and operators see.
+- :class:`VectorSpace`: a free, possibly bounded vector, for domains without weights.
+- :class:`WeightSpace`: a space whose vectors are model weights: merge, express, export.
+- :class:`ExpertSpace`: one coordinate per expert.
+- :class:`LayerSpace`: one coordinate per expert and group of tensors.
+- :class:`SpectralSpace`: multipliers on the singular components of every task vector.
+- :class:`TaskVectors`: a base and its experts, read lazily from safetensors.
+- :func:`checkpoint_problems`: what keeps checkpoints from being merged, from their headers alone.
+
+Names that need torch are imported on first use, so that importing this package stays quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from qdmerge.spaces._base import Space
+from qdmerge.spaces._compatibility import checkpoint_problems
+from qdmerge.spaces._vector import VectorSpace
+
+if TYPE_CHECKING:
+    from qdmerge.spaces._expert import ExpertSpace
+    from qdmerge.spaces._layer import LayerSpace
+    from qdmerge.spaces._spectral import SpectralSpace
+    from qdmerge.spaces._task_vectors import TaskVectors
+    from qdmerge.spaces._weights import WeightSpace
+
+_NEEDS_TORCH = {
+    "ExpertSpace": "_expert",
+    "LayerSpace": "_layer",
+    "SpectralSpace": "_spectral",
+    "TaskVectors": "_task_vectors",
+    "WeightSpace": "_weights",
+}
+
+__all__ = [
+    "ExpertSpace",
+    "LayerSpace",
+    "Space",
+    "SpectralSpace",
+    "TaskVectors",
+    "VectorSpace",
+    "WeightSpace",
+    "checkpoint_problems",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NEEDS_TORCH:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_NEEDS_TORCH[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,211 @@
+"""Safetensors checkpoints, read lazily: headers at once, tensors one at a time.
+
+A file is an 8-byte little-endian header length, a JSON header that gives every tensor's dtype,
+shape and place, then the raw tensors (https://github.com/huggingface/safetensors, "Format").
+Headers are parsed here, without torch, so that checkpoints can be checked before anything loads.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+
+from qdmerge.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+#: Floating-point types that weights are merged in.
+FLOATS = ("F64", "F32", "F16", "BF16")
+_BYTES = {
+    **{"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "BOOL": 1, "C64": 8},
+    **{f"{sign}{bits}": bits // 8 for sign in "IU" for bits in (8, 16, 32, 64)},
+}
+_MAX_HEADER = 100_000_000  # the format's own limit
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """What a header says about one tensor: its file, dtype (``"BF16"``) and shape."""
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+
+    @property
+    def numel(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def floating(self) -> bool:
+        """Whether the tensor takes part in merging."""
+        return self.dtype in FLOATS
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One model on disk: a safetensors file, or a folder with one or with shards and an index.
+
+    Attributes:
+        path: What the user named.
+        files: The weight files, in order.
+        tensors: Every tensor by name, file after file, in the order the files hold them.
+        sharded: Whether an index belongs to the files.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    tensors: Mapping[str, TensorInfo]
+    sharded: bool
+
+    @classmethod
+    def open(cls, path: Path) -> Checkpoint:
+        """Read the headers of the checkpoint at ``path``; no tensor is loaded.
+
+        Raises:
+            CheckpointError: If it is missing, incomplete, truncated or malformed.
+        """
+        path = Path(path)
+        files, expected = _find_files(path)
+        tensors: dict[str, TensorInfo] = {}
+        for file in files:
+            for name, info in read_header(file).items():
+                if name in tensors:
+                    raise CheckpointError(f"{path}: tensor {name} is in two files")
+                tensors[name] = info
+        if expected is not None and expected != set(tensors):
+            odd = sorted(expected ^ set(tensors))
+            raise CheckpointError(
+                f"{path}: {INDEX} and the shards disagree about {listing(odd)}; "
+                "download the checkpoint again"
+            )
+        return cls(path, files, tensors, sharded=expected is not None)
+
+    def read(self, name: str) -> torch.Tensor:
+        """Load one tensor, on the CPU and in its own dtype.
+
+        Raises:
+            CheckpointError: If the file was removed or damaged since its header was read.
+        """
+        place = self.tensors[name].file
+        try:
+            # Opened anew each time: a mapping kept open would count all pages ever read as ours.
+            with safe_open(str(place), framework="pt") as file:
+                tensor: torch.Tensor = file.get_tensor(name)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{place}: {name} cannot be read any more ({error})") from None
+        return tensor
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder with configuration and tokenizer; None for a bare file."""
+        return self.path if self.path.is_dir() else None
+
+    def config(self) -> dict[str, Any]:
+        """The folder's ``config.json``; empty if there is none.
+
+        Raises:
+            CheckpointError: If it is no JSON object.
+        """
+        file = None if self.folder is None else self.folder / "config.json"
+        return _read_json(file) if file is not None and file.is_file() else {}
+
+
+def read_header(file: Path) -> dict[str, TensorInfo]:
+    """Parse the header of one safetensors file, tensors in the order of their data.
+
+    Raises:
+        CheckpointError: If the file is missing, truncated or malformed.
+    """
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if size < 8 or length > min(size - 8, _MAX_HEADER):
+                raise CheckpointError(f"{file}: truncated, or not a safetensors file")
+            header = json.loads(stream.read(length))
+        header.pop("__metadata__", None)
+        entries = sorted(header.items(), key=lambda entry: entry[1]["data_offsets"])
+        infos, end = {}, 0
+        for name, entry in entries:
+            begin, stop = entry["data_offsets"]
+            shape = tuple(map(int, entry["shape"]))
+            infos[name] = info = TensorInfo(file, str(entry["dtype"]), shape, stop - begin)
+            if begin != end or stop < begin or not _fits(info):
+                raise CheckpointError(f"{file}: the header is damaged at tensor {name}")
+            end = stop
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise CheckpointError(f"{file}: the safetensors header is damaged") from None
+    if size != 8 + length + end:
+        state = "truncated" if size < 8 + length + end else "longer than its header says"
+        raise CheckpointError(f"{file}: {state} ({size} bytes, expected {8 + length + end})")
+    return infos
+
+
+def listing(names: list[str], limit: int = 3) -> str:
+    """The first few of many names, and how many there are."""
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown}, ... ({len(names)} in all)"
+
+
+def _fits(info: TensorInfo) -> bool:
+    width = _BYTES.get(info.dtype)
+    sane = min(info.shape, default=0) >= 0
+    return sane and (width is None or info.nbytes == info.numel * width)
+
+
+def _find_files(path: Path) -> tuple[tuple[Path, ...], set[str] | None]:
+    """Weight files at ``path``, and the tensor names an index promises, if there is one."""
+    if path.is_file():
+        return (path,), None
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: no such file or folder")
+    if (path / SINGLE).is_file():
+        return (path / SINGLE,), None
+    if (path / INDEX).is_file():
+        weight_map = _read_json(path / INDEX).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise CheckpointError(f"{path / INDEX}: holds no weight_map")
+        shards = sorted({str(shard) for shard in weight_map.values()})
+        missing = [shard for shard in shards if not (path / shard).is_file()]
+        if missing:
+            raise CheckpointError(f"{path}: shards are missing: {listing(missing)}")
+        return tuple(path / shard for shard in shards), set(weight_map)
+    found = sorted(path.glob("*.safetensors"))
+    if len(found) == 1:
+        return (found[0],), None
+    if found:
+        raise CheckpointError(
+            f"{path}: {len(found)} safetensors files and no {INDEX}; "
+            "name one file, or add the index"
+        )
+    if any(path.glob("*.bin")):
+        raise CheckpointError(
+            f"{path}: only pickled weights (.bin), which are not read because unpickling can run "
+            "code; convert them: save_pretrained(..., safe_serialization=True)"
+        )
+    raise CheckpointError(f"{path}: no safetensors weights here (expected {SINGLE} or {INDEX})")
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise CheckpointError(f"{file}: not valid JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file}: expected a JSON object")
+    return content

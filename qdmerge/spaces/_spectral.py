@@ -1,0 +1,112 @@
+"""Multipliers on the singular components of every task vector."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from qdmerge.spaces._factorize import as_matrix, factorize, kept_rank
+from qdmerge.spaces._task_vectors import TaskVectors
+from qdmerge.spaces._weights import Merger, WeightSpace
+
+
+class SpectralSpace(WeightSpace):
+    """Experts and their linear merges exactly, and moves along the experts' singular directions.
+
+    For a matrix with task vectors ``tau_k``, whose leading ``r`` singular components are
+    ``U_k diag(s_k) V_k^T``, and coordinates ``c_k`` (``r`` multipliers) and ``rho_k`` (one):
+
+        theta = theta_base + sum_k [ rho_k tau_k + U_k diag((c_k - rho_k) s_k) V_k^T ]
+
+    so ``c_k`` scales the components and ``rho_k`` the exact rest, which need not be stored.
+    SVD mutation (CycleQD, arXiv 2410.14735, as in the released code) is noise on ``c_k``.
+
+    Coordinates follow the base's tensors in order; within a tensor, the experts in order. A
+    tensor of two or more dimensions (embeddings too; convolutions viewed as ``(out, rest)``) has
+    ``min(rank, out, rest)`` multipliers, largest singular value first, then the rest's one
+    coordinate. A tensor of one or no dimension has one coordinate per expert. Tensors that are
+    not floating-point have none.
+
+    Args:
+        vectors: The base and its experts.
+        rank: Components kept of each expert's matrices, at least 1.
+        cache: Folder that keeps factorizations; None for :func:`qdmerge.cache.cache_dir`.
+
+    Attributes:
+        matrices: Names of the tensors with singular components, in order.
+
+    Raises:
+        CheckpointError: If a task vector is not finite, or the cache cannot be written.
+    """
+
+    name: ClassVar[str] = "spectral"
+
+    def __init__(self, vectors: TaskVectors, rank: int = 16, cache: Path | None = None) -> None:
+        if rank < 1:
+            raise ValueError(f"expected a rank of at least 1; received {rank}")
+        self.rank = rank
+        shapes = {name: vectors.shapes[name] for name in vectors.names if vectors.floating(name)}
+        self.matrices = tuple(name for name, shape in shapes.items() if len(shape) >= 2)
+        self._ranks = {name: kept_rank(shapes[name], rank) for name in self.matrices}
+        experts = np.arange(len(vectors.experts))
+        widths = [self._ranks.get(name, 0) + 1 for name in shapes]
+        owner = np.concatenate([np.repeat(experts, width) for width in widths])
+        super().__init__(vectors, owner == experts[:, None])
+        # Where each tensor's block of (K, r + 1) coordinates starts. Tensors that are not
+        # floating-point have no coordinates; any block serves, none is used.
+        starts = len(experts) * (np.cumsum(widths) - widths)
+        found = zip(shapes, starts.tolist(), strict=True)
+        self._start = dict.fromkeys(vectors.names, 0) | dict(found)
+        self._factors = factorize(vectors, self.matrices, rank, cache)
+
+    def spectral_coordinates(self, expert: str) -> tuple[np.ndarray, ...]:
+        """Positions in ``x`` of one expert's multipliers, one integer array per matrix.
+
+        The arrays follow :attr:`matrices`; each runs from the largest singular value down.
+
+        Raises:
+            ValueError: If there is no such expert.
+        """
+        k = self._index(expert)
+        starts = (
+            (self._start[n] + k * (self._ranks[n] + 1), self._ranks[n]) for n in self.matrices
+        )
+        return tuple(np.arange(start, start + r) for start, r in starts)
+
+    def energy(self, expert: str) -> float:
+        """Share of the squared Frobenius norm of the expert's matrices held by the components.
+
+        1.0 means that the kept rank says all; an expert equal to the base gives 1.0 too.
+        """
+        k = self._index(expert)
+        kept = sum(
+            float(self._factors.singular(n)[k].double().square().sum()) for n in self.matrices
+        )
+        total = sum(float(self._factors.norm2(n)[k]) for n in self.matrices)
+        return min(1.0, kept / total) if total else 1.0
+
+    def _index(self, expert: str) -> int:
+        if expert not in self.experts:
+            raise ValueError(f"expected one of the experts {list(self.experts)}; got {expert!r}")
+        return self.experts.index(expert)
+
+    def _merger(self, x: np.ndarray) -> Merger:
+        coordinates = torch.from_numpy(x)
+        experts = len(self.experts)
+
+        def merged(name: str, device: torch.device | str) -> torch.Tensor:
+            start, rank = self._start[name], self._ranks.get(name, 0)
+            block = coordinates[start : start + experts * (rank + 1)].view(experts, rank + 1)
+            rest = block[:, rank].contiguous()
+            tensor = self.vectors.combine(name, rest, device)
+            scale = (block[:, :rank] - rest[:, None]).reshape(-1)
+            if scale.any():  # experts and linear merges need no factors
+                left, right = self._factors.components(name, device)
+                matrix = tensor.view(as_matrix(self.vectors.shapes[name]))
+                matrix.addmm_(left * scale.to(device), right)
+            return tensor
+
+        return merged

@@ -1,0 +1,108 @@
+"""Spaces whose solutions are model weights."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from qdmerge.spaces._base import Space
+from qdmerge.spaces._export import write_checkpoint
+from qdmerge.spaces._module import bind
+from qdmerge.spaces._task_vectors import TaskVectors
+
+#: Computes one merged tensor on a device; float32, or the base's own dtype where not floating.
+Merger = Callable[[str, torch.device | str], torch.Tensor]
+
+
+class WeightSpace(Space, ABC):
+    """A linear map from ``x`` to ``theta - theta_base``, applied tensor by tensor.
+
+    Solutions are float32 and unbounded. The base is at zero and every expert has its own ``x``.
+    All arithmetic is done in float32 and then cast to the dtype of the place it is written to.
+    Float buffers that the checkpoint holds are merged like any tensor; tensors that are not
+    floating-point are the base's.
+
+    Args:
+        vectors: The base and its experts.
+        expert_seeds: The experts' coordinates, shape ``(K, dim)``.
+    """
+
+    def __init__(self, vectors: TaskVectors, expert_seeds: np.ndarray) -> None:
+        self.vectors = vectors
+        seeds = dict(zip(vectors.experts, expert_seeds, strict=True))
+        super().__init__(
+            seeds={"base": np.zeros(expert_seeds.shape[1]), **seeds},
+            experts=vectors.experts,
+            dtype=np.float32,
+        )
+
+    @abstractmethod
+    def _merger(self, x: np.ndarray) -> Merger:
+        """Return the function that computes the merged tensors of a valid ``x``."""
+
+    def merge(self, weights: Sequence[float] | Mapping[str, float]) -> np.ndarray:
+        """The ``x`` of ``theta_base + sum_k weights[k] tau_k``.
+
+        Args:
+            weights: One weight per expert in order, or by name (missing ones count as zero).
+
+        Raises:
+            ValueError: If the number of weights or a name does not fit the experts.
+        """
+        if isinstance(weights, Mapping):
+            unknown = [name for name in weights if name not in self.experts]
+            if unknown:
+                raise ValueError(f"expected weights of {list(self.experts)}; received {unknown}")
+            weights = [weights.get(name, 0.0) for name in self.experts]
+        values = np.asarray(weights, dtype=np.float64)
+        if values.shape != (len(self.experts),):
+            raise ValueError(
+                f"expected one weight for each of {list(self.experts)}; "
+                f"received shape {values.shape}"
+            )
+        return self.check(values @ np.stack([self.seeds[name] for name in self.experts]))
+
+    def tensors(self, x: npt.ArrayLike) -> Iterator[tuple[str, torch.Tensor]]:
+        """Stream the merged tensors, in the base's key order and dtypes, on the CPU.
+
+        Raises:
+            ValueError: At once, if ``x`` is no solution of this space.
+        """
+        merged, vectors = self._merger(self.check(x)), self.vectors
+        return ((name, merged(name, "cpu").to(vectors.dtype(name))) for name in vectors.names)
+
+    @torch.no_grad()
+    def express(self, x: npt.ArrayLike, module: torch.nn.Module) -> None:
+        """Write the model of ``x`` into the live ``module``, in its own dtype and device.
+
+        Nothing is written unless the module fits the checkpoint. Parameters that the module
+        ties together are written once.
+
+        Raises:
+            CheckpointError: If module and checkpoint differ in names or shapes.
+            ValueError: If ``x`` is no solution of this space.
+        """
+        merged = self._merger(self.check(x))
+        for name, target in bind(self.vectors.shapes, module):
+            target.copy_(merged(name, target.device))
+
+    def export(self, x: npt.ArrayLike, path: Path) -> Path:
+        """Write the model of ``x`` as a standard checkpoint folder; one tensor is held at a time.
+
+        Weights are safetensors in the base's dtypes, key order and shards; configuration and
+        tokenizer files of the base's folder are copied beside them. A base that is a bare file
+        gives ``model.safetensors`` alone. The folder appears only when complete.
+
+        Returns:
+            The folder written.
+
+        Raises:
+            CheckpointError: If ``path`` exists and is not an empty folder, or cannot be written.
+            ValueError: If ``x`` is no solution of this space.
+        """
+        return write_checkpoint(self.vectors.checkpoint, self.tensors(self.check(x)), Path(path))

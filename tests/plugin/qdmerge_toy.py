@@ -1,0 +1,95 @@
+"""A third-party backend for tests: bumps in the plane, found by entry point like any other.
+
+Task k's score is high near point k; an expert sits at each point. `faults` makes chosen
+evaluations raise, return NaN, kill their process or take long.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import time
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from qdmerge.backend import BackendConfig, Evaluation, GenomeBackend, Measure, Task
+from qdmerge.spaces import VectorSpace
+
+
+class ToyBackend(GenomeBackend):
+    def __init__(self, config: ToyConfig) -> None:
+        self.config = config
+        angles = 2 * np.pi * np.arange(config.n_tasks) / config.n_tasks
+        self.peaks = np.zeros((config.n_tasks, config.dim))
+        self.peaks[:, 0], self.peaks[:, 1] = np.cos(angles), np.sin(angles)
+        self.tasks = [Task(f"task{k}", metric="bump") for k in range(config.n_tasks)]
+        self.measures = [Measure(f"x{m}", (-1.5, 1.5)) for m in range(config.n_measures)]
+        names = [task.name for task in self.tasks]
+        seeds = {"base": np.zeros(config.dim)} | dict(zip(names, self.peaks, strict=True))
+        self.space = VectorSpace(
+            seeds,
+            lower=np.full(config.dim, -2.0),
+            upper=np.full(config.dim, 2.0),
+            experts=tuple(names),
+        )
+
+    def evaluate(self, xs: np.ndarray, split: str) -> Evaluation:
+        distance = ((xs[:, None] - self.peaks[None]) ** 2).sum(axis=2)
+        scores = np.exp(-distance) if not self.config.flat else np.zeros(distance.shape)
+        rng = np.random.default_rng(["validation", "selection", "test"].index(split))
+        noise = rng.normal(0, 0.05, size=(len(self.tasks), 20))
+        items = [
+            {task.name: score + noise[k] - noise[k].mean() for k, (task, score) in
+             enumerate(zip(self.tasks, row, strict=True))}
+            for row in scores
+        ]
+        for row, x in enumerate(xs):
+            time.sleep(self.config.delay)
+            if self._is_faulty(x):
+                self._fail(scores, row)
+        measures = xs[:, : len(self.measures)] if self.measures else None
+        return Evaluation(scores, measures, items)
+
+    def _is_faulty(self, x: np.ndarray) -> bool:
+        if any(np.allclose(x, seed) for seed in self.space.seeds.values()):
+            return self.config.faulty_seeds
+        return hashlib.sha256(x.tobytes()).digest()[0] < 256 * self.config.fault_rate
+
+    def _fail(self, scores: np.ndarray, row: int) -> None:
+        if self.config.fault == "raise":
+            raise ValueError("the toy\nis broken")
+        if self.config.fault == "nan":
+            scores[row, 0] = np.nan
+        if self.config.fault == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.config.fault == "hang":
+            time.sleep(60)
+
+    def export(self, x: np.ndarray, path: Path) -> Path:
+        path.mkdir(parents=True)
+        np.save(path / "model.npy", x)
+        return path
+
+
+class ToyConfig(BackendConfig):
+    name: ClassVar[str] = "toy"
+    summary: ClassVar[str] = "bumps in the plane, for tests"
+    presets: ClassVar[dict[str, str]] = {"toy-three": "qdmerge_toy_presets/toy.yaml"}
+
+    n_tasks: int = 3
+    n_measures: int = 0
+    dim: int = 4
+    delay: float = 0.0
+    flat: bool = False
+    fault: Literal["raise", "nan", "die", "hang"] = "raise"
+    fault_rate: float = 0.0
+    faulty_seeds: bool = False
+
+    def problems(self) -> list[str]:
+        return [] if self.dim >= 2 else [f"dim must be at least 2; got {self.dim}"]
+
+    def build(self, space: object) -> ToyBackend:
+        return ToyBackend(self)
