@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from qdmerge.errors import EvaluationError
+from qdmerge.errors import ConfigError, EvaluationError
 
 if TYPE_CHECKING:
     from qdmerge.spaces import Space, TaskVectors, WeightSpace
@@ -31,12 +31,19 @@ class Task:
         range: Lowest and highest value the metric can take; infinite ends are allowed.
         expert: Expert that was trained for this task. None means the expert of the same name,
             if there is one.
+
+    Raises:
+        ConfigError: ``range`` does not rise.
     """
 
     name: str
     metric: str = "score"
     range: tuple[float, float] = (0.0, 1.0)
     expert: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.range[0] < self.range[1]:
+            raise ConfigError(f"range of task '{self.name}' must rise; got {self.range}")
 
 
 @dataclass(frozen=True)
@@ -46,10 +53,19 @@ class Measure:
     Args:
         name: Name of the measure.
         range: Lowest and highest value; finite, since it becomes the range of the axis.
+
+    Raises:
+        ConfigError: ``range`` is not finite or does not rise.
     """
 
     name: str
     range: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.range).all() and self.range[0] < self.range[1]):
+            raise ConfigError(
+                f"range of measure '{self.name}' must be finite and rise; got {self.range}"
+            )
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,9 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import PydanticUndefined, to_jsonable_python
 
+from qdmerge.archives import AxisSizing
 from qdmerge.backend import BackendConfig
 from qdmerge.discovery import find_backend, find_preset
 from qdmerge.errors import ConfigError
@@ -35,6 +37,14 @@ class AxesConfig(_Settings):
     low_margin: Annotated[float, Field(le=1)] = 0.85
     high_margin: Annotated[float, Field(ge=1)] = 1.15
     ranges: dict[str, tuple[float, float]] = {}
+
+    @model_validator(mode="after")
+    def _sizing_accepts(self) -> AxesConfig:
+        try:
+            AxisSizing(**self.model_dump())
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return self
 
 
 class ExecutionConfig(_Settings):
@@ -100,7 +110,7 @@ def _backend_from(data: Any) -> Any:
     """Finds the backend's own settings class by name."""
     if isinstance(data, BackendConfig):
         return data
-    settings = {"name": data} if isinstance(data, str) else dict(data or {})
+    settings = dict(data) if isinstance(data, Mapping) else {"name": data}
     name = settings.pop("name", None)
     if not isinstance(name, str):
         raise ValueError("backend needs a name")
@@ -165,17 +175,35 @@ def parse_config(data: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunC
         raise ConfigError("\n".join(explain(error, RunConfig))) from error
 
 
-def load_config(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(
+    source: str | Path,
+    overrides: Sequence[str] = (),
+    parts: Mapping[str, str | list[str] | None] | None = None,
+) -> RunConfig:
     """Reads and checks the configuration of a file, a preset, or a backend's first preset.
 
     Args:
         source: Path of a YAML file, or a name of ``qdmerge list``.
         overrides: See :func:`parse_config`.
+        parts: Configuration key to the part (for ``emitters``, the parts) to use instead; a part
+            that the source configures already keeps its options.
 
     Raises:
         ConfigError: No such file or name, no YAML mapping, or mistakes in it.
     """
-    return parse_config(_read_yaml(*_source_text(source)), overrides)
+    data = _read_yaml(*_source_text(source))
+    for key, chosen in (parts or {}).items():
+        if isinstance(chosen, list):
+            data[key] = [_keep_options(data.get(key), name) for name in chosen]
+        elif chosen is not None:
+            data[key] = _keep_options(data.get(key), chosen)
+    return parse_config(data, overrides)
+
+
+def _keep_options(configured: Any, name: str) -> Any:
+    listed = configured if isinstance(configured, list) else [configured]
+    same = [part for part in listed if isinstance(part, dict) and part.get("name") == name]
+    return same[0] if same else name
 
 
 def read_preset(name: str) -> str:
@@ -212,8 +240,17 @@ def _with_override(data: dict[str, Any], override: str) -> dict[str, Any]:
     key, separator, text = override.partition("=")
     if not (separator and key):
         raise ConfigError(f"'{override}' is not of the form key=value (execution.workers=2)")
-    value = yaml.safe_load(text)
-    return _set(data, key.split("."), value, key)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"'{override}': the value is not valid YAML: {text}") from error
+    head, *rest = key.split(".")
+    if rest and head not in data and head in RunConfig.model_fields:
+        # An option of a default part: archive.bins=10 without any archive in the data.
+        default = RunConfig.model_fields[head].get_default()
+        if default is not PydanticUndefined:
+            data = {**data, head: to_jsonable_python(default)}
+    return _set(data, [head, *rest], value, key)
 
 
 def _set(data: Any, path: list[str], value: Any, key: str) -> Any:
@@ -227,6 +264,8 @@ def _set(data: Any, path: list[str], value: Any, key: str) -> Any:
         return [_set(v, rest, value, key) if i == int(head) else v for i, v in enumerate(data)]
     if isinstance(data, str):
         data = {"name": data}
+    if not isinstance(data, Mapping | None):
+        raise ConfigError(f"'{key}': there is nothing called '{head}' inside {data!r}")
     nested = dict(data or {})
     nested[head] = _set(nested.get(head), rest, value, key)
     return nested

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from scipy.special import softmax
 
 from qdmerge.archives import ArchiveFactory, AxisSizing, build_archives, check_axes, grid
 from qdmerge.backend import Evaluation, GenomeBackend
 from qdmerge.emitters import EmitterFactory, build_emitters, expert_of, paper_emitter
 from qdmerge.errors import EvaluationError
+from qdmerge.operators import softmax_aggregate
 from qdmerge.schedulers import Batch, CycleScheduler, TaskScheduler
 
 if TYPE_CHECKING:
@@ -163,6 +163,8 @@ class CycleQD:
     def _tell_seeds(self, batch: Batch, evaluation: Evaluation) -> None:
         if self._scheduler is not None:
             raise ValueError("the seeds were told already")
+        if not self._seeds_asked:
+            raise ValueError("the seeds were not asked for yet")
         failed = [name for name, ok in zip(batch.names, evaluation.valid, strict=True) if not ok]
         if failed:
             raise EvaluationError(
@@ -212,22 +214,14 @@ class CycleQD:
             KeyError: Unknown task.
         """
         data = self.archives[task].data(["solution", "objective", "measures"])
-        others = [name for name in self.tasks if name != task]
-        k = len(others)
+        k = len(self.tasks) - 1
+        # The task's own column goes back to its place among the others.
+        scores = np.insert(
+            data["measures"][:, :k], self.tasks.index(task), data["objective"], axis=1
+        )
         return [
-            Elite(
-                x,
-                {
-                    name: float(
-                        {task: quality, **dict(zip(others, measures[:k], strict=True))}[name]
-                    )
-                    for name in self.tasks
-                },
-                measures[k:],
-            )
-            for x, quality, measures in zip(
-                data["solution"], data["objective"], data["measures"], strict=True
-            )
+            Elite(x, dict(zip(self.tasks, row.tolist(), strict=True)), measures[k:])
+            for x, row, measures in zip(data["solution"], scores, data["measures"], strict=True)
         ]
 
     def best(self, task: str, by: Literal["quality", "mean"] = "quality") -> Elite:
@@ -252,20 +246,20 @@ class CycleQD:
     def aggregate(
         self, elite: Literal["quality", "mean"] = "quality", scale: float = 1.0
     ) -> np.ndarray:
-        """One model out of all archives.
-
-        ``theta = theta_base + scale * sum_k beta_k tau_k`` with tau_k the task vector of archive
-        k's best elite and ``beta = softmax(f)`` of their qualities (arXiv 2410.14735, section 3.4,
-        where ``scale`` is 1 and the elite is the one of best quality).
+        """One model out of all archives; see :func:`qdmerge.operators.softmax_aggregate`.
 
         Args:
-            elite: Which elite of each archive; see :meth:`best`.
-            scale: Factor on the merged task vector.
+            elite: Which elite of each archive: the one of best "quality", as in the paper, or of
+                best "mean" over the tasks.
+            scale: Factor on the merged task vector; 1 in the paper.
 
         Returns:
-            ``(dim,)`` solution.
+            ``(dim,)`` solution, clipped to the bounds of the space.
         """
-        chosen = [self.best(task, by=elite) for task in self.tasks]
-        beta = softmax([e.scores[task] for e, task in zip(chosen, self.tasks, strict=True)])
-        x: np.ndarray = scale * np.einsum("k,kd->d", beta, np.stack([e.x for e in chosen]))
-        return x.astype(self.backend.space.dtype)
+        chosen = {task: self.best(task, by=elite) for task in self.tasks}
+        x = softmax_aggregate(
+            np.stack([best.x for best in chosen.values()]),
+            np.array([best.scores[task] for task, best in chosen.items()]),
+            scale,
+        )
+        return np.clip(x, self.backend.space.lower_bounds, self.backend.space.upper_bounds)

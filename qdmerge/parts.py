@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from qdmerge.registry import Entry, Registry
 
@@ -168,7 +168,11 @@ EmitterPart = Annotated[Part, _checked_by(EMITTERS)]
 SchedulerPart = Annotated[Part, _checked_by(SCHEDULERS)]
 SelectionPart = Annotated[Part, _checked_by(SELECTIONS)]
 CrossoverPart = Annotated[Part, _checked_by(CROSSOVERS)]
-MutationPart = Annotated[Part, _checked_by(MUTATIONS)]
+Mutations = Annotated[
+    Sequence[Annotated[Part, _checked_by(MUTATIONS)]],
+    BeforeValidator(_as_list),
+    Field(min_length=1),
+]
 
 
 def build_part(registry: Registry, part: Part, context: Mapping[str, Any]) -> Any:
@@ -182,7 +186,7 @@ def merge_emitter(
     batch_size: Annotated[int, Field(ge=1)] = 1,
     selection: SelectionPart = Part(name="elite"),  # noqa: B008
     crossover: CrossoverPart = Part(name="linear"),  # noqa: B008
-    mutation: MutationPart | list[MutationPart] = Part(name="svd"),  # noqa: B008
+    mutation: Mutations = (Part(name="svd"),),  # noqa: B008
 ) -> EmitterBase:
     """A configured MergeEmitter; a list of mutations is a chain.
 
@@ -192,13 +196,13 @@ def merge_emitter(
         batch_size: Children per turn.
         selection: Parent selection.
         crossover: Crossover.
-        mutation: Mutation, or a list of them.
+        mutation: One mutation or several.
     """
     from qdmerge.emitters import MergeEmitter
     from qdmerge.operators import chain
 
     context = {"space": spec.space, "expert": spec.expert}
-    mutations = [build_part(MUTATIONS, part, context) for part in _as_list(mutation)]
+    mutations = [build_part(MUTATIONS, part, context) for part in mutation]
     return MergeEmitter(
         archive,
         selection=build_part(SELECTIONS, selection, context),

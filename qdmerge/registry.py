@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -24,24 +25,30 @@ _OPTIONS = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint ``"; did you mean 'x'?"`` for a mistyped name, or an empty string."""
+    """The end of a sentence about a mistyped name: ``"; did you mean 'x'?"``, or a full stop."""
     match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean '{match[0]}'?" if match else ""
+    return f"; did you mean '{match[0]}'?" if match else "."
 
 
 def load_target(target: str) -> Callable[..., Any]:
     """Imports ``"module:attribute"``.
 
     Raises:
-        ConfigError: The module or the attribute does not exist, or is not callable.
+        ConfigError: The module cannot be imported, or the attribute does not exist or is not
+            callable.
     """
     module_name, _, attribute = target.partition(":")
+    if not (module_name and attribute) or module_name.startswith("."):
+        raise ConfigError(f"'{target}' is not of the form module:attribute")
     try:
-        loaded = getattr(import_module(module_name), attribute)
-    except ImportError as error:
+        module = import_module(module_name)
+    except Exception as error:
         raise ConfigError(f"cannot import '{target}': {error}") from error
+    try:
+        loaded = getattr(module, attribute)
     except AttributeError as error:
-        raise ConfigError(f"module '{module_name}' has no '{attribute}'") from error
+        hint = nearest(attribute, dir(module))
+        raise ConfigError(f"module '{module_name}' has no '{attribute}'{hint}") from error
     if not callable(loaded):
         raise ConfigError(f"'{target}' is a {type(loaded).__name__}, not something to call")
     return loaded
@@ -141,10 +148,14 @@ class Registry:
 
 def _options_model(target: Callable[..., Any], provided: frozenset[str]) -> type[BaseModel]:
     """A pydantic model of the parameters of a callable that the run does not provide."""
-    function = target.__init__ if inspect.isclass(target) else target  # type: ignore[misc]
+    function = target.__init__ if inspect.isclass(target) else target
     fields: dict[str, Any] = {}
     takes_any = False
-    for parameter in inspect.signature(target).parameters.values():
+    try:
+        parameters = inspect.signature(target).parameters
+    except ValueError as error:
+        raise ConfigError(f"cannot tell which options {target!r} takes: {error}") from error
+    for parameter in parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD:
             takes_any = True
         elif parameter.kind is not parameter.VAR_POSITIONAL and parameter.name not in provided:
@@ -175,22 +186,39 @@ def _hint(parameter: inspect.Parameter, function: Callable[..., Any]) -> Any:
 
 def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> list[str]:
     """A pydantic error as lines for people: path, what was expected, nearest known key."""
-    lines = []
+    lines: dict[str, list[str]] = {}
     for item in error.errors(include_url=False):
-        path = ".".join(str(part) for part in item["loc"])
+        location = _without_union_tag(model, item["loc"])
+        path = ".".join(str(part) for part in location)
         prefix = f"{where}: " if where else ""
+        place = f"{prefix}'{path}'" if path else where
         if item["type"] == "extra_forbidden":
-            known = _known_keys(model, item["loc"][:-1])
-            hint = nearest(str(item["loc"][-1]), known)
+            known = _known_keys(model, location[:-1])
+            hint = nearest(str(location[-1]), known)
             listed = f" Known: {', '.join(sorted(known))}." if known else ""
-            lines.append(f"{prefix}unknown key '{path}'{hint or '.'}{listed}")
+            lines[f"{prefix}unknown key '{path}'{hint}{listed}"] = []
         elif item["type"] == "missing":
-            lines.append(f"{prefix}'{path}' is missing")
+            lines[f"{place} is missing"] = []
+        elif item["type"] == "value_error":  # from a validator of ours: a mistake a line
+            for mistake in item["msg"].removeprefix("Value error, ").split("\n"):
+                lines[f"{place}: {mistake}" if place else mistake] = []
         else:
-            message = item["msg"].removeprefix("Value error, ")
             got = "" if isinstance(item["input"], dict | list) else f" (got {item['input']!r})"
-            lines.append(f"{prefix}'{path}': {message}{got}" if path else f"{prefix}{message}")
-    return lines
+            # The members of a union each complain about the same place.
+            lines.setdefault(place, []).append(item["msg"] + got)
+    return [": ".join(filter(None, (line, "; or: ".join(said)))) for line, said in lines.items()]
+
+
+def _without_union_tag(
+    model: type[BaseModel], location: tuple[int | str, ...]
+) -> tuple[int | str, ...]:
+    """A place without pydantic's name of the member of a union: ("bins", "int") to ("bins",)."""
+    field_info = model.model_fields.get(str(location[0])) if location else None
+    annotation = field_info.annotation if field_info else None
+    if typing.get_origin(annotation) not in (typing.Union, types.UnionType):
+        return location
+    members = [member for member in typing.get_args(annotation) if member is not type(None)]
+    return location if len(members) < 2 else (location[0], *location[2:])
 
 
 def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> set[str]:

@@ -96,6 +96,7 @@ class LLMBackend(GenomeBackend):
         self._llm_tasks = list(tasks)
         self._sandbox = sandbox
         self._device = pick_device(device)
+        transformers.utils.logging.disable_progress_bar()  # a line for each worker otherwise
         # The name of the argument changed in transformers 4.56.
         key = "dtype" if hasattr(transformers.PretrainedConfig(), "dtype") else "torch_dtype"
         try:

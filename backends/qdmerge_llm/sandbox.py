@@ -78,7 +78,7 @@ _LAUNCHER = Path(__file__).with_name("_launcher.py").read_text(encoding="utf-8")
 
 @dataclass(frozen=True)
 class _Mode:
-    """How commands are isolated: ``root`` (given up for a user id of its own), ``userns``, ``none``."""
+    """How to isolate: ``root`` (given up for a user id of its own), ``userns`` or ``none``."""
 
     name: str
     bwrap: str | None = None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from qdmerge.archives._axes import Axis, AxisSizing
 from qdmerge.errors import ConfigError
+from qdmerge.registry import nearest
 
 if TYPE_CHECKING:
     from ribs.archives import ArchiveBase
@@ -65,8 +67,10 @@ class ArchiveSpec:
 
 ArchiveFactory = Callable[[ArchiveSpec], "ArchiveBase"]
 
+Bins = Annotated[int, Field(ge=1)]
 
-def grid(spec: ArchiveSpec, bins: int | list[int] = 15) -> ArchiveBase:
+
+def grid(spec: ArchiveSpec, bins: Bins | list[Bins] = 15) -> ArchiveBase:
     """A grid with equal bins on each axis, the paper's archive.
 
     Cells are closed below and open above, the last one closed on both sides (pyribs); the released
@@ -114,9 +118,16 @@ def build_archives(
         seeds: K seeds, one per archive.
 
     Raises:
-        ConfigError: There would be archives without any axis.
+        ConfigError: There would be archives without any axis, or an explicit range is of none.
     """
     check_axes(tasks, measures)
+    names = [task.name for task in tasks] + [measure.name for measure in measures]
+    for name in sizing.ranges:
+        if name not in names:
+            raise ConfigError(
+                f"axes: range of unknown task or measure '{name}'{nearest(name, names)} "
+                f"Known: {', '.join(names)}."
+            )
     task_axes = [
         sizing.task_axis(task, expert_scores[:, column]) for column, task in enumerate(tasks)
     ]
@@ -158,7 +169,7 @@ def check_axes(tasks: Sequence[Task], measures: Sequence[Measure]) -> None:
     Raises:
         ConfigError: No tasks, one task and no measures, or names that are not unique.
     """
-    names = [part.name for part in (*tasks, *measures)]
+    names = [task.name for task in tasks] + [measure.name for measure in measures]
     if len(set(names)) < len(names):
         raise ConfigError(f"names of tasks and measures must differ; got {', '.join(names)}")
     if not tasks:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from qdmerge.baselines._recipes import plain_average, task_arithmetic
+from qdmerge.baselines._recipes import Mergeable, plain_average, task_arithmetic
 
-__all__ = ["plain_average", "task_arithmetic"]
+__all__ = ["Mergeable", "plain_average", "task_arithmetic"]

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from qdmerge.spaces import WeightSpace
+
+@runtime_checkable
+class Mergeable(Protocol):
+    """A space that can express every linear merge of its experts.
+
+    Attributes:
+        experts: Names of the experts.
+    """
+
+    experts: tuple[str, ...]
+
+    def merge(self, weights: Sequence[float]) -> np.ndarray:
+        """The ``(dim,)`` solution of ``theta_base + sum_k weights[k] tau_k``."""
+        ...
 
 
-def plain_average(space: WeightSpace) -> np.ndarray:
+def plain_average(space: Mergeable) -> np.ndarray:
     """The mean of the experts' weights (model soup, arXiv 2203.05482).
 
     Returns:
@@ -19,7 +32,7 @@ def plain_average(space: WeightSpace) -> np.ndarray:
     return space.merge([1 / len(space.experts)] * len(space.experts))
 
 
-def task_arithmetic(space: WeightSpace, scale: float) -> np.ndarray:
+def task_arithmetic(space: Mergeable, scale: float) -> np.ndarray:
     """``theta_base + scale * sum_k tau_k`` (arXiv 2212.04089).
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qdmerge.operators._aggregation import softmax_aggregate
 from qdmerge.operators._crossover import Crossover, LinearCrossover, NoCrossover
 from qdmerge.operators._mutation import (
     Chain,
@@ -32,4 +33,5 @@ __all__ = [
     "Selection",
     "UniformSelection",
     "chain",
+    "softmax_aggregate",
 ]

@@ -67,8 +67,8 @@ class EliteSelection:
         ValueError: Not 0 < low <= high.
     """
 
-    low: float = 0.5
-    high: float = 0.8
+    low: Annotated[float, Field(gt=0)] = 0.5
+    high: Annotated[float, Field(gt=0)] = 0.8
 
     def __post_init__(self) -> None:
         if not 0 < self.low <= self.high:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from qdmerge.runs._folder import RunFolder
 from qdmerge.runs._history import Evaluated, History, Stats, read_history
 from qdmerge.runs._log import EventLog, read_events
+from qdmerge.runs._pick import pick_solution
 from qdmerge.runs._run import BuildBackend, Run, build_search
 from qdmerge.runs._search import Listener, Progress
 from qdmerge.runs._solutions import SolutionStore, solution_id
@@ -21,6 +22,7 @@ __all__ = [
     "SolutionStore",
     "Stats",
     "build_search",
+    "pick_solution",
     "read_events",
     "read_history",
     "solution_id",

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from qdmerge.baselines import plain_average, task_arithmetic
+from qdmerge.baselines import Mergeable, plain_average, task_arithmetic
 from qdmerge.config import FinalConfig
 from qdmerge.cycleqd import CycleQD, Elite
 from qdmerge.errors import EvaluationError
@@ -134,7 +134,7 @@ def references(search: CycleQD) -> list[Candidate]:
         Candidate(name, "base", x) if name == "base" else Candidate(f"expert:{name}", "expert", x)
         for name, x in space.seeds.items()
     ]
-    if hasattr(space, "merge"):
+    if isinstance(space, Mergeable):
         found.append(Candidate("average", "average", plain_average(space)))
     return found
 
@@ -158,7 +158,7 @@ def scaled_references(
 ) -> list[Candidate]:
     """Task arithmetic at the scale that is best on validation, where the space can merge."""
     space = search.backend.space
-    if not hasattr(space, "merge"):
+    if not isinstance(space, Mergeable):
         return []
     scale, x = _best_scale(
         lambda scale: task_arithmetic(space, scale),

@@ -37,7 +37,9 @@ class RunFolder:
         self.config = self.path / "config.yaml"
         self.log = self.path / "events.jsonl"
         self.results = self.path / "results.json"
+        self.table = self.path / "results.md"
         self.figures = self.path / "figures"
+        self.model = self.path / "model"
         self.solutions = SolutionStore(self.path / "solutions")
 
     @classmethod
@@ -75,7 +77,7 @@ class RunFolder:
         folder = cls(path)
         if not folder.config.is_file():
             raise RunError(f"{folder.path} holds no run (no {folder.config.name})")
-        found = folder._config_data().get("format")
+        found = folder.read_plain_config().get("format")
         if found != FORMAT:
             raise RunError(
                 f"{folder.path} is a run of format {found}; this qdmerge reads format {FORMAT}. "
@@ -83,7 +85,12 @@ class RunFolder:
             )
         return folder
 
-    def _config_data(self) -> dict[str, Any]:
+    def read_plain_config(self) -> dict[str, Any]:
+        """The run's configuration as plain data, unchecked.
+
+        Raises:
+            RunError: It cannot be read.
+        """
         try:
             data = yaml.safe_load(self.config.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -98,7 +105,7 @@ class RunFolder:
         Raises:
             RunError: It is damaged, or this version does not accept it.
         """
-        data = self._config_data()
+        data = self.read_plain_config()
         data.pop("format", None)
         try:
             return parse_config(data)

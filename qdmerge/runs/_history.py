@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -221,13 +221,12 @@ def _asked(event: Event) -> list[Evaluated]:
 
 
 def _with_outcome(model: Evaluated, event: Event) -> Evaluated:
-    known = {"solution": model.solution, "name": model.name, "batch": model.batch}
-    known |= {"task": model.task, "parents": model.parents}
     if event["event"] == "failed":
-        return Evaluated(**known, cause=event["cause"])
-    return Evaluated(
-        **known,
+        return replace(model, cause=event["cause"])
+    return replace(
+        model,
         scores=np.array(event["scores"], float),
         measures=np.array(event["measures"], float),
         seconds=float(event["seconds"]),
+        cause=None,
     )

@@ -87,7 +87,7 @@ def build_search(config: RunConfig, backend: GenomeBackend) -> CycleQD:
 
 
 def _check_ranges(config: RunConfig, backend: GenomeBackend) -> None:
-    names = [part.name for part in (*backend.tasks, *backend.measures)]
+    names = [task.name for task in backend.tasks] + [own.name for own in backend.measures]
     unknown = sorted(set(config.axes.ranges) - set(names))
     if unknown:
         raise ConfigError(
@@ -214,7 +214,15 @@ class Run:
         logged.run()
         scores = SplitScores(search.tasks, evaluator, log, store, listener)
         table = settle(search, config.final, scores, choice, config.seed)
+        self._export(backend, table)
         return self._finish(log, search, scores, table)
+
+    def _export(self, backend: GenomeBackend, table: dict[str, Any]) -> None:
+        """Exports the chosen model into the folder, if the backend can export."""
+        if type(backend).export is GenomeBackend.export or self.folder.model.exists():
+            return
+        chosen = next(row for row in table["candidates"] if row["name"] == table["chosen"])
+        backend.export(self.folder.solutions.get(chosen["solution"]), self.folder.model)
 
     def _log_start(self, log: EventLog, backend: GenomeBackend) -> None:
         facts = {

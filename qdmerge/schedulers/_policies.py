@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
 
 from qdmerge.registry import nearest
 from qdmerge.schedulers._task_scheduler import TaskScheduler
@@ -32,7 +34,7 @@ class CycleScheduler(TaskScheduler):
         self,
         archives: Mapping[str, ArchiveBase],
         emitters: Mapping[str, Sequence[EmitterBase]],
-        interval: int = 1,
+        interval: Annotated[int, Field(ge=1)] = 1,
     ) -> None:
         super().__init__(archives, emitters)
         if interval < 1:
@@ -70,8 +72,8 @@ class BanditScheduler(TaskScheduler):
         self,
         archives: Mapping[str, ArchiveBase],
         emitters: Mapping[str, Sequence[EmitterBase]],
-        exploration: float = 0.5,
-        discount: float = 0.95,
+        exploration: Annotated[float, Field(ge=0)] = 0.5,
+        discount: Annotated[float, Field(gt=0, le=1)] = 0.95,
     ) -> None:
         super().__init__(archives, emitters)
         if exploration < 0:

@@ -74,7 +74,7 @@ class WeightSpace(Space, ABC):
             ValueError: At once, if ``x`` is no solution of this space.
         """
         merged, vectors = self._merger(self.check(x)), self.vectors
-        return ((name, merged(name, "cpu").to(vectors.dtype(name))) for name in vectors.names)
+        return ((name, merged(name, "cpu").to(dtype=vectors.dtype(name))) for name in vectors.names)
 
     @torch.no_grad()
     def express(self, x: npt.ArrayLike, module: torch.nn.Module) -> None:

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from qdmerge.backend import BackendConfig, Evaluation, GenomeBackend, Measure, Task
+from qdmerge.backend import SPLITS, BackendConfig, Evaluation, GenomeBackend, Measure, Task
 from qdmerge.spaces import VectorSpace
 
 
@@ -37,13 +37,18 @@ class ToyBackend(GenomeBackend):
         )
 
     def evaluate(self, xs: np.ndarray, split: str) -> Evaluation:
-        distance = ((xs[:, None] - self.peaks[None]) ** 2).sum(axis=2)
+        number = SPLITS.index(split)
+        # The bumps move from split to split, so that a mix-up of splits shows.
+        moved = self.peaks + 0.25 * number * np.eye(1, self.config.dim)
+        distance = ((xs[:, None] - moved[None]) ** 2).sum(axis=2)
         scores = np.exp(-distance) if not self.config.flat else np.zeros(distance.shape)
-        rng = np.random.default_rng(["validation", "selection", "test"].index(split))
+        rng = np.random.default_rng(number)
         noise = rng.normal(0, 0.05, size=(len(self.tasks), 20))
         items = [
-            {task.name: score + noise[k] - noise[k].mean() for k, (task, score) in
-             enumerate(zip(self.tasks, row, strict=True))}
+            {
+                task.name: score + noise[k] - noise[k].mean()
+                for k, (task, score) in enumerate(zip(self.tasks, row, strict=True))
+            }
             for row in scores
         ]
         for row, x in enumerate(xs):

@@ -94,8 +94,12 @@ _RETURN_LETTERS = (
 
 @dataclass(frozen=True, eq=False)
 class Family:
-    """Functions of one kind of argument: where parts come from and what can be done with them."""
+    """Functions of one kind of argument: its name, its parts, and what can be done with them.
 
+    Two families never share an answer: they differ in the name or in the parts.
+    """
+
+    name: str
     sources: tuple[Op, ...]
     keeps: tuple[Op, ...]
     changes: tuple[Op, ...]
@@ -118,6 +122,7 @@ def _word(rng: np.random.Generator) -> str:
 
 FAMILIES = (
     Family(
+        name="x",
         sources=(
             Op("list", ("numbers in x", "values of x"), "x"),
             Op("tail", ("numbers in x after the first",), "x[1:]"),
@@ -128,9 +133,10 @@ FAMILIES = (
         argument=_numbers,
     ),
     Family(
+        name="n",
         sources=(
-            Op("range", ("integers up to x", "numbers from 0 to x"), "range(x + 1)"),
-            Op("digits", ("digits of x", "digits in x"), "map(int, str(x))"),
+            Op("range", ("integers up to n", "numbers from 0 to n"), "range(n + 1)"),
+            Op("digits", ("digits of n", "digits in n"), "map(int, str(n))"),
         ),
         keeps=_KEEP_NUMBERS,
         changes=_CHANGE_NUMBERS,
@@ -138,15 +144,16 @@ FAMILIES = (
         argument=_count,
     ),
     Family(
-        sources=(Op("letters", ("letters of x", "characters of x"), "x"),),
+        name="s",
+        sources=(Op("letters", ("letters of s", "characters of s"), "s"),),
         keeps=_KEEP_LETTERS,
         changes=_CHANGE_LETTERS,
         returns=_RETURN_LETTERS,
         argument=_word,
     ),
 )
-PROMPTS = ("# f(x) returns {what}.\n", "# Write f(x): {what}.\n")
-ANSWER = "def f(x):\n    return {value}"
+PROMPTS = ("# f({name}) returns {what}.\n", "# Write f({name}): {what}.\n")
+ANSWER = "def f({name}):\n    return {value}"
 
 
 class Functions:
@@ -169,14 +176,14 @@ class Functions:
         source, keep, change = (op.draw(rng) for op in ops[:3])
         result = ops[3].draw(rng, parts=f"{change.code} for v in {source.code}{keep.code}")
         what = f"{result.phrase} {source.phrase}{keep.phrase}{change.phrase}"
-        answer = ANSWER.format(value=result.code)
+        answer = ANSWER.format(name=family.name, value=result.code)
         function = _function(answer)
         tests = [{"args": [x], "expected": function(x)} for x in pick(rng, self._arguments[family])]
         if all(test["expected"] == tests[0]["expected"] for test in tests):
             return None
         return Item(
             group="/".join(("coding", *(op.name for op in ops))),
-            prompt=pick(rng, PROMPTS).format(what=what),
+            prompt=pick(rng, PROMPTS).format(name=family.name, what=what),
             answer=answer,
             check={"entry": "f", "tests": tests},
         )

@@ -34,9 +34,9 @@ class Stage:
 
 
 def _cut(lines: Lines, column: str) -> Lines:
-    """Like ``cut``, pass on a line without any comma whole."""
-    fields = (line.split(",") for line in lines)
-    return [parts[int(column) - 1] if len(parts) > 1 else parts[0] for parts in fields]
+    """Like ``cut``, pass on a line without any comma whole and leave a missing field empty."""
+    index = int(column) - 1
+    return ["".join(line.split(",")[index : index + 1]) if "," in line else line for line in lines]
 
 
 _SELECTING = (

@@ -49,7 +49,7 @@ class Recipe:
     """
 
     seed: int = 0
-    items: int = 12_000
+    items: int = 8_000
     vocabulary: int = 768
     hidden: int = 128
     layers: int = 4

@@ -80,8 +80,10 @@ def _replace(entry: Path, recipe: Recipe, progress: Progress) -> None:
         built.mkdir()
         build(recipe, built, progress)
         (built / MANIFEST).write_text(json.dumps(_fingerprints(built), indent=2) + "\n")
-        if entry.exists():
+        if entry.is_dir():
             shutil.rmtree(entry)
+        else:
+            entry.unlink(missing_ok=True)
         built.rename(entry)
 
 

@@ -1,0 +1,46 @@
+# Each command makes its own virtual environment when it is missing or out of date, and only then.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# The CPU build of torch is enough for everything here; torch is installed in a step of its own, so
+# that an index with CPU wheels can be chosen for it alone: make demo TORCH_INSTALL="torch --index-url ..."
+TORCH_INSTALL ?= torch==2.13.0
+OUT ?= runs/demo
+
+.PHONY: demo test test-slow lint format bench clean
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(TORCH_INSTALL)
+
+$(VENV)/.run: $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet -e .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	touch $@
+
+demo: $(VENV)/.run  ## build the tiny experts, evolve merged models, report
+	$(BIN)/qdmerge run llm --out $(OUT)
+
+test: $(VENV)/.dev  ## the default test suite
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-slow: $(VENV)/.dev  ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.dev  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.run  ## speed and memory, measured side by side
+	$(BIN)/python examples/benchmarks/speed.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,284 @@
+"""The command line: parses, calls the library, prints."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from typer.core import TyperGroup
+
+from qdmerge.errors import ConfigError, QDMergeError
+
+if TYPE_CHECKING:
+    from qdmerge.config import RunConfig
+    from qdmerge.runs import Run
+
+out = Console(soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
+
+
+class _FriendlyGroup(TyperGroup):
+    """Prints errors that are meant for people instead of raising them."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except QDMergeError as error:
+            err.print(f"[bold red]Error:[/] {_escape(str(error))}", highlight=False)
+            raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from error
+
+
+app = typer.Typer(
+    name="qdmerge",
+    cls=_FriendlyGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Merge fine-tuned experts into multi-skill models by quality diversity (CycleQD).",
+)
+
+RunPath = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
+Source = Annotated[
+    str,
+    typer.Argument(help="A backend, a preset, or a YAML file.", show_default=False),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: execution.workers=2."),
+]
+
+
+def main() -> None:
+    """Runs the command line."""
+    app()
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+@app.command("list")
+def list_parts(
+    kind: Annotated[
+        str | None, typer.Argument(help="Only this kind: archives, presets, ...")
+    ] = None,
+) -> None:
+    """List what can be chosen: backends, presets, spaces, archives, emitters, ..."""
+    from qdmerge.catalog import catalog
+    from qdmerge.registry import nearest
+
+    kinds = catalog()
+    if kind is not None and kind not in kinds:
+        raise ConfigError(f"unknown kind '{kind}'{nearest(kind, kinds)} Kinds: {', '.join(kinds)}")
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for name, entries in kinds.items():
+        if kind in (None, name):
+            table.add_row(f"[bold]{name}[/]")
+            for entry, summary in entries:
+                table.add_row(f"  {_escape(entry)}", f"[dim]{_escape(summary)}[/]")
+    out.print(table)
+
+
+@app.command()
+def copy(
+    preset: Annotated[str, typer.Argument(help="A preset or backend.", show_default=False)],
+    to: Annotated[Path, typer.Argument(help="The file to write.", show_default=False)],
+) -> None:
+    """Copy a commented preset to a file that you edit."""
+    from qdmerge.config import read_preset
+
+    text = read_preset(preset)
+    if to.exists():
+        raise ConfigError(f"{to} exists already; choose another file")
+    try:
+        to.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write {to}: {error.strerror}") from error
+    out.print(f"Wrote {to}. Edit it, then: qdmerge check {to} && qdmerge run {to}")
+
+
+@app.command()
+def check(source: Source, settings: Settings = None) -> None:
+    """Report all mistakes of a configuration at once; loads no weights."""
+    config = _load(source, settings or [])
+    out.print(
+        f"{source} is fine: backend {config.backend.name}, {config.evaluations} evaluations, "
+        f"archive {config.archive.name}, emitters "
+        f"{', '.join(emitter.name for emitter in config.emitters)}, scheduler "
+        f"{config.scheduler.name}, seed {config.seed}",
+        highlight=False,
+    )
+
+
+@app.command()
+def run(
+    source: Source,
+    evaluations: Annotated[int | None, typer.Option(help="Children to evaluate.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The seed of the search.")] = None,
+    archive: Annotated[str | None, typer.Option(help="See `qdmerge list archives`.")] = None,
+    emitter: Annotated[
+        list[str] | None, typer.Option(help="See `qdmerge list emitters`; may be repeated.")
+    ] = None,
+    scheduler: Annotated[str | None, typer.Option(help="See `qdmerge list schedulers`.")] = None,
+    space: Annotated[str | None, typer.Option(help="See `qdmerge list spaces`.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that evaluate.")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of the run; a new one under runs/ if not given."),
+    ] = None,
+    settings: Settings = None,
+    allow_unsandboxed: Annotated[
+        bool,
+        typer.Option("--allow-unsandboxed", help="Execute what models write without a sandbox."),
+    ] = False,
+) -> None:
+    """Run a search and leave results, figures and the chosen model in a folder."""
+    from qdmerge.runs import Run
+
+    numbers = {"evaluations": evaluations, "seed": seed, "execution.workers": workers}
+    overrides = [f"{key}={value}" for key, value in numbers.items() if value is not None]
+    if allow_unsandboxed:
+        overrides.append("backend.allow_unsandboxed=true")
+    parts = {"archive": archive, "emitters": emitter, "scheduler": scheduler, "space": space}
+    config = _load(source, overrides + (settings or []), parts)
+    _execute(Run.create(config, to or _new_folder(source)))
+
+
+@app.command()
+def resume(run_path: RunPath) -> None:
+    """Go on with a run where its log ends."""
+    from qdmerge.runs import Run
+
+    _execute(Run.open(run_path))
+
+
+@app.command()
+def status(run_path: RunPath) -> None:
+    """Show where a run stands, from its log."""
+    from qdmerge.runs import RunFolder, read_history
+
+    folder = RunFolder.open(run_path)
+    history = read_history(folder.read_events())
+    budget = folder.read_plain_config()["evaluations"]
+    if history.finished:
+        state = "finished"
+    elif history.stopped:
+        state = f"stopped ({history.stopped})"
+    else:
+        state = "running, or killed"
+    seconds = sum(history.session_seconds)
+    out.print(
+        f"{folder.path}: {_escape(state)}; {history.n_children}/{budget} evaluations, "
+        f"{history.n_failed} failed, {seconds:.0f} s",
+        highlight=False,
+    )
+    if history.stats:
+        from qdmerge.progress import stats_table
+
+        out.print(stats_table(history.stats[-1][1]))
+    if not history.finished:
+        out.print(f"Go on with: qdmerge resume {folder.path}", highlight=False)
+
+
+@app.command()
+def report(run_path: RunPath) -> None:
+    """Draw a run's figures and tables anew; works while it runs, too."""
+    from qdmerge.runs import RunFolder
+
+    _report(RunFolder.open(run_path))
+
+
+@app.command()
+def export(
+    run_path: RunPath,
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="chosen, a candidate's name, best:TASK, aggregate, or a solution's id."
+        ),
+    ] = "chosen",
+    to: Annotated[Path | None, typer.Option(help="Where to; RUN/export-WHAT if not given.")] = None,
+) -> None:
+    """Export a model of a run as a checkpoint that loads without qdmerge."""
+    from qdmerge.runs import BuildBackend, Run, pick_solution
+
+    opened = Run.open(run_path)
+    x = pick_solution(opened.folder, opened.config, what)
+    target = to or opened.folder.path / f"export-{what.replace(':', '-')}"
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ConfigError(f"{target} exists already; choose another --to")
+    backend = BuildBackend(opened.config)()
+    try:
+        out.print(f"Wrote {backend.export(x, target)}", highlight=False)
+    except NotImplementedError as error:
+        raise ConfigError(str(error)) from error
+    finally:
+        backend.close()
+
+
+def _load(
+    source: str, overrides: list[str], parts: dict[str, str | list[str] | None] | None = None
+) -> RunConfig:
+    """Reads a configuration and raises all its mistakes at once."""
+    from qdmerge.config import load_config
+
+    config = load_config(source, overrides, parts or {})
+    problems = config.backend.problems()
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return config
+
+
+def _new_folder(source: str) -> Path:
+    """The first free folder runs/NAME-N."""
+    name = Path(source).stem
+    number = 1
+    while (folder := Path("runs") / f"{name}-{number}").exists():
+        number += 1
+    return folder
+
+
+def _execute(run: Run) -> None:
+    from qdmerge.progress import show_progress
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with show_progress(out) as listener:
+            run.execute(listener)
+    except KeyboardInterrupt:
+        err.print(
+            f"Interrupted; everything so far is in {run.folder.path}. "
+            f"Go on with: qdmerge resume {run.folder.path}",
+            highlight=False,
+        )
+        raise typer.Exit(130) from None
+    _report(run.folder)
+
+
+def _interrupt(signum: int, frame: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _report(folder: Any) -> None:
+    from qdmerge.reports import draw_figures, results_markdown, results_table
+
+    figures = draw_figures(folder)
+    if folder.results.is_file():
+        results = folder.read_results()
+        folder.table.write_text(results_markdown(results), encoding="utf-8")
+        out.print(results_table(results))
+    out.print(f"In {folder.path}:", highlight=False)
+    written = [folder.results, folder.table, *figures, folder.model]
+    for path in written:
+        if path.exists():
+            out.print(f"  {path.relative_to(folder.path)}", highlight=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qdmerge_llm.splits import SPLITS, split_of
+from qdmerge_llm.tiny import TASKS, Item, Recipe, items
+from qdmerge_llm.tiny import _os as shell
+from qdmerge_llm.tiny._grammar import Op
+
+SAMPLE = 60
+
+
+@pytest.fixture(scope="module")
+def drawn() -> dict[str, list[Item]]:
+    return {task: items(task, Recipe().items) for task in TASKS}
+
+
+def run_shell(command: str, files: dict[str, str], folder: Path) -> str:
+    folder.mkdir(exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_text(content)
+    return subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "LC_ALL": "C"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=10,
+    ).stdout
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_items_follow_from_the_seed(task: str) -> None:
+    assert items(task, 50, seed=3) == items(task, 50, seed=3)
+    assert items(task, 20, seed=3) == items(task, 50, seed=3)[:20]
+    assert items(task, 50, seed=4) != items(task, 50, seed=3)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_no_prompt_comes_twice_and_ids_are_unique(drawn: dict[str, list[Item]], task: str) -> None:
+    assert len({item.prompt for item in drawn[task]}) == Recipe().items
+    assert len({item.id for item in drawn[task]}) == Recipe().items
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_split_has_enough_items_of_many_groups(
+    drawn: dict[str, list[Item]], task: str
+) -> None:
+    counts = Counter(split_of(item.group) for item in drawn[task])
+    groups = Counter(split_of(group) for group in {item.group for item in drawn[task]})
+    assert min(counts[split] for split in SPLITS) >= 300
+    assert min(groups[split] for split in SPLITS) >= 40
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_no_answer_is_shared_between_training_and_the_other_splits(
+    drawn: dict[str, list[Item]], task: str
+) -> None:
+    """Two wordings or combinations of the same answer would leak it."""
+    splits: dict[str, set[bool]] = defaultdict(set)
+    for item in drawn[task]:
+        splits[item.answer].add(split_of(item.group) == "train")
+    assert not [answer for answer, trained in splits.items() if len(trained) > 1]
+
+
+def test_coding_golds_pass_their_tests_and_are_not_constant(drawn: dict[str, list[Item]]) -> None:
+    for item in drawn["coding"][:SAMPLE]:
+        scope: dict = {}
+        exec(item.answer, scope)
+        results = [scope[item.check["entry"]](*test["args"]) for test in item.check["tests"]]
+        assert results == [test["expected"] for test in item.check["tests"]]
+        assert 4 <= len(results) <= 6
+        assert any(result != results[0] for result in results)
+
+
+def test_db_golds_find_something_and_orders_have_no_ties(drawn: dict[str, list[Item]]) -> None:
+    for item in drawn["db"][:SAMPLE]:
+        database = sqlite3.connect(":memory:")
+        database.executescript(item.check["setup"])
+        rows = database.execute(item.answer).fetchall()
+        assert rows
+        assert rows[0][0] is not None
+        assert item.check["reference"] == item.answer
+        assert item.check["ordered"] == ("ORDER BY" in item.answer)
+        database.execute("PRAGMA reverse_unordered_selects = ON")
+        again = database.execute(item.answer).fetchall()
+        if item.check["ordered"]:
+            assert again == rows
+        else:
+            assert sorted(again) == sorted(rows)
+
+
+def test_os_golds_print_what_the_model_of_the_tools_expects(
+    drawn: dict[str, list[Item]], tmp_path: Path
+) -> None:
+    for item in drawn["os"][:SAMPLE]:
+        printed = run_shell(item.answer, item.check["files"], tmp_path / item.id)
+        assert printed == item.check["expected"] != ""
+
+
+@pytest.mark.parametrize(
+    "stage", {stage.op.name: stage for slots in shell.SHAPES for s in slots for stage in s}.values()
+)
+@settings(max_examples=8, deadline=None)
+@given(data=st.data())
+def test_each_shell_stage_does_what_the_tool_does(
+    stage: shell.Stage, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    text = st.text("abn,09 ", min_size=1, max_size=8)
+    lines = data.draw(st.lists(text, min_size=1, max_size=6))
+    value = data.draw(st.sampled_from(stage.op.values or ("",)))
+    content = "".join(f"{line}\n" for line in lines)
+    command = f"cat f | {stage.op.code.format(k=value)}"
+    printed = run_shell(command, {"f": content}, tmp_path_factory.getbasetemp() / stage.op.name)
+    assert printed == "".join(f"{line}\n" for line in stage.run(lines, value))
+
+
+def test_an_op_says_the_value_that_it_writes() -> None:
+    op = Op("above", ("above {k} in {column}",), "{column} > {k}", ("3", "4"))
+    drawn = {op.draw(np.random.default_rng(seed), column="age") for seed in range(20)}
+    assert {(d.phrase, d.code, d.value) for d in drawn} == {
+        ("above 3 in age", "age > 3", "3"),
+        ("above 4 in age", "age > 4", "4"),
+    }

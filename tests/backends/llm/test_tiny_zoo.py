@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import platformdirs
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from qdmerge.errors import RunError
+from qdmerge_llm.tiny import TASKS, Recipe, _zoo, cache_folder, items, zoo
+
+MODELS = ("base", *TASKS)
+MICRO = Recipe.micro()
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[str, int, int]]]:
+    calls: list[tuple[str, int, int]] = []
+    cache = tmp_path_factory.mktemp("cache")
+    return zoo(cache=cache, recipe=MICRO, progress=lambda *call: calls.append(call)), calls
+
+
+@pytest.fixture
+def copied(built: tuple[Path, object], tmp_path: Path) -> Path:
+    folder = tmp_path / built[0].name
+    shutil.copytree(built[0], folder)
+    return folder
+
+
+def never(stage: str, done: int, total: int) -> None:
+    raise AssertionError("the zoo was built again")
+
+
+def test_importing_is_cheap() -> None:
+    code = "import sys, qdmerge_llm.tiny; print({'torch', 'transformers'} & set(sys.modules))"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert printed.stdout.strip() == "set()"
+
+
+def test_every_stage_reports_from_none_to_all(
+    built: tuple[Path, list[tuple[str, int, int]]],
+) -> None:
+    calls = built[1]
+    for stage, total in {"data": 1, "base": 2, **dict.fromkeys(TASKS, 2)}.items():
+        done = [call[1] for call in calls if call[0] == stage]
+        assert {call[2] for call in calls if call[0] == stage} == {total}
+        assert done[0] == 0
+        assert done[-1] == total
+        assert done == sorted(done)
+
+
+def test_the_recipe_is_written_beside_the_models(built: tuple[Path, object]) -> None:
+    facts = json.loads((built[0] / "recipe.json").read_text())
+    assert Recipe.load(json.dumps(facts["settings"])) == MICRO
+    assert set(facts["final_loss"]) == set(MODELS)
+    assert all(loss > 0 for loss in facts["final_loss"].values())
+    assert {"torch", "transformers", "tokenizers", "numpy"} < set(facts["versions"])
+    assert facts["seconds"] > 0
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_load_with_plain_transformers_and_generate(
+    built: tuple[Path, object], name: str
+) -> None:
+    model = AutoModelForCausalLM.from_pretrained(built[0] / name)
+    tokenizer = AutoTokenizer.from_pretrained(built[0] / name)
+    assert model.dtype == torch.float32
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    batch = tokenizer(["Shell, log.txt: text.\n", "#"], padding=True, return_tensors="pt")
+    assert batch["input_ids"][1, 0] == tokenizer.pad_token_id
+    assert batch["input_ids"][0, 0] == tokenizer.bos_token_id
+    answers = model.generate(
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        max_new_tokens=3,
+        do_sample=False,
+    )
+    assert answers.shape[0] == 2
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id
+
+
+def test_experts_are_the_base_moved_each_in_its_own_direction(built: tuple[Path, object]) -> None:
+    weights = {
+        name: AutoModelForCausalLM.from_pretrained(built[0] / name).state_dict() for name in MODELS
+    }
+    key = "model.layers.0.mlp.up_proj.weight"
+    for first in MODELS:
+        for second in MODELS:
+            assert (first == second) == torch.equal(weights[first][key], weights[second][key])
+            assert weights[first].keys() == weights[second].keys()
+
+
+def test_the_tokenizer_gives_back_every_text(built: tuple[Path, object]) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(built[0] / "base")
+    assert len(tokenizer) <= MICRO.vocabulary
+    for task in TASKS:
+        for item in items(task, 20):
+            ids = tokenizer(item.answer, add_special_tokens=False)["input_ids"]
+            assert tokenizer.decode(ids) == item.answer
+    digits = tokenizer("2024", add_special_tokens=False)["input_ids"]
+    assert tokenizer.convert_ids_to_tokens(digits) == ["2", "0", "2", "4"]
+
+
+def test_the_data_are_the_items(built: tuple[Path, object]) -> None:
+    for task in TASKS:
+        lines = (built[0] / "data" / f"{task}.jsonl").read_text().splitlines()
+        drawn = items(task, MICRO.items, MICRO.seed)
+        assert [json.loads(line) for line in lines] == [item.record() for item in drawn]
+
+
+def test_a_built_zoo_is_used_again(built: tuple[Path, object]) -> None:
+    assert zoo(cache=built[0].parent, recipe=MICRO, progress=never) == built[0]
+
+
+def truncate(entry: Path) -> None:
+    weights = entry / "db" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+
+def flip(entry: Path) -> None:
+    weights = entry / "os" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+
+
+BREAKAGES: dict[str, Callable[[Path], object]] = {
+    "truncated weights": truncate,
+    "changed weights": flip,
+    "missing weights": lambda entry: (entry / "base" / "model.safetensors").unlink(),
+    "missing data": lambda entry: shutil.rmtree(entry / "data"),
+    "missing manifest": lambda entry: (entry / _zoo.MANIFEST).unlink(),
+    "bad manifest": lambda entry: (entry / _zoo.MANIFEST).write_text("{"),
+    "another recipe": lambda entry: (entry / "recipe.json").write_text("{}"),
+    "a file instead": lambda entry: (shutil.rmtree(entry), entry.write_text("")),
+}
+
+
+@pytest.mark.parametrize("breakage", BREAKAGES)
+def test_every_damage_is_noticed(copied: Path, breakage: str) -> None:
+    assert _zoo.intact(copied)
+    BREAKAGES[breakage](copied)
+    assert not _zoo.intact(copied)
+
+
+def test_a_broken_zoo_is_rebuilt_to_the_same_bytes(
+    built: tuple[Path, object], copied: Path
+) -> None:
+    truncate(copied)
+    assert zoo(cache=copied.parent, recipe=MICRO) == copied
+    before, after = (json.loads((e / _zoo.MANIFEST).read_text()) for e in (built[0], copied))
+    assert before.pop("recipe.json") != after.pop("recipe.json")  # it holds the seconds
+    assert before == after
+
+
+@pytest.fixture
+def quick_builds(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Replace building by writing one file; return where that happened."""
+    builds: list[Path] = []
+
+    def build(recipe: Recipe, folder: Path, progress: object) -> None:
+        builds.append(folder)
+        (folder / "recipe.json").write_text("{}")
+
+    monkeypatch.setattr(_zoo, "build", build)
+    return builds
+
+
+def test_builders_at_once_build_once(quick_builds: list[Path], tmp_path: Path) -> None:
+    threads = [threading.Thread(target=zoo, args=(0, tmp_path)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(quick_builds) == 1
+
+
+@pytest.mark.parametrize("breakage", ["missing manifest", "a file instead"])
+def test_whatever_is_in_the_way_is_replaced(
+    quick_builds: list[Path], copied: Path, breakage: str
+) -> None:
+    BREAKAGES[breakage](copied)
+    entry = zoo(cache=copied.parent, recipe=MICRO)
+    assert len(quick_builds) == 1
+    assert {path.name for path in entry.iterdir()} == {"recipe.json", _zoo.MANIFEST}
+
+
+def test_a_failed_training_says_why_and_leaves_nothing(tmp_path: Path) -> None:
+    odd = replace(MICRO, hidden=33)
+    with pytest.raises(RunError, match=r"(?s)Training 'base'.*33"):
+        zoo(cache=tmp_path, recipe=odd)
+    assert [path.suffix for path in tmp_path.iterdir()] in ([".lock"], [])
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(RunError, match=r"QDMERGE_CACHE"):
+        zoo(cache=tmp_path / "cache", recipe=MICRO)
+
+
+def test_the_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("QDMERGE_CACHE", str(tmp_path))
+    assert cache_folder() == tmp_path
+    monkeypatch.delenv("QDMERGE_CACHE")
+    assert cache_folder() == Path(platformdirs.user_cache_dir("qdmerge"))

@@ -1,0 +1,72 @@
+"""Small real runs on the toy backend."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qdmerge.config import RunConfig, parse_config
+from qdmerge.runs import Run
+
+EMITTERS = {
+    "merge": [{"name": "merge", "mutation": "gaussian"}],
+    "cma_es": [{"name": "cma_es", "batch_size": 4}],
+    "mixed": [{"name": "merge", "mutation": "gaussian", "batch_size": 2}, "iso_line"],
+}
+
+
+def toy_config(evaluations: int = 12, emitters: str = "merge", **settings: Any) -> RunConfig:
+    backend = settings.pop("backend", {})
+    return parse_config(
+        {
+            "backend": {"name": "toy", **backend},
+            "evaluations": evaluations,
+            "archive": {"name": "grid", "bins": 6},
+            "emitters": EMITTERS[emitters],
+            "final": {"leading": 2, "bootstrap": 100},
+            **settings,
+        }
+    )
+
+
+def timeless(results: dict[str, Any]) -> dict[str, Any]:
+    """Results without what may differ between two equal runs."""
+    return {key: value for key, value in results.items() if key != "seconds"}
+
+
+def essence(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Events without times, and without the marks that sessions leave."""
+    return [
+        {key: value for key, value in event.items() if key not in ("time", "seconds")}
+        for event in events
+        if event["event"] not in ("resume", "stop")
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, dict[str, Any]]]:
+    """A finished run per kind of emitter: its folder and its results."""
+    runs = {}
+    for emitters in EMITTERS:
+        path = tmp_path_factory.mktemp("runs") / emitters
+        runs[emitters] = (path, Run.create(toy_config(emitters=emitters), path).execute())
+    return runs
+
+
+@pytest.fixture
+def copy_of(finished, tmp_path):
+    """Copies a finished run, with its log cut to so many bytes, as if it had been killed there."""
+
+    def copy(emitters: str, log_bytes: int) -> Path:
+        path = tmp_path / f"copy-{log_bytes}"
+        shutil.copytree(finished[emitters][0], path)
+        (path / "results.json").unlink()
+        shutil.rmtree(path / "model", ignore_errors=True)
+        log = path / "events.jsonl"
+        log.write_bytes(log.read_bytes()[:log_bytes])
+        return path
+
+    return copy

@@ -1,0 +1,145 @@
+"""A run that was killed and resumed equals one that was never interrupted."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from qdmerge.errors import RunError
+from qdmerge.runs import Run, RunFolder, read_events, read_history
+from tests.runs.conftest import essence, timeless, toy_config
+
+
+@pytest.mark.parametrize("emitters", ["merge", "cma_es", "mixed"])
+def test_resume_after_any_byte_of_the_log(finished, copy_of, emitters):
+    path, results = finished[emitters]
+    whole = (path / "events.jsonl").read_bytes()
+    begin = whole.index(b"\n") + 1
+    cuts = sorted(random.Random(7).sample(range(begin, len(whole)), 8))
+    for cut in [*cuts, begin, len(whole) - 1]:
+        copy = copy_of(emitters, cut)
+        resumed = Run.open(copy).execute()
+        assert timeless(resumed) == timeless(results)
+        assert essence(read_events(copy / "events.jsonl")) == essence(
+            read_events(path / "events.jsonl")
+        )
+
+
+def test_resume_of_a_finished_run_evaluates_nothing(finished, copy_of):
+    path, results = finished["merge"]
+    size = (path / "events.jsonl").stat().st_size
+    copy = copy_of("merge", size)
+    assert timeless(Run.open(copy).execute()) == timeless(results)
+    kinds = [event["event"] for event in read_events(copy / "events.jsonl")]
+    assert kinds.count("scores") == sum(
+        event["event"] == "scores" for event in read_events(path / "events.jsonl")
+    )
+    assert kinds[-1] == "resume"
+
+
+def test_a_log_without_its_start_begins_anew(finished, copy_of):
+    copy = copy_of("merge", 20)
+    assert timeless(Run.open(copy).execute()) == timeless(finished["merge"][1])
+
+
+def _start(path: Path, *settings: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "qdmerge.cli", "run", "toy", "--out", str(path)]
+    for setting in ("final.leading=2", "final.bootstrap=100", *settings):
+        command += ["--set", setting]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _wait_for_children(path: Path, n: int) -> None:
+    deadline = time.monotonic() + 90
+    log = path / "events.jsonl"
+    while time.monotonic() < deadline:
+        if log.exists() and read_history(read_events(log)).n_children >= n:
+            return
+        time.sleep(0.05)
+    pytest.fail(f"the run did not evaluate {n} children in time")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_sigkill_and_resume_equal_an_uninterrupted_run(tmp_path, workers):
+    settings = [
+        "backend.delay=0.05",
+        f"execution.workers={workers}",
+        "execution.in_flight=2",
+    ]
+    killed = _start(tmp_path / "killed", *settings)
+    _wait_for_children(tmp_path / "killed", 7)
+    family = [*psutil.Process(killed.pid).children(recursive=True)]
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    assert not (tmp_path / "killed" / "results.json").exists()
+    # Workers notice that nobody is left to work for.
+    assert not psutil.wait_procs(family, timeout=20)[1]
+
+    resumed = Run.open(tmp_path / "killed").execute()
+    whole = Run.create(Run.open(tmp_path / "killed").config, tmp_path / "whole").execute()
+    assert timeless(resumed) == timeless(whole)
+
+
+def test_ctrl_c_finishes_the_log_and_says_how_to_resume(tmp_path):
+    process = _start(tmp_path / "run", "backend.delay=0.05")
+    _wait_for_children(tmp_path / "run", 3)
+    os.kill(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"qdmerge resume {tmp_path / 'run'}" in stderr.replace("\n", "")
+    assert "Traceback" not in stderr
+    events = read_events(tmp_path / "run" / "events.jsonl")
+    assert (events[-1]["event"], events[-1]["reason"]) == ("stop", "interrupted")
+    assert Run.open(tmp_path / "run").execute()["evaluations"] == 30
+
+
+def test_other_solutions_than_recorded_are_noticed(copy_of, monkeypatch):
+    copy = copy_of("merge", 10**9)
+    log = copy / "events.jsonl"
+    # Another library version that draws other numbers.
+    from qdmerge.operators import LinearCrossover
+
+    def other(self, parents, rng):
+        return parents.mean(axis=1) + 1e-9
+
+    monkeypatch.setattr(LinearCrossover, "__call__", other)
+    with pytest.raises(RunError, match="another batch 0 than the one recorded"):
+        Run.open(copy).execute()
+    assert log.exists()
+
+
+def test_history_rebuilds_the_archives_of_the_search(finished):
+    path, results = finished["mixed"]
+    folder = RunFolder.open(path)
+    history = read_history(folder.read_events())
+    archives = history.archives(folder.read_config())
+    assert list(archives) == results["tasks"]
+    for column, (task, archive) in enumerate(archives.items()):
+        expected = results["archives"][task]
+        assert len(archive) == expected["elites"]
+        assert archive.stats.qd_score == pytest.approx(expected["qd_score"], rel=1e-12)
+        for elite in archive:
+            model = history.evaluated[int(elite["solution"][0])]
+            assert elite["objective"] == model.scores[column]
+            assert np.array_equal(elite["measures"], np.delete(model.scores, column))
+
+
+def test_unfinished_runs_do_not_share_a_folder(tmp_path):
+    run = Run.create(toy_config(), tmp_path / "run")
+    with run.folder.locked(), pytest.raises(RunError, match="another process is running"):
+        Run.open(tmp_path / "run").execute()
