@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from qdmerge.cycleqd import CycleQD, Elite
     from qdmerge.emitters import EmitterSpec, MergeEmitter
     from qdmerge.errors import QDMergeError
+    from qdmerge.runs import load_backend
     from qdmerge.schedulers import Batch
 
 __version__ = "0.1.0"
@@ -32,6 +33,7 @@ _HOMES = {
     "MergeEmitter": "qdmerge.emitters",
     "QDMergeError": "qdmerge.errors",
     "Task": "qdmerge.backend",
+    "load_backend": "qdmerge.runs",
 }
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "MergeEmitter",
     "QDMergeError",
     "Task",
+    "load_backend",
 ]
 
 

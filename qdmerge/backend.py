@@ -147,7 +147,7 @@ class GenomeBackend(Protocol):
         """
         ...
 
-    def export(self, x: np.ndarray, path: Path) -> Path:
+    def export(self, x: np.ndarray, path: str | Path) -> Path:
         """Writes the model of solution ``x`` as a checkpoint that loads without qdmerge."""
         raise NotImplementedError(f"{type(self).__name__} cannot export models")
 
@@ -181,6 +181,13 @@ class BackendConfig(BaseModel):
     def problems(self) -> list[str]:
         """All mistakes that can be found without loading weights; empty if there are none."""
         return []
+
+    def prepare(self, progress: Callable[[str, int, int], None]) -> None:  # noqa: B027
+        """Makes what building needs and takes long (downloads, caches), before workers start.
+
+        Args:
+            progress: Is told stage, steps done, and steps of the stage.
+        """
 
     def build(self, space: SpaceFactory | None) -> GenomeBackend:
         """Builds the backend.

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from qdmerge.errors import ConfigError
 
@@ -178,7 +178,7 @@ def _hint(parameter: inspect.Parameter, function: Callable[..., Any]) -> Any:
     try:
         if isinstance(annotation, str):
             annotation = eval(annotation, getattr(function, "__globals__", {}))
-        TypeAdapter(annotation, config=_OPTIONS)
+        create_model("Probe", __config__=_OPTIONS, option=(annotation, ...))
     except Exception:
         return Any
     return Any if annotation is parameter.empty else annotation

@@ -114,8 +114,6 @@ class LLMBackend(GenomeBackend):
         """Builds the backend of a configuration; see :meth:`LLMConfig.build`."""
         from qdmerge.spaces import SpectralSpace, TaskVectors
 
-        if config.threads is not None:
-            torch.set_num_threads(config.threads)
         sandbox = Sandbox(config.allow_unsandboxed)
         tasks = []
         for name, task in config.tasks.items():
@@ -162,19 +160,19 @@ class LLMBackend(GenomeBackend):
             record[task.task.name] = task.kind.evaluate(task.items[split], generate)
         return record
 
-    def export(self, x: np.ndarray, path: Path) -> Path:
+    def export(self, x: np.ndarray, path: str | Path) -> Path:
         """Writes the model of ``x`` as a directory that plain transformers loads."""
-        return self.space.export(x, path)
+        return self.space.export(x, Path(path))
 
     def facts(self) -> dict[str, Any]:
-        """Device, number type, threads, sandbox; count and content hash of each split's items."""
+        """Device, number type, sandbox, versions; count and content hash of each split's items."""
         return {
             "device": str(self._device),
             "device_name": (
                 torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "CPU"
             ),
             "dtype": str(self.model.dtype).removeprefix("torch."),
-            "threads": torch.get_num_threads(),
+            "versions": {"transformers": transformers.__version__},
             "parameters": self.model.num_parameters(),
             "transformers": transformers.__version__,
             **(self._sandbox.facts() if self._sandbox else {}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -76,7 +76,6 @@ class LLMConfig(BackendConfig):
         batch_size: Prompts decoded together.
         dtype: Number type that models run in.
         device: "cpu", "cuda", "cuda:N", or "auto" (a GPU if there is one).
-        threads: CPU threads of torch in each process; None leaves them alone.
         allow_unsandboxed: Execute answers without a sandbox where none works.
         tiny_seed: Seed of the tiny zoo that ``tiny://`` refers to.
     """
@@ -91,7 +90,6 @@ class LLMConfig(BackendConfig):
     batch_size: PositiveInt = 64
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    threads: PositiveInt | None = None
     allow_unsandboxed: bool = False
     tiny_seed: int = Field(0, ge=0)
 
@@ -128,7 +126,11 @@ class LLMConfig(BackendConfig):
             hint = nearest(task.expert, self.experts)
             known = ", ".join(self.experts)
             found.append(f"unknown expert '{task.expert}'{hint} Known: {known}.")
-        kind_problems = KINDS.problems(task.kind, task.options)
+        try:
+            task.kind_class()
+            kind_problems = KINDS.problems(task.kind, task.options)
+        except ConfigError as error:
+            kind_problems = [str(error)]
         found += kind_problems
         problem = source_problem(task.data, data=True)
         if problem:
@@ -147,11 +149,24 @@ class LLMConfig(BackendConfig):
             ConfigError: The data cannot be read, or is too little.
         """
         path: Path = resolve(task.data, self.tiny_seed)
-        items = read_items(path, task.kind_class().problem)
+        kind = task.kind_class()
+        items = read_items(path, kind.problem)
         try:
-            return split_items(items, task.counts)
+            chosen = split_items(items, task.counts)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
+        for item in (item for items in chosen.values() for item in items):
+            if reason := kind.unusable(item):
+                raise ConfigError(f"{path}: item '{item['id']}': {reason}")
+        return chosen
+
+    def prepare(self, progress: Callable[[str, int, int], None]) -> None:
+        """Builds the tiny zoo if it is referred to and not built yet."""
+        sources = [self.base, *self.experts.values(), *(t.data for t in self.tasks.values())]
+        if any(map(is_tiny, sources)):
+            from qdmerge_llm.tiny import zoo
+
+            zoo(seed=self.tiny_seed, progress=progress)
 
     def build(self, space: SpaceFactory | None = None) -> LLMBackend:
         """Loads the base model and the items; builds the tiny zoo or downloads models when needed.

@@ -86,7 +86,7 @@ def grid(spec: ArchiveSpec, bins: Bins | list[Bins] = 15) -> ArchiveBase:
     from ribs.archives import GridArchive
 
     dims = [bins] * len(spec.axes) if isinstance(bins, int) else list(bins)
-    if len(dims) != len(spec.axes) or min(dims) < 1:
+    if len(dims) != len(spec.axes) or min(dims, default=1) < 1:
         raise ConfigError(
             f"archive grid: bins must be a positive number, or one per axis "
             f"({', '.join(axis.name for axis in spec.axes)}); got {bins}"

@@ -41,7 +41,8 @@ class SVDMutation:
             components average to a uniform push of scale / 2; shared draws vary more.
 
     Raises:
-        UnsupportedError: The space has no spectral coordinates, or the task has no expert.
+        UnsupportedError: The space has no spectral coordinates, the model no matrix, or the task
+            no expert.
         ValueError: ``scale`` is negative.
     """
 
@@ -71,6 +72,11 @@ class SVDMutation:
         self.symmetric = symmetric
         self.per = per
         matrices = space.spectral_coordinates(expert)
+        if not matrices:
+            raise UnsupportedError(
+                "SVD mutation needs weight matrices, and this model has none; use another mutation "
+                "(gaussian, none)"
+            )
         self._coordinates = np.concatenate(matrices)
         sizes = [len(matrix) for matrix in matrices]
         shared = {

@@ -6,7 +6,7 @@ from qdmerge.runs._folder import RunFolder
 from qdmerge.runs._history import Evaluated, History, Stats, read_history
 from qdmerge.runs._log import EventLog, read_events
 from qdmerge.runs._pick import pick_solution
-from qdmerge.runs._run import BuildBackend, Run, build_search
+from qdmerge.runs._run import BuildBackend, Run, build_search, load_backend
 from qdmerge.runs._search import Listener, Progress
 from qdmerge.runs._solutions import SolutionStore, solution_id
 
@@ -22,6 +22,7 @@ __all__ = [
     "SolutionStore",
     "Stats",
     "build_search",
+    "load_backend",
     "pick_solution",
     "read_events",
     "read_history",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from qdmerge.archives import AxisSizing
 from qdmerge.backend import GenomeBackend
-from qdmerge.config import RunConfig
+from qdmerge.config import RunConfig, load_config
 from qdmerge.cycleqd import CycleQD
 from qdmerge.errors import ConfigError, RunError
 from qdmerge.execution import (
@@ -56,6 +56,19 @@ class BuildBackend:
         if space is None:
             return self._backend.build(None)
         return self._backend.build(lambda vectors: build_part(SPACES, space, {"vectors": vectors}))
+
+
+def load_backend(source: str | Path, overrides: Sequence[str] = ()) -> GenomeBackend:
+    """Builds the backend of a configuration file, a preset, or a backend's first preset.
+
+    Args:
+        source: Path of a YAML file, or a name of ``qdmerge list``.
+        overrides: ``"dotted.key=value"`` settings that win over the source.
+
+    Raises:
+        QDMergeError: The configuration is wrong, or the backend cannot be built.
+    """
+    return BuildBackend(load_config(source, overrides))()
 
 
 def build_search(config: RunConfig, backend: GenomeBackend) -> CycleQD:
@@ -150,6 +163,9 @@ class Run:
             log = EventLog(self.folder.log)
             self._check_log(log)
             limit_threads(self.threads)
+            self.config.backend.prepare(
+                lambda stage, done, total: listener(Progress(stage, done, total))
+            )
             listener(Progress("building the backend", 0, 0))
             backend = BuildBackend(self.config)()
             executor = self._executor(backend)

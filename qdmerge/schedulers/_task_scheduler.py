@@ -84,6 +84,8 @@ class TaskScheduler(ABC):
         self.archives = dict(archives)
         self.emitters = {task: list(listed) for task, listed in emitters.items()}
         self._out: dict[int, tuple[Batch, list[int]]] = {}
+        nothing: dict[str, np.ndarray] = {"status": np.zeros(1, np.int32), "value": np.zeros(1)}
+        self._last_info: dict[str, dict[str, np.ndarray]] = dict.fromkeys(self.archives, nothing)
         self._asked = 0
 
     @property
@@ -229,23 +231,21 @@ class TaskScheduler(ABC):
         valid: np.ndarray,
     ) -> dict[str, np.ndarray]:
         """Adds the valid rows to one archive; returns pyribs' add info for all rows."""
-        role = role_of(column, scores, measures)
-        archive = self.archives[self.tasks[column]]
-        if valid.all():
-            return archive.add(solution=solutions, **role)
-        if not valid.any():
-            return {
-                "status": np.zeros(len(solutions), np.int32),
-                "value": np.full(len(solutions), -1.0),
-            }
-        rows = {name: array[valid] for name, array in role.items()}
-        info = {}
-        for name, array in archive.add(solution=solutions[valid], **rows).items():
+        task = self.tasks[column]
+        if valid.any():
+            role = role_of(column, scores[valid], measures[valid])
+            info = dict(self.archives[task].add(solution=solutions[valid], **role))
+            # Not every archive says by how much it was improved (DNS), but rankers ask for it.
+            info.setdefault("value", role["objective"])
+            self._last_info[task] = info
+        padded = {}
+        for name, array in self._last_info[task].items():
             # Rankers sort by status, then value: a failure is not added and below all others.
             worst = 0 if name == "status" else array.min() - 1
-            info[name] = np.full(len(solutions), worst, array.dtype)
-            info[name][valid] = array
-        return info
+            padded[name] = np.full(len(solutions), worst, array.dtype)
+            if valid.any():
+                padded[name][valid] = array
+        return padded
 
     def _tell_emitters(
         self,
@@ -257,6 +257,8 @@ class TaskScheduler(ABC):
         info: dict[str, np.ndarray],
     ) -> None:
         assert batch.task is not None
+        if self.archives[batch.task].empty:
+            return  # All failed so far: there is nothing to learn, and no elite to restart from.
         role = role_of(self.tasks.index(batch.task), scores, measures)
         if not valid.all():
             # An evolution strategy ranks its whole batch: failures take the batch's worst values.

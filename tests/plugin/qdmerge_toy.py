@@ -73,7 +73,8 @@ class ToyBackend(GenomeBackend):
         if self.config.fault == "hang":
             time.sleep(60)
 
-    def export(self, x: np.ndarray, path: Path) -> Path:
+    def export(self, x: np.ndarray, path: str | Path) -> Path:
+        path = Path(path)
         path.mkdir(parents=True)
         np.save(path / "model.npy", x)
         return path

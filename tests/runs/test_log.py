@@ -93,10 +93,11 @@ def test_a_full_disk_is_a_clear_error_and_loses_nothing(tmp_path):
     write(path, 2)
     # A limit on the size of files fails a write the way a full disk does.
     code = f"""
-import resource, sys
+import resource
+from pathlib import Path
 from qdmerge.errors import RunError
 from qdmerge.runs import EventLog
-log = EventLog({str(path)!r})
+log = EventLog(Path({str(path)!r}))
 resource.setrlimit(resource.RLIMIT_FSIZE, ({path.stat().st_size + 10}, {resource.RLIM_INFINITY}))
 try:
     log.append("scores", index=2)

@@ -35,7 +35,15 @@ class TaskKind(ABC):
     @classmethod
     @abstractmethod
     def problem(cls, item: Item) -> str | None:
-        """What is wrong with the fields of an item beyond the prompt, or None."""
+        """What is wrong with the form of an item's fields, or None."""
+
+    @classmethod
+    def unusable(cls, item: Item) -> str | None:
+        """What keeps an item of right form from being used, found by trying, or None.
+
+        Asked for the items that were chosen only.
+        """
+        return None
 
     @abstractmethod
     def evaluate(self, items: Sequence[Item], generate: Generate) -> np.ndarray:
@@ -108,7 +116,10 @@ def same(value: Any, expected: Any, tolerance: float = 1e-6) -> bool:
             return False
         if value == expected:
             return True
-        return bool(abs(value - expected) <= tolerance * max(1.0, abs(expected)))
+        try:
+            return bool(abs(value - expected) <= tolerance * max(1.0, abs(expected)))
+        except OverflowError:  # an integer beyond all floats
+            return False
     if isinstance(value, list) and isinstance(expected, list):
         return len(value) == len(expected) and all(map(same, value, expected))
     if isinstance(value, dict) and isinstance(expected, dict):

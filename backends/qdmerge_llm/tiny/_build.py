@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -20,9 +19,10 @@ from qdmerge_llm.splits import split_of
 
 from ._items import TASKS, items
 from ._recipe import VERSION, Recipe
+from ._tokenizer import train_tokenizer
 
 Progress = Callable[[str, int, int], None]
-"""Called with the name of a stage, the steps done and the steps in all."""
+"""Called with the name of a stage, the steps done and the steps in all; also from other threads."""
 
 PROCESSES = 2
 """Experts trained at a time, one thread each."""
@@ -40,14 +40,16 @@ def build(recipe: Recipe, folder: Path, progress: Progress) -> None:
     progress("data", 0, 1)
     _write_data(recipe, folder)
     progress("data", 1, 1)
-    losses = {"base": _train("base", folder, recipe.base.steps, progress)}
+    losses = _train(["base"], folder, recipe.base.steps, progress)
+    shares = [TASKS[first::PROCESSES] for first in range(PROCESSES)]
     with ThreadPoolExecutor(PROCESSES) as pool:
-        trained = {
-            task: pool.submit(_train, task, folder, recipe.expert.steps, progress) for task in TASKS
-        }
-        losses |= {task: future.result() for task, future in trained.items()}
-    (folder / "settings.json").unlink()
-    shutil.rmtree(folder / "tokenizer")
+        trained = [
+            pool.submit(_train, share, folder, recipe.expert.steps, progress) for share in shares
+        ]
+        for future in trained:
+            losses |= future.result()
+    for scratch in ("settings.json", "tokenizer.json"):
+        (folder / scratch).unlink()
     facts = {
         "version": VERSION,
         "settings": json.loads(recipe.dump()),
@@ -63,8 +65,6 @@ def build(recipe: Recipe, folder: Path, progress: Progress) -> None:
 
 def _write_data(recipe: Recipe, folder: Path) -> None:
     """Write every task's items and the tokenizer that their training items teach."""
-    from ._tokenizer import train_tokenizer
-
     (folder / "data").mkdir()
     texts: list[str] = []
     for task in TASKS:
@@ -72,15 +72,14 @@ def _write_data(recipe: Recipe, folder: Path) -> None:
         lines = (json.dumps(item.record()) + "\n" for item in drawn)
         (folder / "data" / f"{task}.jsonl").write_text("".join(lines))
         texts += [i.prompt + i.answer for i in drawn if split_of(i.group) == "train"]
-    train_tokenizer(texts, recipe.vocabulary).save_pretrained(folder / "tokenizer")
+    train_tokenizer(texts, recipe.vocabulary, folder / "tokenizer.json")
 
 
-def _train(name: str, folder: Path, steps: int, progress: Progress) -> float:
-    """Train one model in a process of its own; return its last reported loss."""
-    progress(name, 0, steps)
-    command = [sys.executable, "-m", "qdmerge_llm.tiny._train", str(folder), name]
+def _train(names: Sequence[str], folder: Path, steps: int, progress: Progress) -> dict[str, float]:
+    """Train models one after the other in a process of their own; return their last losses."""
+    command = [sys.executable, "-m", "qdmerge_llm.tiny._train", str(folder), *names]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    loss = float("nan")
+    losses: dict[str, float] = {}
     with (
         tempfile.TemporaryFile("w+") as noise,
         subprocess.Popen(
@@ -91,15 +90,15 @@ def _train(name: str, folder: Path, steps: int, progress: Progress) -> float:
         try:
             for line in process.stdout:
                 report = json.loads(line)
-                loss = report["loss"]
-                progress(name, report["done"], steps)
+                losses[report["name"]] = report["loss"]
+                progress(report["name"], report["done"], steps)
         except BaseException:
             process.kill()
             raise
         if process.wait():
             noise.seek(0)
             raise RunError(
-                f"Training {name!r} of the tiny language models failed "
+                f"Training {' and '.join(names)} of the tiny language models failed "
                 f"(exit status {process.returncode}). It printed:\n{noise.read()[-2000:]}"
             )
-    return loss
+    return losses

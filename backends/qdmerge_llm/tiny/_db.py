@@ -54,6 +54,9 @@ SCHEMAS = (
     Schema("games", "title", "genre", ("year", "score"), _TITLES, _STYLES),
 )
 
+_ROUND = tuple(str(k) for k in range(20, 90, 5))
+"""Numbers to compare with; the tables' own lie between 10 and 99."""
+
 _ROWS_OF = (
     Op("label", ("the {label}", "each {label}"), "{label}"),
     Op("star", ("all columns", "everything"), "*"),
@@ -73,19 +76,19 @@ _WHERE = (
     Op("all", ("",), ""),
     Op("is", (" where {category} is {value}",), " WHERE {category} = '{value}'"),
     Op("not", (" where {category} is not {value}",), " WHERE {category} != '{value}'"),
-    Op("above", (" with {tested} above {k}",), " WHERE {tested} > {k}", integers(20, 60)),
-    Op("below", (" with {tested} below {k}",), " WHERE {tested} < {k}", integers(40, 80)),
+    Op("above", (" with {tested} above {k}",), " WHERE {tested} > {k}", _ROUND),
+    Op("below", (" with {tested} below {k}",), " WHERE {tested} < {k}", _ROUND),
     Op(
         "both",
         (" where {category} is {value} and {tested} above {k}",),
         " WHERE {category} = '{value}' AND {tested} > {k}",
-        integers(20, 50),
+        _ROUND,
     ),
     Op(
         "either",
         (" where {category} is {value} or {tested} below {k}",),
         " WHERE {category} = '{value}' OR {tested} < {k}",
-        integers(30, 60),
+        _ROUND,
     ),
 )
 _ORDER = (
@@ -124,28 +127,25 @@ SHAPES = (
     (_ONE_OF, _WHERE, _UNORDERED),
     (_EACH, _WHERE, _GROUPED),
 )
-PROMPT = "Table {table}({columns}): {what}{where}{tail}.\n"
+PROMPT = "Table {table}: {what}{where}{tail}.\n"
 ANSWER = "SELECT {what} FROM {table}{where}{tail}"
 
 
 class Tables:
-    """Filled tables to ask about, and the one connection that answers golds."""
+    """Filled tables to ask about, each with the database that answers golds."""
 
     def __init__(self, rng: np.random.Generator) -> None:
-        self._setups: list[tuple[Schema, str]] = []
-        self._databases: list[sqlite3.Connection] = []
+        self._tables: list[tuple[Schema, str, sqlite3.Connection]] = []
         for schema in SCHEMAS:
             for _ in range(COPIES):
                 setup = _setup(schema, rng)
                 database = sqlite3.connect(":memory:")
                 database.executescript(setup)
-                self._setups.append((schema, setup))
-                self._databases.append(database)
+                self._tables.append((schema, setup, database))
 
     def draw(self, rng: np.random.Generator) -> Item | None:
         """Draw one exercise, or None where its gold query finds nothing."""
-        index = int(rng.integers(len(self._setups)))
-        schema, setup = self._setups[index]
+        schema, setup, database = pick(rng, self._tables)
         names = {
             "table": schema.table,
             "label": schema.label,
@@ -158,15 +158,13 @@ class Tables:
         ops = [pick(rng, slot) for slot in pick(rng, SHAPES)]
         what, where, tail = (op.draw(rng, **names) for op in ops)
         answer = ANSWER.format(what=what.code, table=schema.table, where=where.code, tail=tail.code)
-        rows = self._databases[index].execute(answer).fetchall()
+        rows = database.execute(answer).fetchall()
         if not rows or rows[0][0] is None:
             return None
-        columns = ", ".join(schema.columns)
         return Item(
             group="/".join(("db", *(op.name for op in ops))),
             prompt=PROMPT.format(
                 table=schema.table,
-                columns=columns,
                 what=what.phrase,
                 where=where.phrase,
                 tail=tail.phrase,

@@ -23,10 +23,10 @@ _FEW = integers(2, 5)
 
 
 @dataclass(frozen=True)
-class Stage:
+class Tool:
     """One stage of a pipeline: how it is said and written, and what it does to lines.
 
-    ``run`` models the GNU tool under ``LC_ALL=C``: it takes the lines and the stage's value.
+    ``run`` models the GNU tool under ``LC_ALL=C``: it takes the lines and the op's value.
     """
 
     op: Op
@@ -40,58 +40,58 @@ def _cut(lines: Lines, column: str) -> Lines:
 
 
 _SELECTING = (
-    Stage(
+    Tool(
         Op("grep", ("lines with {k}", "lines containing {k}"), "grep {k}", (*WORDS, *PLACES)),
         lambda lines, k: [line for line in lines if k in line],
     ),
-    Stage(
+    Tool(
         Op("without", ("lines without {k}",), "grep -v {k}", (*WORDS, *PLACES)),
         lambda lines, k: [line for line in lines if k not in line],
     ),
-    Stage(
+    Tool(
         Op("head", ("first {k} lines",), "head -n {k}", _FEW),
         lambda lines, k: lines[: int(k)],
     ),
-    Stage(
+    Tool(
         Op("tail", ("last {k} lines",), "tail -n {k}", _FEW),
         lambda lines, k: lines[-int(k) :],
     ),
-    Stage(Op("cut", ("column {k}", "field {k}"), "cut -d, -f{k}", integers(1, 3)), _cut),
+    Tool(Op("cut", ("column {k}", "field {k}"), "cut -d, -f{k}", integers(1, 3)), _cut),
 )
-FIRST = (*_SELECTING, Stage(Op("cat", ("text", "content"), "cat"), lambda lines, _: lines))
+FIRST = (*_SELECTING, Tool(Op("cat", ("text", "content"), "cat"), lambda lines, _: lines))
 NEXT = (
-    Stage(Op("sort", ("sorted", "in order"), "sort"), lambda lines, _: sorted(lines)),
-    Stage(
+    Tool(Op("sort", ("sorted", "in order"), "sort"), lambda lines, _: sorted(lines)),
+    Tool(
         Op("reverse", ("sorted in reverse", "in reverse order"), "sort -r"),
         lambda lines, _: sorted(lines, reverse=True),
     ),
-    Stage(
+    Tool(
         Op("unique", ("sorted without repeats",), "sort -u"),
         lambda lines, _: sorted(set(lines)),
     ),
-    Stage(
+    Tool(
         Op("uniq", ("adjacent repeats dropped",), "uniq"),
         lambda lines, _: [line for line, _ in groupby(lines)],
     ),
-    Stage(Op("tac", ("last line first", "upside down"), "tac"), lambda lines, _: lines[::-1]),
-    Stage(
+    Tool(Op("tac", ("last line first", "upside down"), "tac"), lambda lines, _: lines[::-1]),
+    Tool(
         Op("upper", ("in upper case", "in capitals"), "tr a-z A-Z"),
         lambda lines, _: [line.upper() for line in lines],
     ),
-    Stage(
+    Tool(
         Op("spaces", ("commas as spaces",), "tr , ' '"),
         lambda lines, _: [line.replace(",", " ") for line in lines],
     ),
-    Stage(
+    Tool(
         Op("letters", ("digits deleted", "without digits"), "tr -d 0-9"),
         lambda lines, _: [line.translate(_NO_DIGITS) for line in lines],
     ),
-    Stage(
+    Tool(
         Op("rev", ("each line reversed",), "rev"),
         lambda lines, _: [line[::-1] for line in lines],
     ),
 )
-COUNT = Stage(
+COUNT = Tool(
     Op("count", ("counted", "how many lines"), "wc -l"), lambda lines, _: [str(len(lines))]
 )
 SHAPES = (

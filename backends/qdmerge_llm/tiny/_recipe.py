@@ -56,8 +56,8 @@ class Recipe:
     heads: int = 4
     feedforward: int = 352
     batch: int = 32
-    base: Stage = Stage(steps=200, rate=1e-2, side_rate=5e-3)
-    expert: Stage = Stage(steps=200, rate=2.5e-3, side_rate=1e-3, replay=0.15)
+    base: Stage = Stage(steps=150, rate=1e-2, side_rate=5e-3)
+    expert: Stage = Stage(steps=160, rate=2e-3, side_rate=8e-4, replay=0.12)
 
     @classmethod
     def micro(cls, seed: int = 0) -> Recipe:

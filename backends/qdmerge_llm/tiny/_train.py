@@ -1,8 +1,8 @@
-"""Training of one model of the zoo, in a process of its own so that one seed gives one result.
+"""Training of the zoo's models, in processes of one thread so that one seed gives one result.
 
-Run as ``python -m qdmerge_llm.tiny._train FOLDER NAME``: reads ``FOLDER/recipe.json`` and the data
-beside it, trains ``base`` or the expert of a task from the saved base, saves it under its name, and
-prints progress as JSON lines ``{"done", "loss"}``.
+Run as ``python -m qdmerge_llm.tiny._train FOLDER NAME...``: reads ``settings.json``, the tokenizer
+and the data in the folder, trains ``base`` or the expert of a task from the saved base, saves it
+under its name, and prints progress as JSON lines ``{"name", "done", "loss"}``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
@@ -27,6 +26,7 @@ from qdmerge_llm.splits import split_of
 from ._items import TASKS
 from ._muon import optimizers
 from ._recipe import Recipe, Stage
+from ._tokenizer import load_tokenizer
 
 REPORT_EVERY = 10
 """Steps between two lines of progress."""
@@ -115,7 +115,7 @@ def train(name: str, recipe: Recipe, folder: Path) -> None:
     seeds = np.random.SeedSequence([recipe.seed, 1 + ("base", *TASKS).index(name)]).spawn(5)
     mixing, *orders = (np.random.default_rng(seed) for seed in seeds[:4])
     torch.manual_seed(int(seeds[4].generate_state(1)[0]))
-    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+    tokenizer = load_tokenizer(folder / "tokenizer.json")
     if name == "base":
         model, stage = new_model(recipe, tokenizer), recipe.base
     else:
@@ -140,7 +140,11 @@ def train(name: str, recipe: Recipe, folder: Path) -> None:
             optimizer.zero_grad()
         losses.append(loss.item())
         if (step + 1) % REPORT_EVERY == 0 or step + 1 == stage.steps:
-            report = {"done": step + 1, "loss": float(np.mean(losses[-REPORT_EVERY:]))}
+            report = {
+                "name": name,
+                "done": step + 1,
+                "loss": float(np.mean(losses[-REPORT_EVERY:])),
+            }
             print(json.dumps(report), flush=True)
     model.eval()
     model.save_pretrained(folder / name)
@@ -148,12 +152,13 @@ def train(name: str, recipe: Recipe, folder: Path) -> None:
 
 
 def main() -> None:
-    """Train the model named on the command line."""
-    folder, name = Path(sys.argv[1]), sys.argv[2]
+    """Train the models named on the command line."""
+    folder, names = Path(sys.argv[1]), sys.argv[2:]
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     recipe = Recipe.load((folder / "settings.json").read_text())
-    train(name, recipe, folder)
+    for name in names:
+        train(name, recipe, folder)
 
 
 if __name__ == "__main__":

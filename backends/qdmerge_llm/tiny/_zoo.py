@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import filelock
@@ -18,7 +17,7 @@ from ._build import Progress, build
 from ._recipe import Recipe
 
 MANIFEST = "manifest.json"
-"""The last file written: SHA-256 and size of every other file."""
+"""The last file written: the SHA-256 of every other file."""
 
 
 def cache_folder() -> Path:
@@ -51,6 +50,8 @@ def zoo(
     recipe = recipe or Recipe(seed=seed)
     folder = Path(cache) if cache else cache_folder()
     entry = folder / f"llm-tiny-{recipe.key}"
+    if intact(entry):
+        return entry
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(f"{entry}.lock"):
@@ -75,16 +76,24 @@ def intact(entry: Path) -> bool:
 
 def _replace(entry: Path, recipe: Recipe, progress: Progress) -> None:
     """Build beside ``entry`` and rename, so that nobody ever sees half a zoo."""
-    with tempfile.TemporaryDirectory(dir=entry.parent, prefix=f"{entry.name}-") as scratch:
-        built = Path(scratch) / "zoo"
-        built.mkdir()
-        build(recipe, built, progress)
-        (built / MANIFEST).write_text(json.dumps(_fingerprints(built), indent=2) + "\n")
-        if entry.is_dir():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink(missing_ok=True)
-        built.rename(entry)
+    partial = entry.with_name(f"{entry.name}.partial")
+    _remove(partial)  # of a builder that was killed
+    try:
+        partial.mkdir()
+        build(recipe, partial, progress)
+        (partial / MANIFEST).write_text(json.dumps(_fingerprints(partial), indent=2) + "\n")
+        _remove(entry)
+        partial.rename(entry)
+    finally:
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    """Delete the file or folder at ``path``, if there is one."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _fingerprints(folder: Path) -> dict[str, str]:

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
 from qdmerge_llm.config import LLMConfig
 from qdmerge_llm.sandbox import Sandbox, available
 from qdmerge_llm.splits import split_of
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 COUNTS = {"validation": 3, "selection": 3, "test": 4}
 

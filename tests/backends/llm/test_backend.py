@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from qdmerge.errors import CheckpointError, ConfigError
+from qdmerge.spaces import ExpertSpace
 from qdmerge_llm.backend import LLMBackend
 from qdmerge_llm.config import LLMConfig
 from qdmerge_llm.items import split_items
 from qdmerge_llm.sandbox import Sandbox
 from qdmerge_llm.tasks import KINDS
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-from qdmerge.errors import CheckpointError, ConfigError
-from qdmerge.spaces import ExpertSpace
 
 from .conftest import COUNTS, TASKS, Micro
 
@@ -53,7 +53,7 @@ def test_export_reloads_with_plain_transformers_and_reproduces_scores(
     backend: LLMBackend, micro: Micro, sandbox: Sandbox, tmp_path: Any
 ) -> None:
     experts = list(backend.space.seeds.values())[1:]
-    x = (0.3 * sum(experts)).astype(backend.space.dtype)
+    x = (0.6 * sum(experts)).astype(backend.space.dtype)
     scores = backend.evaluate(x[None], "test").scores[0]
     assert 0 < scores.mean() < 1
     folder = backend.export(x, tmp_path / "model")

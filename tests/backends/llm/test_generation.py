@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
 from qdmerge_llm.generation import Generator
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from .conftest import Micro
 
@@ -93,3 +94,22 @@ def test_weights_may_change_between_calls(micro: Micro, loaded: tuple[Any, Any])
         for weight in model.parameters():
             weight.zero_()
     assert generator([prompt], 10) != before
+
+
+def test_positions_count_a_rows_own_tokens(loaded: tuple[Any, Any], prompts: list[str]) -> None:
+    """With learned absolute positions, padding must not move a prompt; rotary ones hide that."""
+    tokenizer = loaded[1]
+    torch.manual_seed(3)
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        n_positions=96,
+        initializer_range=1.0,
+    )
+    config.eos_token_id = config.bos_token_id = config.pad_token_id = None
+    model = GPT2LMHeadModel(config).eval()
+    texts = Generator(model, tokenizer, 64)(prompts, 12)
+    assert texts == [reference(model, tokenizer, prompt, 12) for prompt in prompts]
+    assert len(set(texts)) > 10

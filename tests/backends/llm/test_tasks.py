@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qdmerge_llm.sandbox import Sandbox
-from qdmerge_llm.tasks import KINDS, PythonTask, ShellTask, SqlTask, extract
 
 from qdmerge.errors import EvaluationError
+from qdmerge_llm.sandbox import Sandbox
+from qdmerge_llm.tasks import KINDS, PythonTask, ShellTask, SqlTask, extract
 
 from .conftest import MAKERS
 
@@ -129,12 +129,12 @@ def test_hostile_answers_harm_only_themselves(attack: str, sandbox: Sandbox) -> 
 def test_runner_is_closed_to_its_children(sandbox: Sandbox) -> None:
     """No answer can write to the stream that carries the results of others, or into the runner."""
     code = """
-import glob, os
+import os
 parent = os.getppid()
 reached = []
-for path in glob.glob(f"/proc/{parent}/fd/*") + [f"/proc/{parent}/mem", f"/proc/{parent}/fd"]:
+for path in [f"fd/{number}" for number in range(20)] + ["mem", "environ", "cwd/x"]:
     try:
-        os.open(path, os.O_RDWR)
+        os.open(f"/proc/{parent}/{path}", os.O_RDWR)
         reached.append(path)
     except PermissionError:
         pass
@@ -161,10 +161,11 @@ def f(x):
         seen += repr(frame.f_locals) + repr(frame.f_globals)
         frame = frame.f_back
     seen += "".join(repr(o) for o in gc.get_objects() if isinstance(o, (dict, list, tuple)))[:10**7]
-    return "needle-in-the" + "-haystack" if "needle-in-the" + "-haystack" in seen else ""
+    needle = "kcatsyah-eht-ni-eldeen"[::-1]
+    return needle if needle in seen else ""
 """
     assert score_one(PythonTask(sandbox), item, code) == 0
-    assert "needle" not in repr(PythonTask(sandbox)._payload(item, code))
+    assert item["tests"][0]["expected"] not in repr(PythonTask(sandbox)._payload(item, code))
 
 
 SETUP = (

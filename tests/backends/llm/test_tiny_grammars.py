@@ -109,20 +109,20 @@ def test_os_golds_print_what_the_model_of_the_tools_expects(
 
 
 @pytest.mark.parametrize(
-    "stage", {stage.op.name: stage for slots in shell.SHAPES for s in slots for stage in s}.values()
+    "tool", {tool.op.name: tool for slots in shell.SHAPES for s in slots for tool in s}.values()
 )
 @settings(max_examples=8, deadline=None)
 @given(data=st.data())
-def test_each_shell_stage_does_what_the_tool_does(
-    stage: shell.Stage, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+def test_each_modeled_tool_does_what_the_real_one_does(
+    tool: shell.Tool, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     text = st.text("abn,09 ", min_size=1, max_size=8)
     lines = data.draw(st.lists(text, min_size=1, max_size=6))
-    value = data.draw(st.sampled_from(stage.op.values or ("",)))
+    value = data.draw(st.sampled_from(tool.op.values or ("",)))
     content = "".join(f"{line}\n" for line in lines)
-    command = f"cat f | {stage.op.code.format(k=value)}"
-    printed = run_shell(command, {"f": content}, tmp_path_factory.getbasetemp() / stage.op.name)
-    assert printed == "".join(f"{line}\n" for line in stage.run(lines, value))
+    command = f"cat f | {tool.op.code.format(k=value)}"
+    printed = run_shell(command, {"f": content}, tmp_path_factory.getbasetemp() / tool.op.name)
+    assert printed == "".join(f"{line}\n" for line in tool.run(lines, value))
 
 
 def test_an_op_says_the_value_that_it_writes() -> None:

@@ -1,0 +1,77 @@
+"""The paper's ablation (its table 2) on the tiny language models.
+
+Same budget for every variant, several seeds; each run is an ordinary run folder, so the script can
+be stopped and started again::
+
+    python examples/tiny_llm/ablation.py --seeds 3 --out runs/ablation
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from qdmerge.config import load_config
+from qdmerge.runs import Run, RunFolder
+
+FIXED = {"name": "fixed"}
+CYCLE = {"name": "cycle"}
+GAUSSIAN = {"name": "gaussian", "sigma": 0.05}
+SVD = {"name": "svd", "scale": 0.1}
+
+VARIANTS: dict[str, tuple[dict[str, Any], str, Any]] = {
+    "fixed quality axis": (FIXED, "uniform", "none"),
+    "cycling": (CYCLE, "uniform", "none"),
+    "cycling + Gaussian mutation": (CYCLE, "uniform", GAUSSIAN),
+    "cycling + SVD mutation": (CYCLE, "uniform", SVD),
+    "cycling + SVD mutation + elite sampling": (CYCLE, "elite", SVD),
+}
+
+
+def settings(scheduler: dict[str, Any], selection: str, mutation: Any) -> list[str]:
+    """The settings of a variant, as ``--set`` takes them."""
+    emitter = {"name": "merge", "selection": selection, "mutation": mutation}
+    return [f"scheduler={scheduler}", f"emitters=[{emitter}]"]
+
+
+def results(config: Any, path: Path) -> dict[str, Any]:
+    """The results of a run, which is started or resumed where they are missing."""
+    if (path / "results.json").exists():
+        return RunFolder.open(path).read_results()
+    run = Run.open(path) if (path / "config.yaml").exists() else Run.create(config, path)
+    return run.execute()
+
+
+def main(
+    preset: Annotated[str, typer.Argument()] = "llm-tiny",
+    seeds: int = 3,
+    evaluations: int = 150,
+    out: Path = Path("runs/ablation"),
+) -> None:
+    """Runs all variants and prints a Markdown table."""
+    print("| variant | test mean of the chosen model | geometric mean | minimum | QD score |")
+    print("|---|---|---|---|---|")
+    for name, variant in VARIANTS.items():
+        rows = []
+        for seed in range(seeds):
+            config = load_config(
+                preset, [f"seed={seed}", f"evaluations={evaluations}", *settings(*variant)]
+            )
+            found = results(config, out / f"{name.replace(' ', '-')}-{seed}")
+            chosen = next(row for row in found["candidates"] if row["name"] == found["chosen"])
+            qd_score = sum(archive["qd_score"] for archive in found["archives"].values())
+            rows.append([chosen["test_mean"], chosen["test_gmean"], chosen["test_min"], qd_score])
+        cells = [
+            f"{mean:.3f} ± {spread:.3f}"
+            for mean, spread in zip(
+                np.mean(rows, axis=0), np.std(rows, axis=0, ddof=1), strict=True
+            )
+        ]
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,150 @@
+"""The results as tables, for the terminal and for a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from qdmerge.reports._candidates import Candidate, group, label, ordered
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_CRITERIA = {
+    "geometric_mean": "geometric mean over the tasks",
+    "mean": "mean over the tasks",
+    "minimum": "minimum over the tasks",
+    "weights": "weighted mean over the tasks",
+}
+
+
+def number(value: float | None) -> str:
+    """A score with three decimals, large ones with one; a dash for None."""
+    if value is None:
+        return "\u2013"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def results_table(results: Mapping[str, Any]) -> Table:
+    """Test scores of all candidates for the terminal; the chosen one is marked.
+
+    Args:
+        results: ``results.json``.
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(
+        title="Test scores",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        caption_justify="left",
+    )
+    table.add_column("", overflow="fold")
+    for title in (*results["tasks"], "mean", "95 % CI", "geo.\nmean", "min"):
+        widest = 11 if title == "95 % CI" else 5
+        table.add_column(
+            Text(title), justify="right", overflow="fold", vertical="bottom", min_width=widest
+        )
+    heading = None
+    for row in ordered(results):
+        if group(row) != heading:
+            heading = group(row)
+            table.add_section()
+            table.add_row(Text(heading, style="dim italic"))
+        style = "bold" if row["name"] == results["chosen"] else ""
+        cells = [_name(row, results), *_task_scores(row, results), number(row["test_mean"])]
+        cells += [_interval(row), number(row["test_gmean"]), number(row["test_min"])]
+        table.add_row(*(Text(cell) for cell in cells), style=style)
+    table.caption = Text("\n".join([_chosen(results), _spent(results), *_archive_lines(results)]))
+    return table
+
+
+def results_markdown(results: Mapping[str, Any]) -> str:
+    """All results as a Markdown page: candidates, choice, cost and archives.
+
+    Args:
+        results: ``results.json``.
+    """
+    bold = results["chosen"]
+    lines = ["# Results", "", "Scores on the test split; \u2605 is the chosen model.", ""]
+    head = ["model", "kind", *results["tasks"], "mean (95 % CI)", "geometric mean", "minimum"]
+    lines += [_line(head), _line(["---", "---", *["---:"] * (len(head) - 2)])]
+    for row in ordered(results):
+        cells = _cells(row, results)
+        lines.append(_line([f"**{c}**" for c in cells] if row["name"] == bold else cells))
+    lines += ["", _chosen(results), "", _spent(results), ""]
+    lines += ["| archive | elites | coverage | QD score | best |", "|---|---:|---:|---:|---:|"]
+    for task, stats in results["archives"].items():
+        lines.append(_line([task, str(stats["elites"]), *_archive_cells(stats)]))
+    return "\n".join([*lines, ""])
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _cells(row: Candidate, results: Mapping[str, Any]) -> list[str]:
+    interval = _interval(row)
+    return [
+        _name(row, results),
+        row["kind"].replace("_", " "),
+        *_task_scores(row, results),
+        number(row["test_mean"]) + (f" ({interval})" if interval else ""),
+        number(row["test_gmean"]),
+        number(row["test_min"]),
+    ]
+
+
+def _name(row: Candidate, results: Mapping[str, Any]) -> str:
+    return ("\u2605 " if row["name"] == results["chosen"] else "") + label(row)
+
+
+def _task_scores(row: Candidate, results: Mapping[str, Any]) -> list[str]:
+    return [number(row["test"][task]) for task in results["tasks"]]
+
+
+def _interval(row: Candidate) -> str:
+    ends = row["test_mean_ci95"]
+    return "" if ends is None else "\u2013".join(number(end) for end in ends)
+
+
+def _chosen(results: Mapping[str, Any]) -> str:
+    final = results["config"]["final"]
+    criterion = _CRITERIA[final["choose_by"]]
+    if final["choose_by"] == "weights":
+        weights = ", ".join(f"{task} {weight:g}" for task, weight in final["weights"].items())
+        criterion += f" ({weights})"
+    return (
+        f"Chosen: {results['chosen']}, the model of the search with the highest {criterion} on the "
+        "selection split. Test was scored once, after the choice."
+    )
+
+
+def _spent(results: Mapping[str, Any]) -> str:
+    seconds = results["seconds"]
+    after = results.get("evaluations_after_search")
+    also = "" if after is None else f", then {after} of candidates and references on all splits"
+    return (
+        f"Evaluations: {results['evaluations']} in the search ({results['failed']} failed){also}. "
+        f"Time: {seconds['total']:.1f} s, of which evaluating (summed over workers) "
+        f"{seconds['evaluating']:.1f} s. Seed {results['seed']}."
+    )
+
+
+def _archive_cells(stats: Mapping[str, Any]) -> list[str]:
+    coverage = "\u2013" if stats["coverage"] is None else f"{stats['coverage']:.1%}"
+    return [coverage, number(stats["qd_score"]), number(stats["best"])]
+
+
+def _archive_lines(results: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for task, stats in results["archives"].items():
+        coverage, qd_score, best = _archive_cells(stats)
+        lines.append(
+            f"Archive {task}: {stats['elites']} elites, coverage {coverage}, QD score {qd_score}, "
+            f"best {best}."
+        )
+    return lines

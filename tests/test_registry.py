@@ -1,0 +1,207 @@
+"""Names, options and what the run fills in; and what a mistyped one is told."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import Field
+
+from qdmerge import parts
+from qdmerge.errors import ConfigError
+from qdmerge.registry import Entry, Registry, load_target, nearest
+
+HERE = __name__
+
+
+@dataclass
+class Widget:
+    """A part: the run provides ``archive`` and ``seed``; the rest are options."""
+
+    archive: Any
+    size: Annotated[int, Field(ge=1)]
+    seed: int = 0
+    kind: Literal["round", "flat"] = "round"
+    weights: int | list[int] = 1
+
+
+def open_part(seed: int, **anything: Any) -> dict[str, Any]:
+    return {"seed": seed, **anything}
+
+
+def annotated_for_checkers_only(archive: NoSuchType, size: AlsoMissing = 3) -> Any:  # noqa: F821
+    return size
+
+
+NOT_CALLABLE = 3
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry(
+        "widget",
+        context=("archive", "seed"),
+        entries={
+            "small": Entry(f"{HERE}:Widget", "a small one", {"size": 1}),
+            "any": Entry(f"{HERE}:Widget", "size to be given"),
+            "open": Entry(f"{HERE}:open_part", "takes anything"),
+        },
+    )
+
+
+CONTEXT = {"archive": "the archive", "seed": 7, "unrelated": "never passed"}
+
+
+def test_the_run_fills_its_parameters_and_options_win_over_defaults(registry: Registry) -> None:
+    assert registry.build("small", {}, CONTEXT) == Widget("the archive", 1, 7)
+    assert registry.build("small", {"size": 4}, CONTEXT) == Widget("the archive", 4, 7)
+    assert registry.build("small", {"seed": 1}, CONTEXT) == Widget("the archive", 1, 1)
+    assert registry.build("any", {"size": "5"}, CONTEXT).size == 5
+
+
+def test_any_callable_is_a_part_by_module_and_name(registry: Registry) -> None:
+    assert registry.build(f"{HERE}:Widget", {"size": 2}, CONTEXT).size == 2
+    assert registry.build(f"{HERE}:open_part", {"x": 2}, CONTEXT) == {"seed": 7, "x": 2}
+    assert registry.problems(f"{HERE}:Widget", {"size": 2}) == []
+
+
+def test_annotations_that_exist_for_type_checkers_only(registry: Registry) -> None:
+    name = f"{HERE}:annotated_for_checkers_only"
+    assert registry.build(name, {"size": "as it is"}, CONTEXT) == "as it is"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("smal", {}, "unknown widget 'smal'; did you mean 'small'? Known: any, open, small, or"),
+        ("qqq", {}, "unknown widget 'qqq'. Known: any, open, small, or module:attribute."),
+        ("any", {}, "widget 'any': 'size' is missing"),
+        ("small", {"sise": 2}, "widget 'small': unknown key 'sise'; did you mean 'size'? Known: "),
+        ("small", {"archive": 1, "qqq": 2}, "unknown key 'qqq'. Known: archive, kind, size, weig"),
+        ("small", {"size": "many"}, "widget 'small': 'size': Input should be a valid integer"),
+        ("small", {"size": 0}, "'size': Input should be greater than or equal to 1 (got 0)"),
+        ("small", {"kind": "rond"}, "'kind': Input should be 'round' or 'flat' (got 'rond')"),
+        (
+            "small",
+            {"weights": "x"},
+            "'weights': Input should be a valid integer, unable to parse string as an integer "
+            "(got 'x'); or: Input should be a valid list (got 'x')",
+        ),
+        ("nowhere.to:find", {}, "cannot import 'nowhere.to:find': No module named 'nowhere'"),
+        (f"{HERE}:Wdget", {}, f"module '{HERE}' has no 'Wdget'; did you mean 'Widget'?"),
+        (f"{HERE}:NOT_CALLABLE", {}, "is a int, not something to call"),
+        (".relative:part", {}, "'.relative:part' is not of the form module:attribute"),
+        (":part", {}, "':part' is not of the form module:attribute"),
+        ("builtins:dict", {}, "cannot tell which options"),
+    ],
+)
+def test_mistakes_are_explained(
+    registry: Registry, name: str, options: dict[str, Any], message: str
+) -> None:
+    assert message in "\n".join(registry.problems(name, options))
+    with pytest.raises(ConfigError) as caught:
+        registry.build(name, options, CONTEXT)
+    assert message in str(caught.value)
+
+
+def test_all_mistakes_of_a_part_at_once(registry: Registry) -> None:
+    problems = registry.problems("small", {"size": 0, "kind": 1, "sise": 1})
+    assert len(problems) == 3
+    assert all(line.startswith("widget 'small': ") for line in problems)
+
+
+def test_a_module_that_breaks_on_import_is_a_mistake_of_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_part_module.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match="cannot import 'broken_part_module:X': division by zero"):
+        load_target("broken_part_module:X")
+    sys.modules.pop("broken_part_module", None)
+
+
+def test_names_are_registered_once(registry: Registry) -> None:
+    registry.add("large", f"{HERE}:Widget", "a large one", size=100)
+    assert registry.build("large", {}, CONTEXT).size == 100
+    assert [name for name, _ in registry.items()] == ["any", "large", "open", "small"]
+    with pytest.raises(ConfigError, match="'large' is registered already"):
+        registry.add("large", f"{HERE}:Widget", "again")
+
+
+def test_nearest_ends_the_sentence() -> None:
+    assert nearest("gird", ["grid", "cvt"]) == "; did you mean 'grid'?"
+    assert nearest("zzz", ["grid", "cvt"]) == "."
+
+
+REGISTRIES = [value for value in vars(parts).values() if isinstance(value, Registry)]
+ENTRIES = [
+    pytest.param(registry, name, id=f"{registry.kind}-{name}")
+    for registry in REGISTRIES
+    for name, _ in registry.items()
+]
+
+
+@pytest.mark.parametrize(("registry", "name"), ENTRIES)
+def test_every_registered_part_exists_and_takes_its_defaults(registry: Registry, name: str) -> None:
+    entry = registry.entry(name)
+    assert callable(load_target(entry.target))
+    assert entry.summary
+    assert registry.problems(name, {}) == []
+    (problem,) = registry.problems(name, {"no_such_option": 1})
+    assert f"{registry.kind} '{name}': unknown key 'no_such_option'" in problem
+
+
+def test_every_kind_of_part_has_a_registry() -> None:
+    kinds = {registry.kind for registry in REGISTRIES}
+    assert kinds >= {
+        "space",
+        "archive",
+        "emitter",
+        "scheduler",
+        "selection",
+        "crossover",
+        "mutation",
+    }
+    assert len(ENTRIES) >= 20
+
+
+@pytest.mark.parametrize(
+    ("registry", "name", "options"),
+    [
+        (parts.SELECTIONS, "elite", {"low": 0}),
+        (parts.SELECTIONS, "rank", {"pressure": 3}),
+        (parts.CROSSOVERS, "linear", {"sigma": -1}),
+        (parts.MUTATIONS, "svd", {"scale": -1}),
+        (parts.MUTATIONS, "svd", {"per": "layer"}),
+        (parts.MUTATIONS, "gaussian", {"sigma": "x"}),
+        (parts.SCHEDULERS, "cycle", {"interval": 0}),
+        (parts.SCHEDULERS, "bandit", {"discount": 2}),
+        (parts.ARCHIVES, "grid", {"bins": 0}),
+        (parts.ARCHIVES, "grid", {"bins": [4, 0]}),
+        (parts.EMITTERS, "merge", {"batch_size": 0}),
+        (parts.EMITTERS, "merge", {"mutation": []}),
+        (parts.EMITTERS, "merge", {"selection": "elit"}),
+        (parts.EMITTERS, "merge", {"crossover": {"name": "linear", "sigma": -1}}),
+        (parts.EMITTERS, "cma_es", {"sigma0": "x"}),
+    ],
+)
+def test_values_out_of_range_are_found_before_anything_is_built(
+    registry: Registry, name: str, options: dict[str, Any]
+) -> None:
+    problems = registry.problems(name, options)
+    assert problems
+    assert all(next(iter(options)) in line for line in problems)
+
+
+def test_a_class_without_a_constructor_of_its_own_is_a_part(registry: Registry) -> None:
+    made: Callable[..., Any] = registry.build(f"{HERE}:Bare", {}, CONTEXT)
+    assert isinstance(made, Bare)
+    assert "unknown key 'x'" in registry.problems(f"{HERE}:Bare", {"x": 1})[0]
+
+
+class Bare:
+    """Nothing to configure."""
