@@ -182,7 +182,7 @@ class BackendConfig(BaseModel):
         """All mistakes that can be found without loading weights; empty if there are none."""
         return []
 
-    def prepare(self, progress: Callable[[str, int, int], None]) -> None:  # noqa: B027
+    def prepare(self, progress: Callable[[str, int, int], None]) -> None:
         """Makes what building needs and takes long (downloads, caches), before workers start.
 
         Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qdmerge.config import read_preset
 from qdmerge.discovery import backend_names, find_backend, presets
 from qdmerge.errors import ConfigError
 from qdmerge.parts import (
@@ -28,12 +29,16 @@ def catalog() -> dict[str, list[tuple[str, str]]]:
     }
     return {
         "backends": [(name, _summary(name)) for name in backend_names()],
-        "presets": list(presets().items()),
+        "presets": [(name, _first_comment(read_preset(name))) for name in presets()],
         **{
             kind: [(name, entry.summary) for name, entry in registry.items()]
             for kind, registry in registries.items()
         },
     }
+
+
+def _first_comment(text: str) -> str:
+    return text.lstrip().partition("\n")[0].removeprefix("#").strip()
 
 
 def _summary(backend: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from qdmerge.config import RunConfig
     from qdmerge.runs import Run
 
-out = Console(soft_wrap=True)
+# Where there is no terminal to ask for its width, tables get room for their names.
+out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
 err = Console(stderr=True, soft_wrap=True)
 
 
@@ -165,7 +167,7 @@ def status(run_path: RunPath) -> None:
 
     folder = RunFolder.open(run_path)
     history = read_history(folder.read_events())
-    budget = folder.read_plain_config()["evaluations"]
+    budget = folder.read_plain_config().get("evaluations", "?")
     if history.finished:
         state = "finished"
     elif history.stopped:

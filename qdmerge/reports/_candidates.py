@@ -67,7 +67,7 @@ def leading(results: Mapping[str, Any], max_rows: int) -> tuple[list[Candidate],
     elites.sort(key=lambda row: row["selection_mean"])
     dropped = elites[: max(0, len(rows) - max_rows)]
     if dropped:
-        notes.append(f"Not shown: the {len(dropped)} elites with the lowest selection means.")
+        notes.append(f"Not shown: the elites with the lowest selection means ({len(dropped)}).")
     return [row for row in rows if row not in dropped], notes
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.stats import bootstrap, gmean
 
 from qdmerge.backend import Task
 from qdmerge.config import FinalConfig
@@ -57,7 +57,7 @@ class Choice:
 
 def geometric_mean(values: Sequence[float]) -> float:
     """The geometric mean of scores of at least 0; 0 if one of them is 0."""
-    return float(gmean(values)) if min(values) > 0 else 0.0
+    return statistics.geometric_mean(values) if min(values) > 0 else 0.0
 
 
 def mean_interval(items: Sequence[np.ndarray], resamples: int, seed: int) -> list[float]:
@@ -71,6 +71,7 @@ def mean_interval(items: Sequence[np.ndarray], resamples: int, seed: int) -> lis
     Returns:
         Lower and upper end (percentile method).
     """
+    from scipy.stats import bootstrap  # takes a second to import, which `status` need not wait for
 
     def mean_over_tasks(*samples: np.ndarray, axis: int) -> np.ndarray:
         return np.mean([sample.mean(axis=axis) for sample in samples], axis=0)

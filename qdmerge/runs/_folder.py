@@ -50,12 +50,14 @@ class RunFolder:
             RunError: The folder holds something already, or cannot be written.
         """
         folder = cls(path)
-        if folder.log.exists() or folder.config.exists():
+        if folder.log.exists() and folder.log.stat().st_size:
             raise RunError(
                 f"{folder.path} already holds a run; continue it with `qdmerge resume "
                 f"{folder.path}`, or choose another --out"
             )
-        if folder.path.exists() and any(folder.path.iterdir()):
+        # A run that was refused before it began has left these; it may be mended and tried again.
+        harmless = {folder.config, folder.log, folder.path / ".lock"}
+        if folder.path.is_dir() and set(folder.path.iterdir()) - harmless:
             raise RunError(f"{folder.path} is not empty; choose another --out")
         try:
             folder.path.mkdir(parents=True, exist_ok=True)

@@ -155,7 +155,8 @@ def read_history(events: Iterable[Event]) -> History:
     for event in events:
         kind, now = event["event"], float(event["time"])
         if kind in ("start", "resume"):
-            history.session_seconds.append(session[1] - session[0])
+            if session[1]:
+                history.session_seconds.append(session[1] - session[0])
             session = [now, now]
             history.stopped = None
         session[1] = now

@@ -90,8 +90,14 @@ class EventLog:
         try:
             self._file = path.open("ab")
             self._file.truncate(end)
+            self._file.seek(end)
         except OSError as error:
             raise RunError(f"cannot write the log {path}: {error.strerror}") from error
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was ever written."""
+        return self._file.tell() == 0
 
     def append(self, kind: str, **fields: Any) -> Event:
         """Writes an event durably.

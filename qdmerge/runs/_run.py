@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -172,10 +173,10 @@ class Run:
             try:
                 return self._execute(log, backend, executor, listener)
             except KeyboardInterrupt:
-                log.append("stop", reason="interrupted")
+                _log_stop(log, "interrupted")
                 raise
             except Exception as error:
-                _try_to_log_stop(log, error)
+                _log_stop(log, f"{type(error).__name__}: {error}")
                 raise
             finally:
                 executor.close()
@@ -230,8 +231,9 @@ class Run:
         logged.run()
         scores = SplitScores(search.tasks, evaluator, log, store, listener)
         table = settle(search, config.final, scores, choice, config.seed)
+        results = self._finish(log, search, scores, table)
         self._export(backend, table)
-        return self._finish(log, search, scores, table)
+        return results
 
     def _export(self, backend: GenomeBackend, table: dict[str, Any]) -> None:
         """Exports the chosen model into the folder, if the backend can export."""
@@ -281,9 +283,8 @@ class Run:
         return results
 
 
-def _try_to_log_stop(log: EventLog, error: Exception) -> None:
-    """Notes why a run stopped; where even that cannot be written, the error itself tells."""
-    try:
-        log.append("stop", reason=f"{type(error).__name__}: {error}")
-    except RunError:
-        return
+def _log_stop(log: EventLog, reason: str) -> None:
+    """Notes why a run that had begun stopped; if that cannot be written, the error itself tells."""
+    if not log.empty:
+        with suppress(RunError):
+            log.append("stop", reason=reason)

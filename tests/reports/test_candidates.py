@@ -161,7 +161,7 @@ def test_a_full_chart_leaves_out_the_elites_that_selection_likes_least(results):
     figure = candidates_chart(results, max_rows=8)
     assert "mean:2" not in names(figure.axes[0])
     assert "mean:1" in names(figure.axes[0])
-    assert "the 1 elites with the lowest selection means" in figure.texts[0].get_text()
+    assert "the elites with the lowest selection means (1)" in figure.texts[0].get_text()
     results["chosen"] = "mean:2"
     assert "★ mean:2" in names(candidates_chart(results, max_rows=3).axes[0])
     assert len(names(candidates_chart(results, max_rows=3).axes[0])) == 8

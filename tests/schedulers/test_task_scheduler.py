@@ -248,6 +248,28 @@ def test_a_strategy_ranks_failures_last(make_parts: MakeParts) -> None:
     assert np.isnan(scores[2, 0]), "the caller's scores must not change"
 
 
+def test_emitters_are_told_their_own_solutions_in_their_archive_s_role(
+    make_parts: MakeParts,
+) -> None:
+    parts = make_parts("ee", n_measures=1)
+    told: list[dict[str, Any]] = []
+    second = parts.emitters["b"][1]
+    second._ranker.rank = lambda emitter, archive, data, add_info: (
+        told.append(data) or (np.arange(4), add_info["value"])
+    )
+    scheduler = scheduled(parts)
+    batches = [scheduler.ask() for _ in TASKS]
+    for batch in batches:
+        tell(scheduler, parts, batch)
+    x = batches[1].solutions[4:]
+    scores = parts.scores(x)
+    (data,) = told
+    np.testing.assert_array_equal(data["solution"], x)
+    np.testing.assert_array_equal(data["objective"], scores[:, 1])
+    expected = np.column_stack([scores[:, 0], scores[:, 2], parts.measures(x)])
+    np.testing.assert_array_equal(data["measures"], expected)
+
+
 def test_archives_that_do_not_tell_improvements_serve_strategies(make_parts: MakeParts) -> None:
     from ribs.archives import DNSArchive
     from ribs.emitters import EvolutionStrategyEmitter
