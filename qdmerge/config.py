@@ -151,7 +151,7 @@ class RunConfig(_Settings):
     final: FinalConfig = FinalConfig()
 
     def echo(self) -> dict[str, Any]:
-        """This configuration as plain data, every default written out."""
+        """This configuration as plain data; every setting written out, parts as they were given."""
         data = self.model_dump(mode="json")
         return {**data, "backend": {"name": self.backend.name, **data["backend"]}}
 

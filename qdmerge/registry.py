@@ -81,16 +81,6 @@ class Registry:
         """All names with their entries, sorted by name."""
         return sorted(self._entries.items())
 
-    def add(self, name: str, target: str, summary: str, **defaults: Any) -> None:
-        """Registers a part.
-
-        Raises:
-            ConfigError: The name is taken.
-        """
-        if name in self._entries:
-            raise ConfigError(f"{self.kind} '{name}' is registered already")
-        self._entries[name] = Entry(target, summary, defaults)
-
     def entry(self, name: str) -> Entry:
         """The entry of a name; ``module:attribute`` is its own entry.
 

@@ -124,14 +124,6 @@ def test_a_module_that_breaks_on_import_is_a_mistake_of_the_configuration(
     sys.modules.pop("broken_part_module", None)
 
 
-def test_names_are_registered_once(registry: Registry) -> None:
-    registry.add("large", f"{HERE}:Widget", "a large one", size=100)
-    assert registry.build("large", {}, CONTEXT).size == 100
-    assert [name for name, _ in registry.items()] == ["any", "large", "open", "small"]
-    with pytest.raises(ConfigError, match="'large' is registered already"):
-        registry.add("large", f"{HERE}:Widget", "again")
-
-
 def test_nearest_ends_the_sentence() -> None:
     assert nearest("gird", ["grid", "cvt"]) == "; did you mean 'grid'?"
     assert nearest("zzz", ["grid", "cvt"]) == "."

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,6 +39,9 @@ from qdmerge.runs._history import describe_domain, read_history
 from qdmerge.runs._log import EventLog
 from qdmerge.runs._search import Listener, LoggedSearch, Progress, archive_stats
 
+if TYPE_CHECKING:
+    from qdmerge.spaces import TaskVectors, WeightSpace
+
 
 class BuildBackend:
     """Builds a configuration's backend; picklable, so that workers build their own.
@@ -52,11 +55,27 @@ class BuildBackend:
         self._space = config.space
 
     def __call__(self) -> GenomeBackend:
-        """Builds the backend with the configured space."""
-        space = self._space
-        if space is None:
+        """Builds the backend with the configured space.
+
+        Raises:
+            ConfigError: A space is configured, but the backend has one of its own.
+        """
+        part = self._space
+        if part is None:
             return self._backend.build(None)
-        return self._backend.build(lambda vectors: build_part(SPACES, space, {"vectors": vectors}))
+        built = []
+
+        def space(vectors: TaskVectors) -> WeightSpace:
+            built.append(build_part(SPACES, part, {"vectors": vectors}))
+            return built[-1]
+
+        backend = self._backend.build(space)
+        if not built:
+            raise ConfigError(
+                f"backend '{self._backend.name}' has a space of its own, so 'space: {part.name}' "
+                "would be ignored; remove it"
+            )
+        return backend
 
 
 def load_backend(source: str | Path, overrides: Sequence[str] = ()) -> GenomeBackend:
@@ -84,7 +103,6 @@ def build_search(config: RunConfig, backend: GenomeBackend) -> CycleQD:
             EMITTERS, part, {"archive": archive, **spec.context}
         )
 
-    _check_ranges(config, backend)
     try:
         return CycleQD(
             backend,
@@ -98,15 +116,6 @@ def build_search(config: RunConfig, backend: GenomeBackend) -> CycleQD:
         )
     except (TypeError, ValueError) as error:
         raise ConfigError(f"a part refuses its options: {error}") from error
-
-
-def _check_ranges(config: RunConfig, backend: GenomeBackend) -> None:
-    names = [task.name for task in backend.tasks] + [own.name for own in backend.measures]
-    unknown = sorted(set(config.axes.ranges) - set(names))
-    if unknown:
-        raise ConfigError(
-            f"axes.ranges: unknown {', '.join(unknown)}; tasks and measures: {', '.join(names)}"
-        )
 
 
 def _digest(config: RunConfig) -> str:

@@ -18,7 +18,7 @@ from qdmerge.errors import ConfigError, UnsupportedError
 from qdmerge.operators import Chain, GaussianMutation, NoCrossover, RankSelection, SVDMutation
 from qdmerge.parts import EMITTERS
 from qdmerge.runs._run import build_search
-from qdmerge.spaces import VectorSpace
+from qdmerge.spaces import Space, VectorSpace
 
 SPACE = VectorSpace(
     {"base": np.zeros(3), "coding": np.ones(3), "db": [1.0, -1.0, 1.0]},
@@ -192,3 +192,24 @@ def test_one_seed_one_result(emitter: Any, evolve: Callable[..., Any]) -> None:
     first, again, other = (found(emitter, "grid", seed, evolve) for seed in (1, 1, 2))
     assert first == again
     assert first != other
+
+
+class Single(Space):
+    """A space of float32, as every space of weights is."""
+
+    name = "single"
+
+
+@pytest.mark.parametrize("emitter", ANY_EMITTER.values(), ids=list(ANY_EMITTER))
+def test_solutions_have_the_space_s_dtype(emitter: Any) -> None:
+    config = parse_config({"backend": "toy", "emitters": [emitter]})
+    backend = config.backend.build(None)
+    free = backend.space
+    backend.space = Single(seeds=free.seeds, experts=free.experts, dtype=np.float32)
+    search = build_search(config, backend)
+    for _ in range(12):
+        batch = search.ask()
+        assert batch.solutions.dtype == np.float32
+        search.tell(batch, backend.evaluate(batch.solutions, "validation"))
+    assert search.archives["task0"].data("solution").dtype == np.float32
+    assert search.aggregate(scale=1.5).dtype == np.float32

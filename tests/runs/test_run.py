@@ -188,6 +188,12 @@ def test_parts_that_do_not_fit_are_refused_before_anything_is_evaluated(tmp_path
     assert results["evaluations"] == 12
 
 
+def test_a_space_that_the_backend_would_ignore_is_refused(tmp_path):
+    run = Run.create(toy_config(space="layer"), tmp_path / "run")
+    with pytest.raises(ConfigError, match="backend 'toy' has a space of its own.*'space: layer'"):
+        run.execute()
+
+
 def test_a_folder_that_holds_a_run_is_never_overwritten(finished, tmp_path):
     path, _ = finished["merge"]
     before = (path / "events.jsonl").read_bytes()

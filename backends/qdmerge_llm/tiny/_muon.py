@@ -1,4 +1,4 @@
-"""Muon in single precision, with AdamW for what is not a hidden matrix."""
+"""Muon in single precision."""
 
 from __future__ import annotations
 
@@ -56,19 +56,3 @@ def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
     return x.mT if matrices.shape[-2] > matrices.shape[-1] else x
-
-
-def optimizers(
-    model: torch.nn.Module, rate: float, side_rate: float
-) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
-    """Return Muon for the matrices inside the blocks and AdamW for embeddings and norms."""
-    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}
-    matrices: list[torch.Tensor] = []
-    others: list[torch.Tensor] = []
-    for parameter in model.parameters():
-        hidden = parameter.ndim == 2 and id(parameter) not in embeddings
-        (matrices if hidden else others).append(parameter)
-    return (
-        Muon(matrices, lr=rate),
-        torch.optim.AdamW(others, lr=side_rate, betas=(0.9, 0.95), weight_decay=0.0),
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
+from typing import Literal
 
 VERSION = 1
 """Raised whenever code makes another zoo from the same settings."""
@@ -15,14 +16,16 @@ class Stage:
     """How one model is trained.
 
     Attributes:
+        optimizer: What moves the matrices inside the blocks: "muon" or "adamw".
         steps: Optimizer steps.
-        rate: Peak learning rate of Muon (matrices), in units of the update's spectral norm.
-        side_rate: Peak learning rate of AdamW (embeddings and norms).
+        rate: Peak learning rate of that optimizer.
+        side_rate: Peak learning rate of AdamW, which moves embeddings and norms.
         warmup: Steps of linear warm-up; then the rate falls linearly to ``floor`` of the peak.
         floor: The last rate as a fraction of the peak.
         replay: Share of each batch taken from the other tasks; the base trains on all evenly.
     """
 
+    optimizer: Literal["muon", "adamw"]
     steps: int
     rate: float
     side_rate: float
@@ -56,13 +59,13 @@ class Recipe:
     heads: int = 4
     feedforward: int = 352
     batch: int = 32
-    base: Stage = Stage(steps=150, rate=1e-2, side_rate=5e-3)
-    expert: Stage = Stage(steps=160, rate=2e-3, side_rate=8e-4, replay=0.12)
+    base: Stage = Stage("muon", steps=140, rate=1e-2, side_rate=5e-3)
+    expert: Stage = Stage("adamw", steps=180, rate=1.5e-3, side_rate=8e-4, replay=0.12)
 
     @classmethod
     def micro(cls, seed: int = 0) -> Recipe:
         """Return a recipe that is built in seconds and teaches nothing; for tests."""
-        brief = Stage(steps=2, rate=1e-3, side_rate=1e-3, warmup=1, replay=0.15)
+        brief = Stage("adamw", steps=2, rate=1e-3, side_rate=1e-3, warmup=1, replay=0.15)
         return cls(
             seed=seed,
             items=120,
@@ -72,7 +75,7 @@ class Recipe:
             heads=2,
             feedforward=64,
             batch=4,
-            base=replace(brief, replay=0.0),
+            base=replace(brief, optimizer="muon", replay=0.0),
             expert=brief,
         )
 

@@ -24,7 +24,7 @@ from transformers import (
 from qdmerge_llm.splits import split_of
 
 from ._items import TASKS
-from ._muon import optimizers
+from ._optimizers import optimizers
 from ._recipe import Recipe, Stage
 from ._tokenizer import load_tokenizer
 
@@ -124,7 +124,7 @@ def train(name: str, recipe: Recipe, folder: Path) -> None:
         task: Sequences(folder / "data" / f"{task}.jsonl", tokenizer, order)
         for task, order in zip(TASKS, orders, strict=True)
     }
-    both = optimizers(model, stage.rate, stage.side_rate)
+    both = optimizers(model, stage)
     peaks = [optimizer.param_groups[0]["lr"] for optimizer in both]
     model.train()
     losses: list[float] = []

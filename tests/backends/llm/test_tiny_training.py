@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,8 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from qdmerge_llm.tiny import TASKS, Stage
-from qdmerge_llm.tiny._muon import Muon, optimizers, orthogonalize
+from qdmerge_llm.tiny._muon import Muon, orthogonalize
+from qdmerge_llm.tiny._optimizers import optimizers
 from qdmerge_llm.tiny._train import IGNORED, collate, rate_at, shares
 
 
@@ -35,7 +38,10 @@ def test_muon_steps_against_the_gradient_by_its_rate() -> None:
     assert torch.allclose(matrix - matrix.diagonal().diag(), torch.zeros(8, 8), atol=1e-6)
 
 
-def test_embeddings_and_norms_are_left_to_adamw() -> None:
+@pytest.mark.parametrize(("name", "kind"), [("muon", Muon), ("adamw", torch.optim.AdamW)])
+def test_embeddings_and_norms_are_left_to_adamw(
+    name: Literal["muon", "adamw"], kind: type[torch.optim.Optimizer]
+) -> None:
     config = LlamaConfig(
         vocab_size=32,
         hidden_size=16,
@@ -45,13 +51,13 @@ def test_embeddings_and_norms_are_left_to_adamw() -> None:
         tie_word_embeddings=True,
     )
     model = LlamaForCausalLM(config)
-    muon, adamw = optimizers(model, 1e-2, 1e-3)
+    both = optimizers(model, Stage(name, steps=1, rate=1e-2, side_rate=1e-3))
+    assert [type(optimizer) for optimizer in both] == [kind, torch.optim.AdamW]
+    assert [optimizer.param_groups[0]["lr"] for optimizer in both] == [1e-2, 1e-3]
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    of_muon, of_adamw = (
-        {names[id(p)] for p in optimizer.param_groups[0]["params"]} for optimizer in (muon, adamw)
-    )
-    assert of_muon | of_adamw == set(names.values())
-    assert of_adamw == {n for n in names.values() if "norm" in n or "embed" in n}
+    matrices, others = ({names[id(p)] for p in o.param_groups[0]["params"]} for o in both)
+    assert matrices | others == set(names.values())
+    assert others == {n for n in names.values() if "norm" in n or "embed" in n}
 
 
 def test_only_answers_are_learned() -> None:
@@ -74,7 +80,7 @@ def test_replay_is_the_share_of_the_other_tasks() -> None:
 
 
 def test_the_rate_rises_then_falls_to_its_floor() -> None:
-    stage = Stage(steps=110, rate=1.0, side_rate=1.0, warmup=10, floor=0.1)
+    stage = Stage("muon", steps=110, rate=1.0, side_rate=1.0, warmup=10, floor=0.1)
     rates = [rate_at(step, stage) for step in range(stage.steps)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[9] == rates[10] == 1.0
