@@ -3,7 +3,7 @@
 Same budget for every variant, several seeds; each run is an ordinary run folder, so the script can
 be stopped and started again::
 
-    python examples/tiny_llm/ablation.py --seeds 3 --out runs/ablation
+    python examples/tiny_llm/ablation.py --seeds 3 --evaluations 80 --set final.leading=1
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ def main(
     seeds: int = 3,
     evaluations: int = 150,
     out: Path = Path("runs/ablation"),
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE")] = None,
 ) -> None:
     """Runs all variants and prints a Markdown table."""
     print("| variant | test mean of the chosen model | geometric mean | minimum | QD score |")
@@ -57,9 +58,8 @@ def main(
     for name, variant in VARIANTS.items():
         rows = []
         for seed in range(seeds):
-            config = load_config(
-                preset, [f"seed={seed}", f"evaluations={evaluations}", *settings(*variant)]
-            )
+            overrides = [f"seed={seed}", f"evaluations={evaluations}", *settings(*variant)]
+            config = load_config(preset, overrides + (changes or []))
             found = results(config, out / f"{name.replace(' ', '-')}-{seed}")
             chosen = next(row for row in found["candidates"] if row["name"] == found["chosen"])
             qd_score = sum(archive["qd_score"] for archive in found["archives"].values())

@@ -13,6 +13,6 @@ from ._build import Progress
 from ._grammar import Item
 from ._items import TASKS, items
 from ._recipe import Recipe, Stage
-from ._zoo import cache_folder, zoo
+from ._zoo import zoo
 
-__all__ = ["TASKS", "Item", "Progress", "Recipe", "Stage", "cache_folder", "items", "zoo"]
+__all__ = ["TASKS", "Item", "Progress", "Recipe", "Stage", "items", "zoo"]

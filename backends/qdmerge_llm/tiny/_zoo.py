@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 
 import filelock
-import platformdirs
 
+from qdmerge.cache import cache_dir
 from qdmerge.errors import RunError
 
 from ._build import Progress, build
@@ -18,12 +17,6 @@ from ._recipe import Recipe
 
 MANIFEST = "manifest.json"
 """The last file written: the SHA-256 of every other file."""
-
-
-def cache_folder() -> Path:
-    """Return ``$QDMERGE_CACHE``, else the platform's cache folder of this user."""
-    named = os.environ.get("QDMERGE_CACHE")
-    return Path(named) if named else Path(platformdirs.user_cache_dir("qdmerge"))
 
 
 def zoo(
@@ -48,7 +41,7 @@ def zoo(
         RunError: If the cache cannot be written or training fails.
     """
     recipe = recipe or Recipe(seed=seed)
-    folder = Path(cache) if cache else cache_folder()
+    folder = Path(cache) if cache else cache_dir()
     entry = folder / f"llm-tiny-{recipe.key}"
     if intact(entry):
         return entry

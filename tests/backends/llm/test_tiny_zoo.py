@@ -9,13 +9,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import platformdirs
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qdmerge.errors import RunError
-from qdmerge_llm.tiny import TASKS, Recipe, _zoo, cache_folder, items, zoo
+from qdmerge_llm.tiny import TASKS, Recipe, _zoo, items, zoo
 
 MODELS = ("base", *TASKS)
 MICRO = Recipe.micro()
@@ -213,8 +212,9 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         zoo(cache=tmp_path / "cache", recipe=MICRO)
 
 
-def test_the_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_zoos_are_kept_where_the_environment_says(
+    quick_builds: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("QDMERGE_CACHE", str(tmp_path))
-    assert cache_folder() == tmp_path
-    monkeypatch.delenv("QDMERGE_CACHE")
-    assert cache_folder() == Path(platformdirs.user_cache_dir("qdmerge"))
+    assert zoo(seed=3) == tmp_path / f"llm-tiny-{Recipe(seed=3).key}"
+    assert quick_builds
