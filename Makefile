@@ -25,7 +25,7 @@ demo: $(VENV)/.run  ## build the tiny experts, evolve merged models, report
 	$(BIN)/qdmerge run llm --out $(OUT)
 
 test: $(VENV)/.dev  ## the default test suite
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -m "not slow"
 
 test-slow: $(VENV)/.dev  ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow

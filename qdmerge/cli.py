@@ -15,7 +15,6 @@ from typer.core import TyperGroup
 from qdmerge.errors import ConfigError, QDMergeError
 
 if TYPE_CHECKING:
-    from qdmerge.config import RunConfig
     from qdmerge.runs import Run
 
 # Where there is no terminal to ask for its width, tables get room for their names.
@@ -108,7 +107,9 @@ def copy(
 @app.command()
 def check(source: Source, settings: Settings = None) -> None:
     """Report all mistakes of a configuration at once; loads no weights."""
-    config = _load(source, settings or [])
+    from qdmerge.config import load_config
+
+    config = load_config(source, settings or [])
     out.print(
         f"{source} is fine: backend {config.backend.name}, {config.evaluations} evaluations, "
         f"archive {config.archive.name}, emitters "
@@ -141,6 +142,7 @@ def run(
     ] = False,
 ) -> None:
     """Run a search and leave results, figures and the chosen model in a folder."""
+    from qdmerge.config import load_config
     from qdmerge.runs import Run
 
     numbers = {"evaluations": evaluations, "seed": seed, "execution.workers": workers}
@@ -148,7 +150,7 @@ def run(
     if allow_unsandboxed:
         overrides.append("backend.allow_unsandboxed=true")
     parts = {"archive": archive, "emitters": emitter, "scheduler": scheduler, "space": space}
-    config = _load(source, overrides + (settings or []), parts)
+    config = load_config(source, overrides + (settings or []), parts)
     _execute(Run.create(config, to or _new_folder(source)))
 
 
@@ -222,19 +224,6 @@ def export(
         raise ConfigError(str(error)) from error
     finally:
         backend.close()
-
-
-def _load(
-    source: str, overrides: list[str], parts: dict[str, str | list[str] | None] | None = None
-) -> RunConfig:
-    """Reads a configuration and raises all its mistakes at once."""
-    from qdmerge.config import load_config
-
-    config = load_config(source, overrides, parts or {})
-    problems = config.backend.problems()
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return config
 
 
 def _new_folder(source: str) -> Path:

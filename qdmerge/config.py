@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -106,7 +107,7 @@ class FinalConfig(_Settings):
         return self
 
 
-def _backend_from(data: Any) -> Any:
+def _backend_from(data: Any) -> BackendConfig:
     """Finds the backend's own settings class by name."""
     if isinstance(data, BackendConfig):
         return data
@@ -157,20 +158,17 @@ class RunConfig(_Settings):
 
 
 def parse_config(data: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
-    """Checks a configuration.
+    """Checks a configuration of plain data; looks at nothing beyond it.
 
     Args:
-        data: The configuration as plain data.
+        data: The configuration.
         overrides: ``"dotted.key=value"`` settings that win over ``data``; values are YAML.
 
     Raises:
         ConfigError: All mistakes that were found, one per line.
     """
-    merged = dict(data)
-    for override in overrides:
-        merged = _with_override(merged, override)
     try:
-        return RunConfig.model_validate(merged)
+        return RunConfig.model_validate(_with_overrides(data, overrides))
     except ValidationError as error:
         raise ConfigError("\n".join(explain(error, RunConfig))) from error
 
@@ -182,6 +180,8 @@ def load_config(
 ) -> RunConfig:
     """Reads and checks the configuration of a file, a preset, or a backend's first preset.
 
+    Loads no weights; the backend looks for mistakes of its own (:meth:`BackendConfig.problems`).
+
     Args:
         source: Path of a YAML file, or a name of ``qdmerge list``.
         overrides: See :func:`parse_config`.
@@ -189,15 +189,32 @@ def load_config(
             that the source configures already keeps its options.
 
     Raises:
-        ConfigError: No such file or name, no YAML mapping, or mistakes in it.
+        ConfigError: No such file or name, no YAML mapping, or all mistakes in it, one per line.
     """
-    data = _read_yaml(*_source_text(source))
-    for key, chosen in (parts or {}).items():
+    data = _with_parts(_read_yaml(*_source_text(source)), parts or {})
+    data = _with_overrides(data, overrides)
+    problems = []
+    try:
+        config = parse_config(data)
+    except ConfigError as error:
+        problems = str(error).split("\n")
+    with suppress(ValueError):  # Settings that the backend refuses are among the problems already.
+        problems += _backend_from(data.get("backend")).problems()
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return config
+
+
+def _with_parts(
+    data: dict[str, Any], parts: Mapping[str, str | list[str] | None]
+) -> dict[str, Any]:
+    data = dict(data)
+    for key, chosen in parts.items():
         if isinstance(chosen, list):
             data[key] = [_keep_options(data.get(key), name) for name in chosen]
         elif chosen is not None:
             data[key] = _keep_options(data.get(key), chosen)
-    return parse_config(data, overrides)
+    return data
 
 
 def _keep_options(configured: Any, name: str) -> Any:
@@ -234,6 +251,13 @@ def _read_yaml(text: str, where: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ConfigError(f"{where} must hold keys and values, but holds {type(data).__name__}")
     return data
+
+
+def _with_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    merged = dict(data)
+    for override in overrides:
+        merged = _with_override(merged, override)
+    return merged
 
 
 def _with_override(data: dict[str, Any], override: str) -> dict[str, Any]:

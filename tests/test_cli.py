@@ -179,7 +179,10 @@ def test_parts_by_option_and_by_set(tmp_path):
              "--set", "backend.n_tasks=x"],
             ["unknown selection 'elit'; did you mean 'elite'?", "'evaluations'", "n_tasks"],
         ),
-        (["check", "toy", "--set", "backend.dim=1"], ["dim must be at least 2; got 1"]),
+        (
+            ["check", "toy", "--set", "backend.dim=1", "--set", "evaluations=0"],
+            ["dim must be at least 2; got 1", "'evaluations'"],
+        ),
         (["check", "toy", "--set", "backend=cuda"], ["unknown backend 'cuda'"]),
         (["check", "toy", "--set", "seed"], ["'seed' is not of the form key=value"]),
         (["check", "missing.yaml"], ["cannot read configuration 'missing.yaml'"]),

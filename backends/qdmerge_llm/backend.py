@@ -78,6 +78,7 @@ class LLMBackend(GenomeBackend):
     Attributes:
         model: The live model; holds the solution expressed last.
         tokenizer: The base model's tokenizer.
+        llm_tasks: The tasks with their items and what scores them.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class LLMBackend(GenomeBackend):
         self.space = space
         self.tasks = [task.task for task in tasks]
         self.measures = ()
-        self._llm_tasks = list(tasks)
+        self.llm_tasks = list(tasks)
         self._sandbox = sandbox
         self._device = pick_device(device)
         transformers.utils.logging.disable_progress_bar()  # a line for each worker otherwise
@@ -152,7 +153,7 @@ class LLMBackend(GenomeBackend):
     def _evaluate_one(self, x: np.ndarray, split: str) -> dict[str, np.ndarray]:
         self.space.express(x, self.model)
         record = {}
-        for task in self._llm_tasks:
+        for task in self.llm_tasks:
 
             def generate(prompts: Sequence[str], task: LLMTask = task) -> list[str]:
                 return self._generator(prompts, task.max_new_tokens, task.stop)
@@ -181,6 +182,6 @@ class LLMBackend(GenomeBackend):
                     split: {"count": len(items), "sha256": content_hash(items)}
                     for split, items in task.items.items()
                 }
-                for task in self._llm_tasks
+                for task in self.llm_tasks
             },
         }

@@ -73,7 +73,7 @@ def test_export_reloads_with_plain_transformers_and_reproduces_scores(
 
 
 def test_splits_are_disjoint_by_content(backend: LLMBackend) -> None:
-    for task in backend._llm_tasks:
+    for task in backend.llm_tasks:
         prompts = [{item["prompt"] for item in items} for items in task.items.values()]
         assert [len(found) for found in prompts] == list(COUNTS.values())
         assert len(set.union(*prompts)) == sum(map(len, prompts))
