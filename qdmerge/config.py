@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    FiniteFloat,
     SerializeAsAny,
     ValidationError,
     model_validator,
@@ -86,8 +87,8 @@ class FinalConfig(_Settings):
     choose_by: Literal["geometric_mean", "mean", "minimum", "weights"] = "geometric_mean"
     weights: dict[str, Annotated[float, Field(ge=0)]] = {}
     leading: Annotated[int, Field(ge=1)] = 5
-    aggregate_scales: Annotated[list[float], Field(min_length=1)] = [1.0, 1.25, 1.5, 1.75]
-    task_arithmetic_scales: Annotated[list[float], Field(min_length=1)] = [
+    aggregate_scales: Annotated[list[FiniteFloat], Field(min_length=1)] = [1.0, 1.25, 1.5, 1.75]
+    task_arithmetic_scales: Annotated[list[FiniteFloat], Field(min_length=1)] = [
         0.2,
         0.3,
         0.4,

@@ -39,6 +39,16 @@ class Elite:
     measures: np.ndarray
 
 
+def _streams(seed: int) -> list[np.random.SeedSequence]:
+    """The sources of the archives' and of the emitters' seeds."""
+    return np.random.SeedSequence(seed).spawn(2)
+
+
+def archive_seeds(seed: int, n_tasks: int) -> list[int]:
+    """The archives' own seeds in a search of this seed; they decide the cells of a tessellation."""
+    return [int(state) for state in _streams(seed)[0].generate_state(n_tasks)]
+
+
 class CycleQD:
     """Quality diversity with rotating roles, over the models of a backend (arXiv 2410.14735).
 
@@ -185,9 +195,7 @@ class CycleQD:
 
     def _build(self, expert_scores: np.ndarray) -> TaskScheduler:
         space, k = self.backend.space, len(self.tasks)
-        children = np.random.SeedSequence(self.seed).spawn(2)
-        archive_seeds = [int(seed) for seed in children[0].generate_state(k)]
-        emitter_seeds = children[1].generate_state(k * len(self._emitter_factories))
+        emitter_seeds = _streams(self.seed)[1].generate_state(k * len(self._emitter_factories))
         archives = build_archives(
             self._archive_factory,
             self.backend.tasks,
@@ -196,7 +204,7 @@ class CycleQD:
             self._axes,
             solution_dim=space.dim,
             solution_dtype=space.dtype,
-            seeds=archive_seeds,
+            seeds=archive_seeds(self.seed, k),
         )
         emitters = build_emitters(
             self._emitter_factories,

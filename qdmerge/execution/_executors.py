@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -55,8 +56,27 @@ def _evaluate(backend: GenomeBackend, x: np.ndarray, split: str) -> Timed:
     return evaluation, time.perf_counter() - start
 
 
+class _Deferred(Future[Timed]):
+    """An evaluation in this process that begins when its result is first asked for."""
+
+    def __init__(self, evaluate: Callable[[], Timed]) -> None:
+        super().__init__()
+        self._evaluate = evaluate
+
+    def result(self, timeout: float | None = None) -> Timed:
+        """Evaluates now, if that was not done yet."""
+        if not self.done():
+            try:
+                self.set_result(self._evaluate())
+            except Exception as error:
+                self.set_exception(error)
+        return super().result(timeout)
+
+
 class SerialExecutor:
-    """Evaluates in this process, at once.
+    """Evaluates in this process, each model when its result is asked for.
+
+    So every outcome can be logged, and the run interrupted, before the next evaluation begins.
 
     Args:
         backend: The backend that evaluates.
@@ -66,13 +86,8 @@ class SerialExecutor:
         self._backend = backend
 
     def submit(self, x: np.ndarray, split: str) -> Future[Timed]:
-        """Evaluates ``x`` and returns a finished future; see :class:`Executor`."""
-        future: Future[Timed] = Future()
-        try:
-            future.set_result(_evaluate(self._backend, x, split))
-        except Exception as error:
-            future.set_exception(error)
-        return future
+        """A future that evaluates ``x`` when asked for its result; see :class:`Executor`."""
+        return _Deferred(partial(_evaluate, self._backend, x, split))
 
     def close(self) -> None:
         """Nothing to end; the backend belongs to the caller."""

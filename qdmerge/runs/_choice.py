@@ -60,7 +60,7 @@ def geometric_mean(values: Sequence[float]) -> float:
     return statistics.geometric_mean(values) if min(values) > 0 else 0.0
 
 
-def mean_interval(items: Sequence[np.ndarray], resamples: int, seed: int) -> list[float]:
+def mean_interval(items: Sequence[np.ndarray], resamples: int, seed: int) -> list[float] | None:
     """95 % bootstrap interval of the mean over tasks, resampling the items of each task.
 
     Args:
@@ -69,8 +69,10 @@ def mean_interval(items: Sequence[np.ndarray], resamples: int, seed: int) -> lis
         seed: Seed of the resampling.
 
     Returns:
-        Lower and upper end (percentile method).
+        Lower and upper end (percentile method); None where a task has but one item.
     """
+    if min(map(len, items)) < 2:
+        return None
     from scipy.stats import bootstrap  # takes a second to import, which `status` need not wait for
 
     def mean_over_tasks(*samples: np.ndarray, axis: int) -> np.ndarray:

@@ -55,14 +55,18 @@ class RunFolder:
                 f"{folder.path} already holds a run; continue it with `qdmerge resume "
                 f"{folder.path}`, or choose another --out"
             )
-        # A run that was refused before it began has left these; it may be mended and tried again.
-        harmless = {folder.config, folder.log, folder.path / ".lock"}
-        if folder.path.is_dir() and set(folder.path.iterdir()) - harmless:
-            raise RunError(f"{folder.path} is not empty; choose another --out")
+        # A run that was refused before it began has left an empty log and these; it may be mended
+        # and tried again. Without the log, a configuration is somebody's own.
+        refused = folder.log.exists()
+        harmless = {folder.config, folder.log, folder.path / ".lock"} if refused else set()
         try:
+            if folder.path.is_dir() and set(folder.path.iterdir()) - harmless:
+                raise RunError(f"{folder.path} is not empty; choose another --out")
             folder.path.mkdir(parents=True, exist_ok=True)
             text = yaml.safe_dump({"format": FORMAT, **config.echo()}, sort_keys=False)
-            folder.config.write_text(text, encoding="utf-8")
+            with folder.locked():  # another process may be about to begin its run here
+                folder.config.write_text(text, encoding="utf-8")
+                folder.log.touch()
         except OSError as error:
             raise RunError(
                 f"cannot write the run folder {folder.path}: {error.strerror or error}"
@@ -135,10 +139,20 @@ class RunFolder:
         return data
 
     def write_results(self, results: dict[str, Any]) -> None:
-        """Writes ``results.json`` at once (never half of it)."""
+        """Writes ``results.json`` at once (never half of it).
+
+        Raises:
+            RunError: It cannot be written.
+        """
         part = self.results.with_suffix(".part")
-        part.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-        part.rename(self.results)
+        try:
+            part.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+            part.rename(self.results)
+        except OSError as error:
+            raise RunError(
+                f"cannot write {self.results}: {error.strerror or error}. The log is complete; "
+                "make room, then resume the run"
+            ) from error
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ import numpy as np
 from qdmerge.archives import AxisSizing, build_archives, role_of
 from qdmerge.backend import GenomeBackend, Measure, Task
 from qdmerge.config import RunConfig
+from qdmerge.cycleqd import archive_seeds
 from qdmerge.parts import ARCHIVES, build_part
 from qdmerge.runs._log import Event
 
@@ -122,7 +123,7 @@ class History:
             AxisSizing(**config.axes.model_dump()),
             solution_dim=1,
             solution_dtype=np.dtype(np.float64),
-            seeds=[0] * len(self.tasks),
+            seeds=archive_seeds(config.seed, len(self.tasks)),
         )
         for batch in self.told:
             positions = seeds if batch == -1 else by_batch.get(batch, [])

@@ -7,6 +7,7 @@ import os
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def read_events(path: Path) -> list[Event]:
     """All events of a log. A torn last line (the run was killed while writing it) is left out.
 
     Raises:
-        RunError: The log cannot be read, or a line other than the last is damaged.
+        RunError: The log cannot be read, or a complete line is damaged.
     """
     return [event for event, _ in _scan(path)]
 
@@ -60,7 +61,7 @@ def _scan(path: Path) -> Iterator[tuple[Event, int]]:
             if not line.endswith(b"\n"):
                 raise ValueError("no newline")
         except ValueError as error:
-            if number == len(lines):
+            if not line.endswith(b"\n"):  # only the last line can lack it: it is torn
                 return
             raise RunError(
                 f"{path}, line {number} of {len(lines)} is damaged ({error}). Restore the file "
@@ -122,5 +123,6 @@ class EventLog:
         return event
 
     def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
+        """Closes the file; never raises: :meth:`append` has told what could not be written."""
+        with suppress(OSError):
+            self._file.close()

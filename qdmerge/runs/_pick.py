@@ -27,21 +27,20 @@ def pick_solution(folder: RunFolder, config: RunConfig, what: str) -> np.ndarray
     Raises:
         RunError: There is no such model in this run.
     """
-    by_name: dict[str, str] = {}
-    if folder.results.is_file():
-        results = folder.read_results()
-        by_name = {row["name"]: row["solution"] for row in results["candidates"]}
-        by_name["chosen"] = by_name[results["chosen"]]
     history = read_history(folder.read_events())
     best = _best_elites(history, config)
+    by_name = {model.name: model.solution for model in history.evaluated if model.name}
+    by_name |= {
+        f"best:{task}": history.evaluated[position].solution for task, position in best.items()
+    }
+    if folder.results.is_file():  # its names win: what is exported is what its rows tell of
+        results = folder.read_results()
+        by_name |= {row["name"]: row["solution"] for row in results["candidates"]}
+        by_name["chosen"] = by_name[results["chosen"]]
     if what not in by_name and what == "aggregate" and best:
         positions = list(best.values())
         xs = [folder.solutions.get(history.evaluated[p].solution) for p in positions]
         return softmax_aggregate(np.stack(xs), _qualities(history, positions))
-    by_name |= {
-        f"best:{task}": history.evaluated[position].solution for task, position in best.items()
-    }
-    by_name |= {model.name: model.solution for model in history.evaluated if model.name}
     if what in by_name:
         return folder.solutions.get(by_name[what])
     return folder.solutions.get(_by_id(history, what, list(by_name)))
@@ -62,6 +61,7 @@ def _qualities(history: History, positions: list[int]) -> np.ndarray:
 
 def _by_id(history: History, what: str, names: list[str]) -> str:
     ids = {model.solution for model in history.evaluated}
+    ids |= {event["solution"] for event in history.final}
     found = [identity for identity in ids if len(what) >= 4 and identity.startswith(what)]
     if len(found) > 1:
         raise RunError(f"'{what}' is the beginning of {len(found)} ids; give more of it")

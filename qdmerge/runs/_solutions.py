@@ -29,10 +29,16 @@ class SolutionStore:
         self._folder = folder
 
     def put(self, x: np.ndarray) -> str:
-        """Keeps a ``(dim,)`` solution durably; returns its id."""
+        """Keeps a ``(dim,)`` solution durably; returns its id.
+
+        Raises:
+            RunError: It cannot be written (disk full, say).
+        """
         identity = solution_id(x)
         path = self._folder / f"{identity}.npy"
-        if not path.exists():
+        if path.exists():
+            return identity
+        try:
             self._folder.mkdir(exist_ok=True)
             part = path.with_suffix(".part")
             with part.open("wb") as file:
@@ -40,6 +46,11 @@ class SolutionStore:
                 file.flush()
                 os.fsync(file.fileno())
             part.rename(path)
+        except OSError as error:
+            raise RunError(
+                f"cannot write {path}: {error.strerror or error}. Everything before is kept; "
+                "make room, then resume the run"
+            ) from error
         return identity
 
     def get(self, identity: str) -> np.ndarray:

@@ -71,6 +71,14 @@ def test_damage_in_the_middle_is_an_error_that_names_the_line(tmp_path, damage):
         read_events(path)
 
 
+def test_a_damaged_last_line_is_not_torn_but_an_error(tmp_path):
+    path = tmp_path / "events.jsonl"
+    write(path, 3)
+    path.write_bytes(path.read_bytes().replace(b'"index":2', b'"index":7'))
+    with pytest.raises(RunError, match="line 3 of 3 is damaged"):
+        read_events(path)
+
+
 def test_a_changed_score_is_noticed(tmp_path):
     path = tmp_path / "events.jsonl"
     write(path, 3)
@@ -103,8 +111,10 @@ try:
     log.append("scores", index=2)
 except RunError as error:
     print(error)
+log.close()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     assert "cannot write the log" in done.stdout, done.stderr
     assert "resume the run" in done.stdout
     assert [event["index"] for event in read_events(path)] == [0, 1]

@@ -139,6 +139,33 @@ def test_history_rebuilds_the_archives_of_the_search(finished):
             assert np.array_equal(elite["measures"], np.delete(model.scores, column))
 
 
+def test_history_rebuilds_the_cells_of_a_tessellation(tmp_path):
+    config = toy_config(archive={"name": "cvt", "centroids": 20, "samples": 200})
+    results = Run.create(config, tmp_path / "run").execute()
+    archives = read_history(RunFolder.open(tmp_path / "run").read_events()).archives(config)
+    for task, archive in archives.items():
+        assert len(archive) == results["archives"][task]["elites"]
+        assert archive.stats.qd_score == pytest.approx(results["archives"][task]["qd_score"])
+
+
+def test_a_serial_run_logs_each_test_before_the_next_begins(tmp_path, monkeypatch):
+    from qdmerge_toy import ToyBackend
+
+    real, tested = ToyBackend.evaluate, []
+
+    def evaluate(self, xs, split):
+        if split == "test":
+            finals = [e for e in read_events(tmp_path / "run" / "events.jsonl")
+                      if e["event"] == "final" and e["split"] == "test"]  # fmt: skip
+            assert len(finals) == len(tested)
+            tested.append(1)
+        return real(self, xs, split)
+
+    monkeypatch.setattr(ToyBackend, "evaluate", evaluate)
+    Run.create(toy_config(), tmp_path / "run").execute()
+    assert len(tested) > 3
+
+
 def test_unfinished_runs_do_not_share_a_folder(tmp_path):
     run = Run.create(toy_config(), tmp_path / "run")
     with run.folder.locked(), pytest.raises(RunError, match="another process is running"):

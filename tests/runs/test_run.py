@@ -10,7 +10,15 @@ import yaml
 from scipy.stats import gmean
 
 from qdmerge.errors import ConfigError, EvaluationError, RunError, UnsupportedError
-from qdmerge.runs import Run, RunFolder, read_events, read_history, solution_id
+from qdmerge.runs import (
+    Run,
+    RunFolder,
+    pick_solution,
+    read_events,
+    read_history,
+    solution_id,
+)
+from qdmerge.runs._choice import mean_interval
 from tests.runs.conftest import timeless, toy_config
 
 
@@ -83,6 +91,19 @@ def test_other_criteria_choose(tmp_path, final, key):
     searched = [row for row in results["candidates"] if row["kind"] in ("aggregate", "elite")]
     best = max(searched, key=lambda row: key(list(row["selection"].values())))
     assert results["chosen"] == best["name"]
+
+
+def test_exported_names_are_those_of_the_results(finished):
+    path, results = finished["mixed"]
+    folder = RunFolder.open(path)
+    for row in results["candidates"]:
+        for name in (row["name"], row["solution"]):
+            x = pick_solution(folder, folder.read_config(), name)
+            assert solution_id(x) == row["solution"]
+
+
+def test_a_single_item_has_no_interval():
+    assert mean_interval([np.ones(1), np.ones(3)], 100, 0) is None
 
 
 def test_the_chosen_model_is_exported(finished):
@@ -200,9 +221,27 @@ def test_a_folder_that_holds_a_run_is_never_overwritten(finished, tmp_path):
     with pytest.raises(RunError, match="already holds a run.*qdmerge resume"):
         Run.create(toy_config(), path)
     assert (path / "events.jsonl").read_bytes() == before
-    (tmp_path / "precious.txt").write_text("mine")
-    with pytest.raises(RunError, match="is not empty"):
-        Run.create(toy_config(), tmp_path)
+    for number, mine in enumerate(("precious.txt", "config.yaml")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / mine).write_text("mine")
+        with pytest.raises(RunError, match="is not empty"):
+            Run.create(toy_config(), folder)
+        assert (folder / mine).read_text() == "mine"
+
+
+def test_a_run_that_is_about_to_begin_keeps_its_configuration(tmp_path):
+    run = Run.create(toy_config(), tmp_path / "run")
+    with run.folder.locked(), pytest.raises(RunError, match="another process is running"):
+        Run.create(toy_config(seed=1), tmp_path / "run")
+    assert Run.open(tmp_path / "run").config.seed == 0
+
+
+def test_a_solution_that_cannot_be_written_is_a_clear_error(tmp_path):
+    run = Run.create(toy_config(), tmp_path / "run")
+    (tmp_path / "run" / "solutions").write_text("in the way")
+    with pytest.raises(RunError, match=r"cannot write .*npy.*resume the run"):
+        run.execute()
 
 
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):

@@ -46,6 +46,7 @@ def sql(payload: dict[str, Any]) -> str:
     """
     import sqlite3
 
+    files = (sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH)
     allowed = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE)
 
     def authorize(action: int, first: str | None, second: str | None, *_: Any) -> int:
@@ -57,6 +58,10 @@ def sql(payload: dict[str, Any]) -> str:
     if not query.lstrip().upper().startswith(("SELECT", "WITH")):
         raise ValueError("not a SELECT")
     database = sqlite3.connect(":memory:")
+    # References run on the host, so a data set's own statements must not reach its files either.
+    database.set_authorizer(
+        lambda action, *_: sqlite3.SQLITE_DENY if action in files else sqlite3.SQLITE_OK
+    )
     try:
         database.executescript(payload["setup"])
         database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1 << 20)

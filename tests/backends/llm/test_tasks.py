@@ -305,3 +305,10 @@ def test_unsandboxed_tasks_work_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
 )
 def test_extraction(text: str, stop: tuple[str, ...], answer: str) -> None:
     assert extract(text, stop) == answer
+
+
+def test_the_setup_of_a_data_set_reaches_no_file_of_the_host(tmp_path):
+    target = tmp_path / "x.db"
+    for setup in (f"ATTACH '{target}' AS x; CREATE TABLE x.t (a);", f"VACUUM INTO '{target}';"):
+        assert SqlTask.unusable({"setup": setup, "reference": "SELECT 1"})
+    assert not target.exists()
