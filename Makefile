@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The CPU build of torch is enough for everything here; torch is installed in a step of its own, so
-# that an index with CPU wheels can be chosen for it alone: make demo TORCH_INSTALL="torch --index-url ..."
+# torch is installed in a step of its own, so that a build or an index can be chosen for it alone:
+# make demo TORCH_INSTALL="torch --index-url <an index of CPU builds>". Any build will do.
 TORCH_INSTALL ?= torch==2.13.0
 OUT ?= runs/demo
 

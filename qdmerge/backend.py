@@ -152,7 +152,11 @@ class GenomeBackend(Protocol):
         raise NotImplementedError(f"{type(self).__name__} cannot export models")
 
     def facts(self) -> dict[str, Any]:
-        """JSON-able facts for the run's log: device, number of items, sandbox, and the like."""
+        """JSON-able facts for the run's log: device, number of items, sandbox, and the like.
+
+        ``"weights"`` and ``"items"``, if given, are content hashes: a run is not resumed with
+        others.
+        """
         return {}
 
     def close(self) -> None:
@@ -181,6 +185,10 @@ class BackendConfig(BaseModel):
     def problems(self) -> list[str]:
         """All mistakes that can be found without loading weights; empty if there are none."""
         return []
+
+    def names(self) -> list[str] | None:
+        """Names of tasks and measures, if they are known before building, to check settings by."""
+        return None
 
     def prepare(self, progress: Callable[[str, int, int], None]) -> None:
         """Makes what building needs and takes long (downloads, caches), before workers start.

@@ -151,6 +151,11 @@ def run(
         overrides.append("backend.allow_unsandboxed=true")
     parts = {"archive": archive, "emitters": emitter, "scheduler": scheduler, "space": space}
     config = load_config(source, overrides + (settings or []), parts)
+    if getattr(config.backend, "allow_unsandboxed", False) and not allow_unsandboxed:
+        raise ConfigError(
+            "the configuration asks to execute what models write without a sandbox; if you accept "
+            "the risk on this machine, add --allow-unsandboxed"
+        )
     _execute(Run.create(config, to or _new_folder(source)))
 
 

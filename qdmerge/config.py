@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
@@ -26,7 +27,7 @@ from qdmerge.backend import BackendConfig
 from qdmerge.discovery import find_backend, find_preset
 from qdmerge.errors import ConfigError
 from qdmerge.parts import ArchivePart, EmitterPart, Part, SchedulerPart, SpacePart
-from qdmerge.registry import explain
+from qdmerge.registry import explain, nearest
 
 
 class _Settings(BaseModel):
@@ -57,7 +58,8 @@ class ExecutionConfig(_Settings):
         threads: CPU threads of each worker; None shares the cores among the workers.
         in_flight: Batches that may be out at once; None for as many as there are workers. Results
             depend on it (a child is made before its elder siblings are scored), but not on timing.
-        timeout: Seconds that one evaluation in a worker process may take; None for no limit.
+        timeout: Seconds that one evaluation in a worker process may take, on its first one
+            including the building of its backend; None for no limit. Needs 2 workers or more.
         retries: How often a failing evaluation is tried again.
         max_failures: Failures in a row that stop the run.
     """
@@ -68,6 +70,12 @@ class ExecutionConfig(_Settings):
     timeout: Annotated[float, Field(gt=0)] | None = None
     retries: Annotated[int, Field(ge=0)] = 1
     max_failures: Annotated[int, Field(ge=1)] = 5
+
+    @model_validator(mode="after")
+    def _timeout_has_workers(self) -> ExecutionConfig:
+        if self.timeout is not None and self.workers == 1:
+            raise ValueError("'timeout' ends worker processes, so it needs 'workers' of at least 2")
+        return self
 
 
 class FinalConfig(_Settings):
@@ -197,6 +205,7 @@ def load_config(
     problems = []
     try:
         config = parse_config(data)
+        problems += _unknown_names(config)
     except ConfigError as error:
         problems = str(error).split("\n")
     with suppress(ValueError):  # Settings that the backend refuses are among the problems already.
@@ -204,6 +213,22 @@ def load_config(
     if problems:
         raise ConfigError("\n".join(problems))
     return config
+
+
+def _unknown_names(config: RunConfig) -> list[str]:
+    known = config.backend.names()
+    if known is None:
+        return []
+    settings: dict[str, Iterable[str]] = {
+        "axes.ranges": config.axes.ranges,
+        "final.weights": config.final.weights,
+    }
+    return [
+        f"'{key}': unknown name '{name}'{nearest(name, known)} Known: {', '.join(known)}."
+        for key, named in settings.items()
+        for name in named
+        if name not in known
+    ]
 
 
 def _with_parts(
@@ -236,7 +261,7 @@ def read_preset(name: str) -> str:
 
 def _source_text(source: str | Path) -> tuple[str, str]:
     path = Path(source)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
+    if path.suffix in (".yaml", ".yml") or os.path.isfile(path):
         try:
             return path.read_text(encoding="utf-8"), str(source)
         except (OSError, UnicodeDecodeError) as error:

@@ -10,7 +10,7 @@ import numpy as np
 
 from qdmerge.archives import ArchiveFactory, AxisSizing, build_archives, check_axes, grid
 from qdmerge.backend import Evaluation, GenomeBackend
-from qdmerge.emitters import EmitterFactory, build_emitters, expert_of, paper_emitter
+from qdmerge.emitters import EmitterFactory, build_emitters, paper_emitter
 from qdmerge.errors import EvaluationError
 from qdmerge.operators import softmax_aggregate
 from qdmerge.schedulers import Batch, CycleScheduler, TaskScheduler
@@ -99,13 +99,17 @@ class CycleQD:
         self._check_emitters()
 
     def _check_emitters(self) -> None:
-        """Builds the emitters once on archives of stand-in scores.
+        """Builds and asks the emitters once, on archives of stand-in scores.
 
         So a part that does not fit another one is refused here, before anything is evaluated.
         """
-        experts = {task.name: expert_of(task, self.backend.space) for task in self.backend.tasks}
-        stand_in = np.tile([[0.0], [1.0]], (1, len(experts)))
-        self._build(stand_in)
+        k, measures = len(self.tasks), self.backend.measures
+        scheduler = self._build(np.tile([[0.0], [1.0]], (1, k)))
+        seeds = np.stack(list(self.backend.space.seeds.values()))
+        middle = np.array([[sum(measure.range) / 2 for measure in measures]] * len(seeds))
+        scheduler.offer(seeds, np.full((len(seeds), k), 0.5), middle.reshape(len(seeds), -1))
+        for emitter in scheduler.emitters[self.tasks[0]]:
+            emitter.ask()
 
     @property
     def tasks(self) -> list[str]:

@@ -13,6 +13,7 @@ import transformers
 
 from qdmerge.backend import Evaluation, GenomeBackend, Task
 from qdmerge.errors import CheckpointError, ConfigError
+from qdmerge.spaces import SpectralSpace
 from qdmerge_llm.generation import Generator
 from qdmerge_llm.items import Item, content_hash
 from qdmerge_llm.sandbox import Sandbox
@@ -165,8 +166,14 @@ class LLMBackend(GenomeBackend):
         """Writes the model of ``x`` as a directory that plain transformers loads."""
         return self.space.export(x, Path(path))
 
+    def _energy(self) -> dict[str, float]:
+        """Share of each task vector that a spectral space's components hold; {} for others."""
+        if not isinstance(self.space, SpectralSpace):
+            return {}
+        return {name: round(self.space.energy(name), 4) for name in self.space.experts}
+
     def facts(self) -> dict[str, Any]:
-        """Device, number type, sandbox, versions; count and content hash of each split's items."""
+        """Device, number type, sandbox, versions; content hashes of weights and items."""
         return {
             "device": str(self._device),
             "device_name": (
@@ -175,8 +182,9 @@ class LLMBackend(GenomeBackend):
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "versions": {"transformers": transformers.__version__},
             "parameters": self.model.num_parameters(),
-            "transformers": transformers.__version__,
             **(self._sandbox.facts() if self._sandbox else {}),
+            "energy": self._energy(),
+            "weights": self.space.vectors.fingerprint,
             "items": {
                 task.task.name: {
                     split: {"count": len(items), "sha256": content_hash(items)}

@@ -103,6 +103,10 @@ class LLMConfig(BackendConfig):
             found.append(sandbox.refusal(reason))
         return found
 
+    def names(self) -> list[str]:
+        """Names of the tasks."""
+        return list(self.tasks)
+
     def _model_problems(self) -> list[str]:
         sources = {"base": self.base, **{f"expert '{k}'": v for k, v in self.experts.items()}}
         wrong = {who: source_problem(source, data=False) for who, source in sources.items()}

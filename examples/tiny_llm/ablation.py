@@ -9,14 +9,13 @@ be stopped and started again::
 from __future__ import annotations
 
 from pathlib import Path
-from statistics import geometric_mean
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
 from qdmerge.config import load_config
-from qdmerge.runs import Run, RunFolder
+from qdmerge.runs import Run
 
 FIXED = {"name": "fixed"}
 CYCLE = {"name": "cycle"}
@@ -40,10 +39,12 @@ def settings(scheduler: dict[str, Any], selection: str, mutation: Any) -> list[s
 
 def results(config: Any, path: Path) -> dict[str, Any]:
     """The results of a run, which is started or resumed where they are missing."""
-    if (path / "results.json").exists():
-        return RunFolder.open(path).read_results()
-    run = Run.open(path) if (path / "config.yaml").exists() else Run.create(config, path)
-    return run.execute()
+    if not (path / "config.yaml").exists():
+        return Run.create(config, path).execute()
+    run = Run.open(path)
+    if run.config != config:
+        raise typer.BadParameter(f"{path} holds a run of another configuration; choose --out")
+    return run.folder.read_results() if run.folder.results.exists() else run.execute()
 
 
 def best_elite(found: dict[str, Any]) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def best_elite(found: dict[str, Any]) -> dict[str, Any]:
         for row in found["candidates"]
         if row["kind"] == "elite" or row["name"] == "aggregate_mean"
     ]
-    return max(elites, key=lambda row: geometric_mean(row["selection"].values()))
+    return max(elites, key=lambda row: np.prod(list(row["selection"].values())))
 
 
 def numbers(found: dict[str, Any]) -> list[float]:

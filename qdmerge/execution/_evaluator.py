@@ -78,7 +78,7 @@ def describe(error: BaseException) -> str:
     """One line about an error of an evaluation."""
     if isinstance(error, ProcessExpired):
         return f"the worker process died (exit code {error.exitcode})"
-    if isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError) and error.args[:1] == ("Task timeout",):
         return "the evaluation took longer than execution.timeout"
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

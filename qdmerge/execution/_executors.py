@@ -16,6 +16,7 @@ import numpy as np
 from pebble import ProcessPool
 
 from qdmerge.backend import Evaluation, GenomeBackend
+from qdmerge.errors import EvaluationError
 
 Timed = tuple[Evaluation, float]
 """An evaluation of one model, and the seconds it took."""
@@ -53,6 +54,13 @@ def _evaluate(backend: GenomeBackend, x: np.ndarray, split: str) -> Timed:
     start = time.perf_counter()
     evaluation = backend.evaluate(x[None], split)
     evaluation = evaluation.checked(1, len(backend.tasks), len(backend.measures))
+    for task in backend.tasks:
+        if evaluation.items is not None:
+            items = np.asarray(evaluation.items[0].get(task.name, ()), dtype=np.float64)
+            if not (items.size and np.isfinite(items).all()):
+                raise EvaluationError(
+                    f"the backend returned per-item scores without finite ones of '{task.name}'"
+                )
     return evaluation, time.perf_counter() - start
 
 

@@ -68,6 +68,8 @@ class SplitScores:
             for event in log.events
             if event["event"] == "final"
         }
+        self.failures: dict[str, str] = {}
+        """Solution id to where and why its evaluation failed, in this session."""
         self.evaluations = 0
         """Evaluations that the run needed after the search, earlier sessions included."""
         self.evaluations += len(self._known)
@@ -80,8 +82,7 @@ class SplitScores:
     def evaluate(self, xs: Sequence[np.ndarray], split: str, stage: str) -> None:
         """Evaluates all solutions that are not known on the split, all workers busy.
 
-        Raises:
-            EvaluationError: One of them failed.
+        One that fails is logged with its cause and stays unknown; see :meth:`known`.
         """
         unknown = {solution_id(x): x for x in xs if (split, solution_id(x)) not in self._known}
         pending: dict[str, PendingEvaluation] = {
@@ -90,12 +91,17 @@ class SplitScores:
         for done, (identity, evaluation) in enumerate(pending.items()):
             self._listener(Progress(stage, done, len(pending)))
             outcome = evaluation.result()
-            if outcome.evaluation is None:
-                raise EvaluationError(
-                    f"a candidate could not be evaluated on {split}: {outcome.cause}. The search "
-                    "is complete and kept; mend the cause, then resume"
-                )
             self._store.put(unknown[identity])
+            if outcome.evaluation is None:
+                self.failures[identity] = f"on {split}: {outcome.cause}"
+                self._log.append(
+                    "final_failed",
+                    split=split,
+                    solution=identity,
+                    cause=outcome.cause,
+                    attempts=outcome.attempts,
+                )
+                continue
             event = self._log.append(
                 "final",
                 split=split,
@@ -108,6 +114,10 @@ class SplitScores:
             self.seconds += outcome.seconds
         if pending:
             self._listener(Progress(stage, len(pending), len(pending)))
+
+    def known(self, x: np.ndarray, split: str) -> bool:
+        """Whether a solution's scores on a split are known."""
+        return (split, solution_id(x)) in self._known
 
     def scores(self, x: np.ndarray, split: str) -> dict[str, float]:
         """Task name to score of an evaluated solution."""
@@ -146,10 +156,13 @@ def _best_scale(
     choice: Choice,
     stage: str,
 ) -> tuple[float, np.ndarray]:
-    """The scale whose model is best on validation, and the model."""
+    """The scale whose model is best on validation, and the model; the first one if all fail."""
     models = {scale: make(scale) for scale in scales}
     scores.evaluate(list(models.values()), "validation", stage)
-    best = max(models, key=lambda scale: choice(scores.scores(models[scale], "validation")))
+    known = [scale for scale, x in models.items() if scores.known(x, "validation")]
+    if not known:
+        return scales[0], models[scales[0]]
+    best = max(known, key=lambda scale: choice(scores.scores(models[scale], "validation")))
     return best, models[best]
 
 
@@ -225,26 +238,59 @@ def settle(
         seed: Seed of the bootstrap.
 
     Returns:
-        ``candidates`` and ``chosen`` of ``results.json``.
+        ``candidates``, ``chosen`` and ``dropped`` (names of failed candidates to causes) of
+        ``results.json``.
 
     Raises:
-        EvaluationError: A candidate could not be evaluated.
+        EvaluationError: Base, an expert, or all that the search found could not be evaluated.
     """
     _know_elites(search, scores)
-    compared = references(search)
-    scores.evaluate([candidate.x for candidate in compared], "validation", "references")
-    compared += scaled_references(search, settings, scores, choice)
-    searched = distinct(
+    candidates = references(search)
+    scores.evaluate([candidate.x for candidate in candidates], "validation", "references")
+    candidates += scaled_references(search, settings, scores, choice)
+    candidates += distinct(
         [*aggregates(search, settings, scores, choice), *elites(search, settings.leading)]
     )
-    scores.evaluate([candidate.x for candidate in searched], "validation", "candidates")
-    everything = [*compared, *searched]
-    xs = [candidate.x for candidate in everything]
-    scores.evaluate(xs, "selection", "selection")
-    chosen = max(searched, key=lambda candidate: choice(scores.scores(candidate.x, "selection")))
-    scores.evaluate(xs, "test", "test")
-    rows = [_row(candidate, scores, settings.bootstrap, seed) for candidate in everything]
-    return {"candidates": rows, "chosen": chosen.name}
+    everything = list(candidates)
+    for split in ("validation", "selection", "test"):
+        scores.evaluate([candidate.x for candidate in candidates], split, split)
+        candidates = _evaluated(candidates, scores, split)
+    chosen = max(
+        (candidate for candidate in candidates if candidate.kind in SEARCHED),
+        key=lambda candidate: choice(scores.scores(candidate.x, "selection")),
+    )
+    return {
+        "candidates": [_row(one, scores, settings.bootstrap, seed) for one in candidates],
+        "chosen": chosen.name,
+        "dropped": {
+            candidate.name: scores.failures[solution_id(candidate.x)]
+            for candidate in everything
+            if candidate not in candidates
+        },
+    }
+
+
+def _evaluated(candidates: Sequence[Candidate], scores: SplitScores, split: str) -> list[Candidate]:
+    """The candidates whose evaluation on the split did not fail.
+
+    Raises:
+        EvaluationError: One is missing that the table cannot do without.
+    """
+    left = [candidate for candidate in candidates if scores.known(candidate.x, split)]
+    for candidate in candidates:
+        if candidate.kind in ("base", "expert") and candidate not in left:
+            raise EvaluationError(
+                f"{candidate.name} could not be evaluated "
+                f"{scores.failures[solution_id(candidate.x)]}. The search is complete and kept; "
+                "mend the cause, then resume"
+            )
+    if not any(candidate.kind in SEARCHED for candidate in left):
+        raise EvaluationError(
+            f"no model that the search found could be evaluated on {split}; the last cause: "
+            f"{list(scores.failures.values())[-1]}. The search is complete and kept; mend the "
+            "cause, then resume"
+        )
+    return left
 
 
 def _know_elites(search: CycleQD, scores: SplitScores) -> None:

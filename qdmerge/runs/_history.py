@@ -158,7 +158,7 @@ def read_history(events: Iterable[Event]) -> History:
         if kind in ("start", "resume"):
             if session[1]:
                 history.session_seconds.append(session[1] - session[0])
-            session = [now, now]
+            session = [float(event["began"]), now]
             history.stopped = None
         session[1] = now
         if kind == "start":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -36,7 +37,7 @@ from qdmerge.runs._choice import Choice
 from qdmerge.runs._final import SplitScores, settle
 from qdmerge.runs._folder import RunFolder, versions
 from qdmerge.runs._history import describe_domain, read_history
-from qdmerge.runs._log import EventLog
+from qdmerge.runs._log import Event, EventLog
 from qdmerge.runs._search import Listener, LoggedSearch, Progress, archive_stats
 
 if TYPE_CHECKING:
@@ -169,6 +170,7 @@ class Run:
             QDMergeError: The run cannot start or go on; what is in the log is kept.
             KeyboardInterrupt: Passed on, after the log is complete.
         """
+        began = round(time.time(), 3)
         with self.folder.locked():
             log = EventLog(self.folder.log)
             self._check_log(log)
@@ -180,7 +182,7 @@ class Run:
             backend = BuildBackend(self.config)()
             executor = self._executor(backend)
             try:
-                return self._execute(log, backend, executor, listener)
+                return self._execute(log, backend, executor, listener, began)
             except KeyboardInterrupt:
                 _log_stop(log, "interrupted")
                 raise
@@ -212,7 +214,12 @@ class Run:
         )
 
     def _execute(
-        self, log: EventLog, backend: GenomeBackend, executor: Executor, listener: Listener
+        self,
+        log: EventLog,
+        backend: GenomeBackend,
+        executor: Executor,
+        listener: Listener,
+        began: float,
     ) -> dict[str, Any]:
         config = self.config
         choice = Choice(config.final, backend.tasks)
@@ -231,12 +238,14 @@ class Run:
         )
         space = backend.space
         self.folder.check_room(config.evaluations + 64, space.dim * np.dtype(space.dtype).itemsize)
+        start = self._start_facts(backend)
         if log.events:
+            _check_same_domain(log.events[0], start)
             listener(Progress("replaying the log", 0, 0))
             logged.replay()
-            log.append("resume", versions=versions())
+            log.append("resume", began=began, versions=versions())
         else:
-            self._log_start(log, backend)
+            log.append("start", began=began, **start)
         logged.run()
         scores = SplitScores(search.tasks, evaluator, log, store, listener)
         table = settle(search, config.final, scores, choice, config.seed)
@@ -251,20 +260,19 @@ class Run:
         chosen = next(row for row in table["candidates"] if row["name"] == table["chosen"])
         backend.export(self.folder.solutions.get(chosen["solution"]), self.folder.model)
 
-    def _log_start(self, log: EventLog, backend: GenomeBackend) -> None:
+    def _start_facts(self, backend: GenomeBackend) -> dict[str, Any]:
         facts = {
             "threads": self.threads,
             "dim": backend.space.dim,
             "space": backend.space.name,
             **backend.facts(),
         }
-        log.append(
-            "start",
-            config=_digest(self.config),
-            versions=versions(),
-            facts=facts,
+        return {
+            "config": _digest(self.config),
+            "versions": versions(),
+            "facts": facts,
             **describe_domain(backend),
-        )
+        }
 
     def _finish(
         self, log: EventLog, search: CycleQD, scores: SplitScores, table: dict[str, Any]
@@ -290,6 +298,29 @@ class Run:
         }
         self.folder.write_results(results)
         return results
+
+
+def _check_same_domain(recorded: Event, now: Event) -> None:
+    """Refuses to go on with other tasks, models or data than those that were scored.
+
+    Raises:
+        RunError: They changed since the run began.
+    """
+    changed = [
+        name
+        for name in ("tasks", "measures", "experts")
+        if recorded.get(name) != json.loads(json.dumps(now[name]))
+    ]
+    changed += [
+        name
+        for name in ("space", "dim", "weights", "items")
+        if recorded["facts"].get(name) != now["facts"].get(name)
+    ]
+    if changed:
+        raise RunError(
+            f"{', '.join(changed)} changed since the run began, so its scores are of other models "
+            "or data; restore them, or start a new run"
+        )
 
 
 def _log_stop(log: EventLog, reason: str) -> None:

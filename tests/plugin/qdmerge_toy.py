@@ -10,6 +10,7 @@ import hashlib
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -19,17 +20,24 @@ from qdmerge.backend import SPLITS, BackendConfig, Evaluation, GenomeBackend, Me
 from qdmerge.spaces import VectorSpace
 
 
+class ToySpace(VectorSpace):
+    """Points in the plane, which merge like weights do."""
+
+    def merge(self, weights: Sequence[float]) -> np.ndarray:
+        return sum(w * self.seeds[name] for w, name in zip(weights, self.experts, strict=True))
+
+
 class ToyBackend(GenomeBackend):
     def __init__(self, config: ToyConfig) -> None:
         self.config = config
         angles = 2 * np.pi * np.arange(config.n_tasks) / config.n_tasks
         self.peaks = np.zeros((config.n_tasks, config.dim))
-        self.peaks[:, 0], self.peaks[:, 1] = np.cos(angles), np.sin(angles)
+        self.peaks[:, 0], self.peaks[:, 1] = np.cos(angles) + 0.3, np.sin(angles)
         self.tasks = [Task(f"task{k}", metric="bump") for k in range(config.n_tasks)]
         self.measures = [Measure(f"x{m}", (-1.5, 1.5)) for m in range(config.n_measures)]
         names = [task.name for task in self.tasks]
         seeds = {"base": np.zeros(config.dim)} | dict(zip(names, self.peaks, strict=True))
-        self.space = VectorSpace(
+        self.space = ToySpace(
             seeds,
             lower=np.full(config.dim, -2.0),
             upper=np.full(config.dim, 2.0),

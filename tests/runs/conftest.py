@@ -25,7 +25,7 @@ def toy_config(evaluations: int = 12, emitters: str = "merge", **settings: Any) 
         {
             "backend": {"name": "toy", **backend},
             "evaluations": evaluations,
-            "archive": {"name": "grid", "bins": 6},
+            "archive": settings.pop("archive", {"name": "grid", "bins": 6}),
             "emitters": EMITTERS[emitters],
             "final": {"leading": 2, "bootstrap": 100},
             **settings,
