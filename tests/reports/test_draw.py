@@ -144,7 +144,9 @@ def test_overview_joins_archives_references_and_the_chosen_model(run_of):
         )
     names = [text.get_text() for text in chart.get_yticklabels()]
     assert names[:4] == ["base", "expert:task0", "expert:task1", "expert:task2"]
-    assert names[4].strip("★ ") == "aggregate"
+    assert names[4] == "average"
+    assert names[5].startswith("task_arithmetic \u00d7")
+    assert names[6].strip("★ ") == "aggregate"
     assert sum("★" in name for name in names) == 1
 
 

@@ -136,7 +136,7 @@ def test_own_measures_are_axes(run_of):
     (panel,) = archive_heatmap(*read(run_of("own measures"))).axes
     assert (panel.get_xlabel(), panel.get_ylabel()) == ("x0", "x1")
     assert panel.get_xlim() == (-1.5, 1.5)
-    assert ("task0 expert", 1.0, 0.0) in marked(panel)
+    assert ("task0 expert", 1.3, 0.0) in marked(panel)
     assert len(marked(panel)) == 2
 
 

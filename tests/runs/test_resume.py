@@ -77,12 +77,12 @@ def _wait_for_children(path: Path, n: int) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_sigkill_and_resume_equal_an_uninterrupted_run(tmp_path, workers):
     settings = [
-        "backend.delay=0.05",
+        "backend.delay=0.1",
         f"execution.workers={workers}",
         "execution.in_flight=2",
     ]
     killed = _start(tmp_path / "killed", *settings)
-    _wait_for_children(tmp_path / "killed", 7)
+    _wait_for_children(tmp_path / "killed", 4)
     family = [*psutil.Process(killed.pid).children(recursive=True)]
     os.kill(killed.pid, signal.SIGKILL)
     killed.communicate()
@@ -96,7 +96,7 @@ def test_sigkill_and_resume_equal_an_uninterrupted_run(tmp_path, workers):
 
 
 def test_ctrl_c_finishes_the_log_and_says_how_to_resume(tmp_path):
-    process = _start(tmp_path / "run", "backend.delay=0.05")
+    process = _start(tmp_path / "run", "backend.delay=0.1")
     _wait_for_children(tmp_path / "run", 3)
     os.kill(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)

@@ -276,7 +276,8 @@ def test_works_for_an_ordinary_user(sandbox: Sandbox) -> None:
             package.mkdir()
             (package / "__init__.py").touch()
             shutil.copy(file, package)
-        shutil.copy(Path(module.__file__).with_name("_launcher.py"), folder / "qdmerge_llm")
+        for part in ("_exchange.py", "_launcher.py"):
+            shutil.copy(Path(module.__file__).with_name(part), folder / "qdmerge_llm")
         result = subprocess.run(
             [interpreter, "-c", ORDINARY_USER],
             cwd=folder,
