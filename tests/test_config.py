@@ -246,7 +246,7 @@ def test_every_preset_of_every_backend_is_valid() -> None:
     checked = 0
     for backend in backend_names():
         for name, resource in find_backend(backend).presets.items():
-            config = load_config(name)
+            config = parse_config(yaml.safe_load(read_preset(name)))
             assert config.backend.name == backend, resource
             assert read_preset(name).lstrip().startswith("#"), "a preset is commented"
             checked += 1
