@@ -225,22 +225,21 @@ def test_new_folders_are_numbered(tmp_path, monkeypatch):
         assert Path(f"runs/toy-{number}/results.json").exists()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["run", "--help"]])
-def test_quick_commands_import_neither_torch_nor_pyribs(arguments):
+def heavy_imports(*arguments: str) -> str:
+    """What a command printed, and last the list of slow packages that it imported."""
     code = (
         "import sys; from qdmerge.cli import app\n"
-        f"try: app({arguments!r})\nexcept SystemExit as end: assert not end.code\n"
+        f"try: app({list(arguments)!r})\nexcept SystemExit as end: assert not end.code\n"
         "print([m for m in ('torch', 'ribs', 'transformers', 'pandas') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.strip().endswith("[]"), done.stdout + done.stderr
+    return done.stdout.strip() + done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["run", "--help"]])
+def test_quick_commands_import_neither_torch_nor_pyribs(arguments):
+    assert heavy_imports(*arguments).endswith("[]")
 
 
 def test_status_imports_neither_torch_nor_pyribs(run):
-    code = (
-        "import sys; from qdmerge.cli import app\n"
-        f"try: app(['status', {str(run[0])!r}])\nexcept SystemExit as end: assert not end.code\n"
-        "print([m for m in ('torch', 'ribs', 'transformers', 'pandas') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.strip().endswith("[]"), done.stdout + done.stderr
+    assert heavy_imports("status", str(run[0])).endswith("[]")
