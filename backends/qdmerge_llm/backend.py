@@ -12,7 +12,8 @@ import torch
 import transformers
 
 from qdmerge.backend import Evaluation, GenomeBackend, Task
-from qdmerge.errors import CheckpointError, ConfigError
+from qdmerge.devices import device_facts, pick_device
+from qdmerge.errors import CheckpointError
 from qdmerge.spaces import SpectralSpace
 from qdmerge_llm.generation import Generator
 from qdmerge_llm.items import Item, content_hash
@@ -43,22 +44,6 @@ class LLMTask:
     items: Mapping[str, Sequence[Item]]
     max_new_tokens: int
     stop: tuple[str, ...] = ()
-
-
-def pick_device(device: str) -> torch.device:
-    """The device of a name; "auto" is a GPU if there is one.
-
-    Raises:
-        ConfigError: torch has no such device here.
-    """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    chosen = torch.device(device)
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(
-            f"device '{device}': torch sees {torch.cuda.device_count()} GPUs; use cpu"
-        )
-    return chosen
 
 
 class LLMBackend(GenomeBackend):
@@ -175,10 +160,7 @@ class LLMBackend(GenomeBackend):
     def facts(self) -> dict[str, Any]:
         """Device, number type, sandbox, versions; content hashes of weights and items."""
         return {
-            "device": str(self._device),
-            "device_name": (
-                torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else "CPU"
-            ),
+            **device_facts(self._device),
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "versions": {"transformers": transformers.__version__},
             "parameters": self.model.num_parameters(),

@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from qdmerge.backend import SPLITS, BackendConfig
 from qdmerge.errors import ConfigError
 from qdmerge.registry import load_target, nearest
+from qdmerge.sources import is_hub_id
 from qdmerge.spaces import checkpoint_problems
 from qdmerge_llm import sandbox
 from qdmerge_llm.items import Item, read_items, split_items
-from qdmerge_llm.sources import is_hub_id, is_tiny, resolve, source_problem
+from qdmerge_llm.sources import is_tiny, resolve, source_problem
 from qdmerge_llm.tasks import KINDS, TaskKind
 
 if TYPE_CHECKING:
