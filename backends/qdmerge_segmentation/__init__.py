@@ -1,0 +1,1 @@
+"""Segmentation models as a genome backend of qdmerge."""

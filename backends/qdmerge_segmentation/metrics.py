@@ -1,0 +1,62 @@
+"""How well a predicted mask agrees with the true one: scores of single images.
+
+Both scores lie in [0, 1], do not change when the masks change places, and order the predictions of
+an image alike: ``iou = dice / (2 - dice)``. An image without foreground scores 1 where the
+prediction is empty, too, and 0 where a single pixel was predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+Metric = Callable[[np.ndarray, np.ndarray], float]
+
+
+def dice(predicted: np.ndarray, truth: np.ndarray) -> float:
+    """``2 |P and T| / (|P| + |T|)``, the F1 score of the foreground pixels (Dice 1945).
+
+    Args:
+        predicted: ``(h, w)`` bool.
+        truth: ``(h, w)`` bool.
+
+    Returns:
+        1 if both masks are empty.
+
+    Raises:
+        ValueError: The masks are not bool, or of different sizes.
+    """
+    common, total = _counts(predicted, truth)
+    return 2 * common / total if total else 1.0
+
+
+def iou(predicted: np.ndarray, truth: np.ndarray) -> float:
+    """``|P and T| / |P or T|``, intersection over union (Jaccard 1912).
+
+    Args:
+        predicted: ``(h, w)`` bool.
+        truth: ``(h, w)`` bool.
+
+    Returns:
+        1 if both masks are empty.
+
+    Raises:
+        ValueError: The masks are not bool, or of different sizes.
+    """
+    common, total = _counts(predicted, truth)
+    return common / (total - common) if total else 1.0
+
+
+METRICS: dict[str, Metric] = {"dice": dice, "iou": iou}
+
+
+def _counts(predicted: np.ndarray, truth: np.ndarray) -> tuple[int, int]:
+    """Pixels in both masks, and the sum of the masks' pixels."""
+    if predicted.dtype != bool or truth.dtype != bool or predicted.shape != truth.shape:
+        raise ValueError(
+            "expected two bool masks of one size; got "
+            f"{predicted.dtype} {predicted.shape} and {truth.dtype} {truth.shape}"
+        )
+    common, total = (predicted & truth).sum(), predicted.sum() + truth.sum()
+    return int(common), int(total)
