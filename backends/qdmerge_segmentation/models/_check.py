@@ -1,0 +1,86 @@
+"""What keeps a model from being loaded, as far as it shows without torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from qdmerge.errors import CheckpointError
+
+#: What Segment Anything is told about each image; see :mod:`qdmerge_segmentation.models._prompts`.
+Prompt = Literal["box", "point", "none"]
+PROMPTS: tuple[Prompt, ...] = get_args(Prompt)
+
+
+def model_problems(path: Path, factory: str | None, prompt: str | None) -> list[str]:
+    """List what shows to be wrong with a model, from ``config.json`` alone; loads no torch.
+
+    Args:
+        path: Folder of a model, or, with a factory, of a module's weights or the file itself.
+        factory: ``module:callable`` that makes the module; None for models of transformers.
+        prompt: What the model is to be prompted with; for Segment Anything only.
+    """
+    if factory is not None:
+        module, _, attribute = factory.partition(":")
+        found = [] if module and attribute else [f"factory '{factory}' is not module:callable"]
+        return found + prompt_problems(None, prompt)
+    try:
+        model_type = read_config(path).get("model_type")
+    except CheckpointError as error:
+        return [str(error)]
+    if not isinstance(model_type, str):
+        return [f"{path / 'config.json'}: names no model_type, so transformers cannot load it"]
+    return prompt_problems(model_type, prompt)
+
+
+def prompt_problems(model_type: str | None, prompt: str | None) -> list[str]:
+    """Whether model and prompt go together; ``model_type`` None is a module by factory."""
+    if model_type == "sam" and prompt not in PROMPTS:
+        said = "needs a prompt" if prompt is None else f"knows no prompt '{prompt}'"
+        return [
+            f"Segment Anything {said}; set prompt to 'box' (tight around the true region), "
+            "'point' (deepest inside it) or 'none', the same for all models compared"
+        ]
+    if model_type != "sam" and prompt is not None:
+        what = "a module by factory" if model_type is None else f"a '{model_type}' model"
+        return [f"{what} takes no prompt, only Segment Anything does; leave prompt out"]
+    return []
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The ``config.json`` of a model's folder.
+
+    Raises:
+        CheckpointError: There is none, or it is no JSON object.
+    """
+    if path.is_file():
+        raise CheckpointError(
+            f"{path}: a file holds weights only; name a folder with config.json, or set factory "
+            "to what makes the module"
+        )
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: no such file or folder")
+    if not (path / "config.json").is_file():
+        raise CheckpointError(
+            f"{path}: no config.json here; if this is no model of transformers, set factory to "
+            "what makes the module"
+        )
+    return read_json(path / "config.json")
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        CheckpointError: There is no such file, or it is no JSON object.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise CheckpointError(f"{file}: not valid JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file}: expected a JSON object")
+    return content

@@ -1,0 +1,112 @@
+"""From images to the tensors that a model was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.functional import interpolate
+
+from qdmerge.errors import ConfigError
+from qdmerge_segmentation.models._check import read_json
+
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of pixels in [0, 1]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Resizing and normalization of images.
+
+    Attributes:
+        size: Height and width that images are resized to; None keeps their own.
+        scale: Factor of the pixels, 1/255 as a rule.
+        mean: Subtracted from each channel of the scaled image.
+        std: Divides each channel of the difference.
+        reverse: Whether the model takes blue, green, red.
+    """
+
+    size: tuple[int, int] | None = None
+    scale: float = 1 / 255
+    mean: tuple[float, ...] = _MEAN
+    std: tuple[float, ...] = _STD
+    reverse: bool = False
+
+    @classmethod
+    def read(cls, path: Path) -> Preprocessing:
+        """The preprocessing that a model's folder describes, ImageNet's where it is silent.
+
+        Read are ``preprocessor_config.json``, or the image processor's part of
+        ``processor_config.json``, as transformers writes them. A size with one edge (shortest or
+        longest) is taken for a square, and nothing is cropped: predictions cover whole images.
+
+        Raises:
+            CheckpointError: If the file is no JSON object.
+        """
+        settings = _settings(path)
+        normalized = settings.get("do_normalize", True)
+        rescaled = settings.get("do_rescale", True)
+        return cls(
+            size=as_size(settings.get("size")) if settings.get("do_resize", True) else None,
+            scale=settings.get("rescale_factor", 1 / 255) if rescaled else 1.0,
+            mean=tuple(settings.get("image_mean") or _MEAN) if normalized else (0.0,),
+            std=tuple(settings.get("image_std") or _STD) if normalized else (1.0,),
+            reverse=bool(settings.get("do_flip_channel_order")),
+        )
+
+    def pixels(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        """Resize RGB images, ``(h, w, 3)`` uint8 each, to ``(n, 3, *size)`` uint8.
+
+        Raises:
+            ConfigError: If there is no size to resize to and the images differ in theirs.
+        """
+        sizes = sorted({image.shape[:2] for image in images})
+        if self.size is None and len(sizes) > 1:
+            (h, w), (other_h, other_w) = sizes[0], sizes[-1]
+            raise ConfigError(
+                f"images differ in size ({w}x{h}, {other_w}x{other_h}, ...) and the model has none "
+                "of its own; set image_size to the side they are resized to"
+            )
+        return torch.cat([resize(image, self.size or sizes[0]) for image in images])
+
+    def normalize(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Turn ``(n, 3, h, w)`` uint8 pixels into what the model takes."""
+        mean, std = (pixels.new_tensor(v, dtype=torch.float32) for v in (self.mean, self.std))
+        values = pixels.flip(1) if self.reverse else pixels
+        scaled = values * self.scale
+        return ((scaled - mean[:, None, None]) / std[:, None, None]).to(dtype)
+
+
+def as_size(value: Any) -> tuple[int, int] | None:
+    """A size as transformers writes it: a side, two, or a dictionary; None if it is none."""
+    if isinstance(value, dict):
+        if "height" in value and "width" in value:
+            return int(value["height"]), int(value["width"])
+        value = value.get("shortest_edge") or value.get("longest_edge")
+    if isinstance(value, (list, tuple)) and len(value) == 2:
+        return int(value[0]), int(value[1])
+    return (int(value), int(value)) if isinstance(value, int) else None
+
+
+def resize(image: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
+    """Resize an image, ``(h, w, 3)`` uint8, to ``(1, 3, *size)`` uint8.
+
+    Bilinear with antialiasing, within one grey value of Pillow's, which transformers uses.
+    """
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+    if image.shape[:2] == size:
+        return pixels
+    return interpolate(pixels, size, mode="bilinear", antialias=True)
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    folder = path.parent if path.is_file() else path
+    if (folder / "preprocessor_config.json").is_file():
+        return read_json(folder / "preprocessor_config.json")
+    if (folder / "processor_config.json").is_file():
+        settings = read_json(folder / "processor_config.json").get("image_processor")
+        return settings if isinstance(settings, dict) else {}
+    return {}
