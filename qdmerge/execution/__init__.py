@@ -10,14 +10,19 @@ from qdmerge.execution._executors import (
     Timed,
     limit_threads,
 )
+from qdmerge.execution._jobs import Job, Report, job_main, run_jobs
 
 __all__ = [
     "Evaluator",
     "Executor",
+    "Job",
     "Outcome",
     "PendingEvaluation",
     "ProcessExecutor",
+    "Report",
     "SerialExecutor",
     "Timed",
+    "job_main",
     "limit_threads",
+    "run_jobs",
 ]

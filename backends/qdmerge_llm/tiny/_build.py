@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from qdmerge.errors import RunError
+from qdmerge.execution import Job, run_jobs
 from qdmerge_llm.splits import split_of
 
 from ._items import TASKS, items
@@ -22,7 +18,7 @@ from ._recipe import VERSION, Recipe
 from ._tokenizer import train_tokenizer
 
 Progress = Callable[[str, int, int], None]
-"""Called with the name of a stage, the steps done and the steps in all; also from other threads."""
+"""Called with the name of a stage, the steps done and the steps in all."""
 
 PROCESSES = 2
 """Experts trained at a time, one thread each."""
@@ -33,21 +29,25 @@ def build(recipe: Recipe, folder: Path, progress: Progress) -> None:
     """Build the zoo of ``recipe`` in ``folder`` and finish it with ``recipe.json``.
 
     Raises:
-        RunError: If the training of a model fails; the message ends with what it printed.
+        RunError: If the training of a model fails; the message ends with the cause.
     """
     started = time.perf_counter()
     (folder / "settings.json").write_text(recipe.dump())
     progress("data", 0, 1)
     _write_data(recipe, folder)
     progress("data", 1, 1)
-    losses = _train(["base"], folder, recipe.base.steps, progress)
+    losses: dict[str, float] = {}
+
+    def train(jobs: Sequence[Job], steps: int) -> None:
+        def note(report: dict[str, Any]) -> None:
+            losses[report["name"]] = report["loss"]
+            progress(report["name"], report["done"], steps)
+
+        run_jobs(jobs, PROCESSES, note)
+
+    train([_job(folder, ["base"])], recipe.base.steps)
     shares = [TASKS[first::PROCESSES] for first in range(PROCESSES)]
-    with ThreadPoolExecutor(PROCESSES) as pool:
-        trained = [
-            pool.submit(_train, share, folder, recipe.expert.steps, progress) for share in shares
-        ]
-        for future in trained:
-            losses |= future.result()
+    train([_job(folder, share) for share in shares], recipe.expert.steps)
     for scratch in ("settings.json", "tokenizer.json"):
         (folder / scratch).unlink()
     facts = {
@@ -57,7 +57,7 @@ def build(recipe: Recipe, folder: Path, progress: Progress) -> None:
             "python": platform.python_version(),
             **{name: version(name) for name in _MEASURED},
         },
-        "final_loss": losses,
+        "final_loss": {name: losses[name] for name in ("base", *TASKS)},
         "seconds": round(time.perf_counter() - started, 1),
     }
     (folder / "recipe.json").write_text(json.dumps(facts, indent=2) + "\n")
@@ -75,30 +75,7 @@ def _write_data(recipe: Recipe, folder: Path) -> None:
     train_tokenizer(texts, recipe.vocabulary, folder / "tokenizer.json")
 
 
-def _train(names: Sequence[str], folder: Path, steps: int, progress: Progress) -> dict[str, float]:
-    """Train models one after the other in a process of their own; return their last losses."""
-    command = [sys.executable, "-m", "qdmerge_llm.tiny._train", str(folder), *names]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    losses: dict[str, float] = {}
-    with (
-        tempfile.TemporaryFile("w+") as noise,
-        subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=noise, text=True, env=environment
-        ) as process,
-    ):
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                report = json.loads(line)
-                losses[report["name"]] = report["loss"]
-                progress(report["name"], report["done"], steps)
-        except BaseException:
-            process.kill()
-            raise
-        if process.wait():
-            noise.seek(0)
-            raise RunError(
-                f"Training {' and '.join(names)} of the tiny language models failed "
-                f"(exit status {process.returncode}). It printed:\n{noise.read()[-2000:]}"
-            )
-    return losses
+def _job(folder: Path, names: Sequence[str]) -> Job:
+    """Training of models, one after the other."""
+    what = f"Training {' and '.join(names)} of the tiny language models"
+    return Job(what, "qdmerge_llm.tiny._train", (str(folder), *names))

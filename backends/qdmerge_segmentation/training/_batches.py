@@ -1,0 +1,81 @@
+"""Which images a step trains on, and how they are turned: functions of seed, name and step."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import numpy as np
+
+
+def generator(seed: int, *what: str | int) -> np.random.Generator:
+    """The generator that belongs to a seed and a purpose: the same for the same, always."""
+    text = "\0".join(map(str, (seed, *what)))
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:16]))
+
+
+class Mix:
+    """The order in which a model sees the training images of several tasks.
+
+    The places of all batches, one batch after the other, go to the replayed tasks at even distances
+    and else to the model's own ones, where several tasks take turns. Each task's images come in
+    rounds: all of them once in a new order, then again. So every batch has nearly the same
+    composition, every image is seen as often as any other of its task, and nothing has to be
+    remembered between steps.
+
+    Args:
+        own: Tasks that the model is trained for.
+        others: Tasks that are replayed; may be empty.
+        sizes: Task to the number of its images.
+        replay: Share of the places that replayed tasks get.
+        seed: Decides the order of the images, together with the name.
+        name: Name of the model.
+    """
+
+    def __init__(
+        self,
+        own: Sequence[str],
+        others: Sequence[str],
+        sizes: Mapping[str, int],
+        replay: float,
+        seed: int,
+        name: str,
+    ) -> None:
+        self._own = own
+        self._others = others
+        self._sizes = sizes
+        self._replay = replay if others else 0.0
+        self._order = lru_cache(maxsize=4 * len(sizes))(
+            lambda task, turn: generator(seed, name, "order", task, turn).permutation(sizes[task])
+        )
+
+    def batch(self, step: int, size: int) -> list[tuple[str, int]]:
+        """Task and index of each image of a step's batch."""
+        return [self._at(place) for place in range(step * size, (step + 1) * size)]
+
+    def _at(self, place: int) -> tuple[str, int]:
+        replayed = int(place * self._replay)  # before this place
+        if int((place + 1) * self._replay) > replayed:
+            tasks, count = self._others, replayed
+        else:
+            tasks, count = self._own, place - replayed
+        task = tasks[count % len(tasks)]
+        turn, index = divmod(count // len(tasks), self._sizes[task])
+        return task, int(self._order(task, turn)[index])
+
+
+def turned(array: np.ndarray, symmetry: int) -> np.ndarray:
+    """An image or a mask under one of the eight symmetries of the square.
+
+    Args:
+        array: ``(h, w, ...)``.
+        symmetry: 0 to 7: so many quarter turns (modulo 4), then mirrored from 4 on. Images that are
+            not square are not turned by 90 degrees, which would change their shape: for them, the
+            quarter turn is left out.
+    """
+    quarters, mirrored = symmetry % 4, symmetry >= 4
+    if array.shape[0] != array.shape[1]:
+        quarters -= quarters % 2
+    array = np.rot90(array, quarters)
+    return np.ascontiguousarray(array[:, ::-1] if mirrored else array)

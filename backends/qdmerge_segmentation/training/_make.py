@@ -1,0 +1,71 @@
+"""Making the missing models of a configuration: the base, then the experts side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qdmerge.execution import Job, run_jobs
+from qdmerge_segmentation.sources import resolve
+from qdmerge_segmentation.training._plan import UNET, missing_models
+
+if TYPE_CHECKING:
+    from qdmerge_segmentation.config import SegmentationConfig
+
+Progress = Callable[[str, int, int], None]
+"""Called with the name of a model, the steps done and the steps in all."""
+
+
+def make_models(
+    config: SegmentationConfig, progress: Progress, processes: int = 2
+) -> dict[str, Path]:
+    """Trains the base and the experts of a configuration that are not there yet.
+
+    Each is trained in a process of one thread and appears at its place when it is complete, with
+    ``training.yaml``, the history of its training. Until then its state lies beside, in
+    ``NAME.training``: a training that was ended goes on from there, and on one CPU type ends in the
+    same bits. A state of other settings or other images is discarded. At last, the validation
+    curves are drawn into ``training.png`` beside the models. Models that are there are left as
+    they are.
+
+    Args:
+        config: The configuration; see :class:`qdmerge_segmentation.config.TrainingConfig`.
+        progress: Is told a model's name, the steps done, and all steps.
+        processes: Experts that are trained at a time.
+
+    Returns:
+        Name to place of the models made.
+
+    Raises:
+        ConfigError: The configuration, the images, or a model that is there cannot be used.
+        CheckpointError: The model to start from cannot be loaded.
+        RunError: A training failed; one line with the cause.
+    """
+    missing = missing_models(config)
+    for name in config.sources:
+        if name not in missing:
+            progress(f"{name} is there", 1, 1)
+    if not missing:
+        return {}
+    start = next(iter(missing.values())).start
+    if start != UNET:
+        resolve(start, config.tiny_seed)  # downloads once, not in each process
+
+    def note(report: dict[str, Any]) -> None:
+        progress(report["name"], report["done"], missing[report["name"]].stage.steps)
+
+    settings = config.model_dump_json()
+    jobs = {
+        name: Job(f"Training {name}", "qdmerge_segmentation.training._train", (name, settings))
+        for name in missing
+    }
+    for wanted in (["base"] if "base" in jobs else [], [name for name in jobs if name != "base"]):
+        for name in wanted[:processes]:
+            progress(name, 0, missing[name].stage.steps)  # processes take seconds to begin
+        run_jobs([jobs[name] for name in wanted], processes, note)
+
+    from qdmerge_segmentation.training._curves import draw_curves
+
+    draw_curves(config)
+    return {name: model.target for name, model in missing.items()}

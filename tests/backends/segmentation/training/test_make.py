@@ -1,0 +1,58 @@
+"""Models are made in processes of their own, which may be killed at any time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from qdmerge_segmentation.training import make_models
+from qdmerge_segmentation.training._train import make
+
+from .conftest import MakeConfig, ignore
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+def test_a_killed_process_leaves_what_is_needed_to_end_in_the_same_bits(
+    config: MakeConfig, start: str, tmp_path: Path
+) -> None:
+    started = {"start": start}
+    models = tmp_path / "models"
+    settings = config(
+        experts={"a": str(models / "a")}, steps=40, training=started | {"validate_every": 2}
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for name in ("base", "a"):
+        make(name, settings, ignore)
+    torch.set_num_threads(before)
+    at_once = {name: weights(models / name) for name in ("base", "a")}
+    assert at_once["base"] != at_once["a"]
+    models.rename(tmp_path / "at once")
+
+    def killing(name: str, done: int, total: int) -> None:
+        if done >= 4:
+            raise KeyboardInterrupt  # and the process is killed with SIGKILL
+
+    with pytest.raises(KeyboardInterrupt):
+        make_models(settings, killing)
+    assert [path.name for path in models.iterdir()] == ["base.training"]
+    assert list((models / "base.training").glob("step-*"))
+
+    calls: list[tuple[str, int, int]] = []
+    made = make_models(settings, lambda *call: calls.append(call))
+    assert made == {"base": models / "base", "a": models / "a"}
+    resumed = [done for name, done, _ in calls if name == "base"]
+    assert resumed[0] == 0
+    assert resumed[1] >= 4
+    assert [call for call in calls if call[1] == call[2]] == [("base", 40, 40), ("a", 40, 40)]
+    assert {name: weights(models / name) for name in made} == at_once
+    assert sorted(path.name for path in models.iterdir()) == ["a", "base", "training.png"]
+
+    calls.clear()
+    assert make_models(settings, lambda *call: calls.append(call)) == {}
+    assert calls == [("base is there", 1, 1), ("a is there", 1, 1)]

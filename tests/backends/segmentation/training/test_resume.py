@@ -1,0 +1,89 @@
+"""Trainings that were ended go on, and only where they may."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pytest
+import yaml
+
+from qdmerge.errors import RunError
+from qdmerge_segmentation.training._plan import local_models
+from qdmerge_segmentation.training._train import make
+
+from ..conftest import Family
+from .conftest import MakeConfig, Stopped, ignore, of_kind, stop_at
+
+
+@pytest.mark.parametrize("kind", ["unet-batch", "segformer", "sam", "plain"])
+def test_a_training_that_was_ended_goes_on_to_the_same_bits(
+    kind: str, family: Callable[[str], Family], config: MakeConfig, tmp_path: Path
+) -> None:
+    settings = config(steps=5, **of_kind(kind, family(kind)))
+    weights = tmp_path / "models" / "a" / "model.safetensors"
+    make("a", settings, ignore)
+    at_once = weights.read_bytes()
+    os.rename(weights.parent, tmp_path / "at once")
+    with pytest.raises(Stopped):
+        make("a", settings, stop_at(2))
+    assert not weights.parent.exists()
+    seen: list[int] = []
+    make("a", settings, lambda facts: seen.append(facts["done"]))
+    assert seen[0] == 2
+    assert weights.read_bytes() == at_once
+    curves = [
+        yaml.safe_load((tmp_path / folder / "training.yaml").read_text())["curve"]
+        for folder in ("at once", "models/a")
+    ]
+    assert curves[0] == curves[1]
+
+
+CHANGES: dict[str, Any] = {
+    "rate": {"training": {"base": {"rate": 2e-3}}},
+    "seed": {"training": {"seed": 1}},
+    "augmentation": {"training": {"augment": False}},
+    "images": {"split_seed": 3},
+    "image size": {"image_size": 24},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_state_of_other_settings_is_discarded(
+    change: str, config: MakeConfig, start: str, tmp_path: Path
+) -> None:
+    started = {"start": start}
+    with pytest.raises(Stopped):
+        make("base", config(steps=5, training=started), stop_at(4))
+    changed = {**CHANGES[change], "training": started | CHANGES[change].get("training", {})}
+    seen: list[int] = []
+    make("base", config(steps=5, **changed), lambda facts: seen.append(facts["done"]))
+    assert seen[0] == 0
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.pt", "position.json"])
+def test_a_damaged_state_is_discarded(
+    name: str, config: MakeConfig, start: str, tmp_path: Path
+) -> None:
+    settings = config(steps=5, training={"start": start})
+    with pytest.raises(Stopped):
+        make("base", settings, stop_at(4))
+    (tmp_path / "models/base.training/step-4" / name).write_bytes(b"{")
+    seen: list[int] = []
+    make("base", settings, lambda facts: seen.append(facts["done"]))
+    assert seen[0] == 0
+    assert (tmp_path / "models/base").is_dir()
+
+
+def test_two_processes_do_not_train_one_model(config: MakeConfig, tmp_path: Path) -> None:
+    settings = config()
+    state = local_models(settings)["base"].state
+    state.mkdir(parents=True)
+    with (
+        filelock.FileLock(state / "lock"),
+        pytest.raises(RunError, match=r"Another process is training base in base\.training"),
+    ):
+        make("base", settings, ignore)
