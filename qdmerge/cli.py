@@ -120,6 +120,34 @@ def check(source: Source, settings: Settings = None) -> None:
 
 
 @app.command()
+def experts(source: Source, settings: Settings = None) -> None:
+    """Make the base and the experts that a configuration names and that are not there yet.
+
+    Stopped, it goes on where it was when it is called again.
+    """
+    from qdmerge.config import load_config
+    from qdmerge.progress import show_progress
+    from qdmerge.runs import Progress
+
+    backend = load_config(source, settings or [], models=False).backend
+    _end_like_interrupt()
+    try:
+        with show_progress(out) as listener:
+            made = backend.make_experts(
+                lambda stage, done, total: listener(Progress(stage, done, total))
+            )
+    except NotImplementedError as error:
+        raise ConfigError(str(error)) from error
+    except KeyboardInterrupt:
+        err.print(f"Interrupted. Go on with: qdmerge experts {source}", highlight=False)
+        raise typer.Exit(130) from None
+    for name, path in made.items():
+        out.print(f"Made {name} in {path}", highlight=False)
+    if not made:
+        out.print("Nothing to make: base and experts are there", highlight=False)
+
+
+@app.command()
 def run(
     source: Source,
     evaluations: Annotated[int | None, typer.Option(help="Children to evaluate.")] = None,
@@ -196,10 +224,19 @@ def status(run_path: RunPath) -> None:
 
 
 @app.command()
-def report(run_path: RunPath) -> None:
+def report(
+    run_path: RunPath,
+    examples: Annotated[
+        bool, typer.Option("--examples", help="Have the backend draw its own figures, too.")
+    ] = False,
+) -> None:
     """Draw a run's figures and tables anew; works while it runs, too."""
-    from qdmerge.runs import RunFolder
+    from qdmerge.progress import show_progress
+    from qdmerge.runs import Run, RunFolder
 
+    if examples:
+        with show_progress(out) as listener:
+            Run.open(run_path).illustrate(listener)
     _report(RunFolder.open(run_path))
 
 
@@ -243,7 +280,7 @@ def _new_folder(source: str) -> Path:
 def _execute(run: Run) -> None:
     from qdmerge.progress import show_progress
 
-    signal.signal(signal.SIGTERM, _interrupt)
+    _end_like_interrupt()
     try:
         with show_progress(out) as listener:
             run.execute(listener)
@@ -254,11 +291,18 @@ def _execute(run: Run) -> None:
             highlight=False,
         )
         raise typer.Exit(130) from None
+    for warning in run.warnings:
+        err.print(f"[bold yellow]Warning:[/] {_escape(warning)}", highlight=False)
     _report(run.folder)
 
 
-def _interrupt(signum: int, frame: Any) -> NoReturn:
-    raise KeyboardInterrupt
+def _end_like_interrupt() -> None:
+    """A polite kill ends the process like Ctrl-C does."""
+
+    def interrupt(signum: int, frame: Any) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 def _report(folder: Any) -> None:
@@ -270,7 +314,8 @@ def _report(folder: Any) -> None:
         folder.table.write_text(results_markdown(results), encoding="utf-8")
         out.print(results_table(results))
     out.print(f"In {folder.path}:", highlight=False)
-    written = [folder.results, folder.table, *figures, folder.model]
+    own = {path for path in folder.figures.rglob("*") if path.is_file()} - {*figures}
+    written = [folder.results, folder.table, *figures, *sorted(own), folder.model]
     for path in written:
         if path.exists():
             out.print(f"  {path.relative_to(folder.path)}", highlight=False)

@@ -186,6 +186,7 @@ def load_config(
     source: str | Path,
     overrides: Sequence[str] = (),
     parts: Mapping[str, str | list[str] | None] | None = None,
+    models: bool = True,
 ) -> RunConfig:
     """Reads and checks the configuration of a file, a preset, or a backend's first preset.
 
@@ -196,6 +197,7 @@ def load_config(
         overrides: See :func:`parse_config`.
         parts: Configuration key to the part (for ``emitters``, the parts) to use instead; a part
             that the source configures already keeps its options.
+        models: Whether the backend looks for mistakes; not before it has made its models.
 
     Raises:
         ConfigError: No such file or name, no YAML mapping, or all mistakes in it, one per line.
@@ -208,8 +210,9 @@ def load_config(
         problems += _unknown_names(config)
     except ConfigError as error:
         problems = str(error).split("\n")
-    with suppress(ValueError):  # Settings that the backend refuses are among the problems already.
-        problems += _backend_from(data.get("backend")).problems()
+    if models:
+        with suppress(ValueError):  # Settings that the backend refuses are among them already.
+            problems += _backend_from(data.get("backend")).problems()
     if problems:
         raise ConfigError("\n".join(problems))
     return config
