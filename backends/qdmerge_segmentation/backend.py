@@ -1,0 +1,269 @@
+"""Segmentation models as a genome backend: express a solution, segment, compare with the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import transformers
+
+from qdmerge.backend import Evaluation, GenomeBackend, Task
+from qdmerge.devices import device_facts, pick_device
+from qdmerge.errors import ConfigError
+from qdmerge.spaces import SpectralSpace, TaskVectors
+from qdmerge_segmentation.data import ImageSet
+from qdmerge_segmentation.metrics import METRICS
+from qdmerge_segmentation.models import (
+    Segmenter,
+    has_batch_norm,
+    load_segmenter,
+    predict,
+    reestimate_batch_norm,
+)
+from qdmerge_segmentation.sources import resolve
+from qdmerge_segmentation.training import trained_images
+
+if TYPE_CHECKING:
+    from qdmerge.backend import SpaceFactory
+    from qdmerge.spaces import WeightSpace
+    from qdmerge_segmentation.config import SegmentationConfig
+
+
+@dataclass(frozen=True)
+class SegmentationTask:
+    """A task ready to be evaluated.
+
+    Attributes:
+        task: Its name, metric, range and expert.
+        score: Metric of one image: predicted and true mask, ``(h, w)`` bool each.
+        images: Split to its images and masks.
+        labels: Labels of the model that mean foreground; None for models of one or two labels.
+    """
+
+    task: Task
+    score: Any
+    images: Mapping[str, ImageSet]
+    labels: Sequence[int] | None = None
+
+
+_LABELS = {"dice": "mean Dice", "iou": "mean IoU"}
+
+
+class SegmentationBackend(GenomeBackend):
+    """Scores merged segmentation models on the images of several tasks.
+
+    One model is held in memory; each solution is expressed into its parameters in place. The score
+    of a task is the mean over its images.
+
+    The running statistics of BatchNorm layers are of the activations of the model they were
+    measured with, so merged ones fit no model. Where statistics are given, they are measured anew
+    after each expression (as in REPAIR, Jordan et al. 2023, arXiv 2211.08403); base and experts
+    keep their own.
+
+    Args:
+        segmenter: The model that solutions are expressed into.
+        space: Space over the task vectors of the experts.
+        tasks: The K tasks.
+        statistics: Images, with their masks, that BatchNorm layers are measured on; None to merge
+            their statistics like weights.
+        batch_size: Images evaluated together.
+
+    Attributes:
+        segmenter: Holds the solution expressed last.
+        segmentation_tasks: The tasks with their images and metrics.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        space: WeightSpace,
+        tasks: Sequence[SegmentationTask],
+        statistics: ImageSet | None = None,
+        batch_size: int = 16,
+    ) -> None:
+        self.segmenter = segmenter
+        self.space = space
+        self.tasks = [task.task for task in tasks]
+        self.measures = ()
+        self.segmentation_tasks = list(tasks)
+        self._batch_size = batch_size
+        self._inputs: dict[tuple[str, str], dict[str, torch.Tensor]] = {}
+        self._statistics = None
+        if statistics is not None and has_batch_norm(segmenter.module):
+            self._statistics = segmenter.inputs(statistics.images, statistics.masks)
+
+    @classmethod
+    def from_config(
+        cls, config: SegmentationConfig, space: SpaceFactory | None = None
+    ) -> SegmentationBackend:
+        """Builds the backend of a configuration; see :meth:`SegmentationConfig.build`."""
+        tasks = [
+            SegmentationTask(
+                Task(name, _LABELS[task.metric], (0.0, 1.0), task.expert),
+                METRICS[task.metric],
+                {split: config.images(name, split) for split in config.evaluated},
+                task.labels,
+            )
+            for name, task in config.tasks.items()
+        ]
+        paths = {name: resolve(source, config.tiny_seed) for name, source in config.sources.items()}
+        _refuse_seen_images(tasks, paths)
+        base = paths.pop("base")
+        segmenter = load_segmenter(
+            base,
+            image_size=config.image_size,
+            prompt=config.prompt,
+            factory=config.factory,
+            dtype=getattr(torch, config.dtype),
+            device=pick_device(config.device),
+            trust_remote_code=config.trust_remote_code,
+        )
+        segmenter.module.eval().requires_grad_(False)
+        statistics = None
+        if config.reestimate_batch_norm and has_batch_norm(segmenter.module):
+            limit = config.reestimate_images
+            statistics = _joined([config.images(task, "train", limit) for task in config.tasks])
+        vectors = TaskVectors(base, paths)
+        chosen = space(vectors) if space else SpectralSpace(vectors)
+        return cls(segmenter, chosen, tasks, statistics, config.batch_size)
+
+    def evaluate(self, xs: np.ndarray, split: str) -> Evaluation:
+        """Scores models on all tasks.
+
+        Args:
+            xs: ``(n, dim)`` solutions of :attr:`space`.
+            split: "validation", "selection" or "test".
+
+        Returns:
+            ``scores`` ``(n, K)``, the mean over each task's images; ``items``, per model and task
+            the ``(n_images,)`` scores of its images.
+        """
+        records = [self._evaluate_one(x, split) for x in np.atleast_2d(xs)]
+        scores = [[record[task.name].mean() for task in self.tasks] for record in records]
+        return Evaluation(np.array(scores).reshape(len(records), len(self.tasks)), None, records)
+
+    def _evaluate_one(self, x: np.ndarray, split: str) -> dict[str, np.ndarray]:
+        self.express(x)
+        return {
+            task.task.name: np.array(
+                [
+                    task.score(predicted, truth)
+                    for predicted, truth in zip(
+                        self._predict(task, split), task.images[split].masks, strict=True
+                    )
+                ]
+            )
+            for task in self.segmentation_tasks
+        }
+
+    def express(self, x: np.ndarray) -> None:
+        """Writes the model of ``x`` into :attr:`segmenter`, statistics included."""
+        self.space.express(x, self.segmenter.weights)
+        if self._statistics is not None and not self._is_seed(x):
+            reestimate_batch_norm(self.segmenter, self._statistics, self._batch_size)
+
+    def _is_seed(self, x: np.ndarray) -> bool:
+        return any(np.array_equal(x, seed) for seed in self.space.seeds.values())
+
+    def predictions(self, x: np.ndarray, task: str, split: str) -> list[np.ndarray]:
+        """The masks that the model of ``x`` predicts, ``(h, w)`` bool for each image of a split.
+
+        Raises:
+            KeyError: Unknown task or split.
+        """
+        self.express(x)
+        return self._predict(self.segmentation_task(task), split)
+
+    def segmentation_task(self, name: str) -> SegmentationTask:
+        """The task of a name.
+
+        Raises:
+            KeyError: There is none.
+        """
+        return {task.task.name: task for task in self.segmentation_tasks}[name]
+
+    def _predict(self, task: SegmentationTask, split: str) -> list[np.ndarray]:
+        images, key = task.images[split], (task.task.name, split)
+        if key not in self._inputs:
+            self._inputs[key] = self.segmenter.inputs(images.images, images.masks)
+        sizes = [mask.shape for mask in images.masks]
+        return predict(
+            self.segmenter, self._inputs[key], sizes, self._batch_size, labels=task.labels
+        )
+
+    def export(self, x: np.ndarray, path: str | Path) -> Path:
+        """Writes the model of ``x``, statistics included, in the format of the base.
+
+        A model of transformers becomes a directory that plain transformers loads.
+        """
+        statistics: dict[str, torch.Tensor] = {}
+        if self._statistics is not None and not self._is_seed(x):
+            self.express(x)
+            statistics = {
+                name: tensor
+                for name, tensor in self.segmenter.weights.state_dict().items()
+                if name.endswith(("running_mean", "running_var"))
+            }
+        return self.space.export(x, Path(path), replace=statistics)
+
+    def illustrate(self, models: Mapping[str, np.ndarray], folder: Path) -> Sequence[Path]:
+        """Draws held-out images with the masks that models predict, one figure per task."""
+        from qdmerge_segmentation.figures import draw_predictions
+
+        return draw_predictions(self, models, folder)
+
+    def facts(self) -> dict[str, Any]:
+        """Device, number type, versions; content hashes of weights and images, and the splits."""
+        module = self.segmenter.module
+        parameter = next(module.parameters())
+        return {
+            **device_facts(parameter.device),
+            "dtype": str(parameter.dtype).removeprefix("torch."),
+            "versions": {"transformers": transformers.__version__},
+            "parameters": sum(p.numel() for p in module.parameters()),
+            "batch_norm": "measured anew" if self._statistics is not None else "as merged",
+            "weights": self.space.vectors.fingerprint,
+            "items": {
+                task.task.name: {
+                    split: {
+                        "count": len(images),
+                        "sha256": images.fingerprint,
+                        "images": list(images.names),
+                    }
+                    for split, images in task.images.items()
+                }
+                for task in self.segmentation_tasks
+            },
+        }
+
+
+def _refuse_seen_images(tasks: Sequence[SegmentationTask], models: Mapping[str, Path]) -> None:
+    """Refuses to score models on images that one of them was trained on.
+
+    Raises:
+        ConfigError: There are such images; the first split that holds some is named.
+    """
+    for name, path in models.items():
+        seen = trained_images(path)
+        for task in tasks:
+            for split, images in task.images.items():
+                shared = sum(image in seen for image in images.hashes)
+                if shared:
+                    raise ConfigError(
+                        f"task '{task.task.name}': {shared} of {len(images)} images of its {split} "
+                        f"split are among those that '{name}' was trained on, so its scores would "
+                        "be too good. Set fractions and split_seed as they were in its training, "
+                        "or train it anew"
+                    )
+
+
+def _joined(parts: Sequence[ImageSet]) -> ImageSet:
+    names, images, masks = (
+        tuple(one for part in parts for one in getattr(part, field))
+        for field in ("names", "images", "masks")
+    )
+    return ImageSet(names, images, masks)
