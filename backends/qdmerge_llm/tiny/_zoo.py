@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
 from pathlib import Path
 
-import filelock
-
-from qdmerge.cache import cache_dir
-from qdmerge.errors import RunError
+from qdmerge.cache import MANIFEST, built_once, cache_dir, intact
 
 from ._build import Progress, build
 from ._recipe import Recipe
 
-MANIFEST = "manifest.json"
-"""The last file written: the SHA-256 of every other file."""
+__all__ = ["MANIFEST", "intact", "zoo"]
 
 
 def zoo(
@@ -41,59 +34,9 @@ def zoo(
         RunError: If the cache cannot be written or training fails.
     """
     recipe = recipe or Recipe(seed=seed)
-    folder = Path(cache) if cache else cache_dir()
-    entry = folder / f"llm-tiny-{recipe.key}"
-    if intact(entry):
-        return entry
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(f"{entry}.lock"):
-            if not intact(entry):
-                _replace(entry, recipe, progress or (lambda stage, done, total: None))
-    except OSError as error:
-        raise RunError(
-            f"The tiny language models cannot be kept in {folder} ({error}). "
-            "Name a writable folder with space in $QDMERGE_CACHE."
-        ) from error
-    return entry
-
-
-def intact(entry: Path) -> bool:
-    """Tell whether ``entry`` holds exactly what its manifest says."""
-    try:
-        manifest = json.loads((entry / MANIFEST).read_text())
-        return manifest == _fingerprints(entry)
-    except (OSError, ValueError):
-        return False
-
-
-def _replace(entry: Path, recipe: Recipe, progress: Progress) -> None:
-    """Build beside ``entry`` and rename, so that nobody ever sees half a zoo."""
-    partial = entry.with_name(f"{entry.name}.partial")
-    _remove(partial)  # of a builder that was killed
-    try:
-        partial.mkdir()
-        build(recipe, partial, progress)
-        (partial / MANIFEST).write_text(json.dumps(_fingerprints(partial), indent=2) + "\n")
-        _remove(entry)
-        partial.rename(entry)
-    finally:
-        _remove(partial)
-
-
-def _remove(path: Path) -> None:
-    """Delete the file or folder at ``path``, if there is one."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _fingerprints(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file but the manifest, by its path inside ``folder``."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-        if path.name != MANIFEST
-    }
+    report = progress or (lambda stage, done, total: None)
+    return built_once(
+        (Path(cache) if cache else cache_dir()) / f"llm-tiny-{recipe.key}",
+        lambda folder: build(recipe, folder, report),
+        "The tiny language models",
+    )

@@ -1,0 +1,71 @@
+"""Building a zoo in an empty folder: the images, then the models that learn from them."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import yaml
+
+from ._images import TASKS, write_images
+from ._recipe import VERSION, Recipe
+
+Progress = Callable[[str, int, int], None]
+"""Called with the name of a stage, the steps done and the steps in all."""
+
+PROCESSES = 2
+"""Experts trained at a time, one thread each."""
+_MEASURED = ("torch", "transformers", "numpy", "scipy", "pillow")
+
+
+def build(recipe: Recipe, folder: Path, progress: Progress) -> None:
+    """Build the zoo of ``recipe`` in ``folder`` and finish it with ``recipe.json``.
+
+    Raises:
+        RunError: If the training of a model fails; the message ends with the cause.
+    """
+    from qdmerge_segmentation.training import make_models
+
+    started = time.perf_counter()
+    _draw(recipe, folder, progress)
+    make_models(recipe.config(folder), progress, PROCESSES)
+    facts = {
+        "version": VERSION,
+        "settings": recipe.model_dump(mode="json"),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in _MEASURED},
+        },
+        **_last_points(folder),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    (folder / "recipe.json").write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def _draw(recipe: Recipe, folder: Path, progress: Progress) -> None:
+    """Write every task's images."""
+    drawn, total = 0, len(TASKS) * recipe.images
+
+    def done() -> None:
+        nonlocal drawn
+        drawn += 1
+        progress("data", drawn, total)
+
+    for task in TASKS:
+        write_images(task, recipe.images, recipe.seed, recipe.size, folder / "data" / task, done)
+
+
+def _last_points(folder: Path) -> dict[str, dict[str, object]]:
+    """Return the last training loss of every model, and its Dice on all validation splits."""
+    records = {
+        name: yaml.safe_load((folder / name / "training.yaml").read_text(encoding="utf-8"))
+        for name in ("base", *TASKS)
+    }
+    return {
+        "final_loss": {name: record["curve"][-1]["loss"] for name, record in records.items()},
+        "validation": {name: record["curve"][-1]["validation"] for name, record in records.items()},
+    }

@@ -1,0 +1,62 @@
+"""The images of the four tasks: drawn from a seed, and written as folders of images and masks."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from . import _camouflage, _leaf, _polyp, _skeleton
+
+Pair = tuple[NDArray[np.uint8], NDArray[np.bool_]]
+"""An image (size, size, 3) and its mask (size, size)."""
+
+GENERATORS: Mapping[str, Callable[[np.random.Generator, int], Pair]] = {
+    "camouflage": _camouflage.generate,
+    "polyp": _polyp.generate,
+    "skeleton": _skeleton.generate,
+    "leaf": _leaf.generate,
+}
+"""For each task, what draws an image with so many pixels a side."""
+TASKS: tuple[str, ...] = tuple(GENERATORS)
+
+
+def generate(task: str, index: int, seed: int = 0, size: int = 128) -> Pair:
+    """Draw image number ``index`` of a task; the same arguments give the same pixels.
+
+    Returns:
+        The image (size, size, 3) and its mask (size, size), which is never empty.
+    """
+    rng = np.random.default_rng([seed, TASKS.index(task), index])
+    return GENERATORS[task](rng, size)
+
+
+def write_images(
+    task: str, count: int, seed: int, size: int, folder: Path, done: Callable[[], None]
+) -> None:
+    """Write the first images of a task as ``images/``, ``masks/`` and ``index.csv``.
+
+    Args:
+        task: Name of the task.
+        count: How many images; each is a group of its own.
+        seed: Seed of the images.
+        size: Pixels a side.
+        folder: A folder that is not there yet.
+        done: Called after each image.
+    """
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True)
+    names = [f"{index:04d}.png" for index in range(count)]
+    for index, name in enumerate(names):
+        image, mask = generate(task, index, seed, size)
+        Image.fromarray(image).save(folder / "images" / name, compress_level=1)
+        Image.fromarray(mask * np.uint8(255)).save(folder / "masks" / name)
+        done()
+    with (folder / "index.csv").open("w", newline="", encoding="utf-8") as stream:
+        rows = csv.writer(stream, lineterminator="\n")
+        rows.writerow(["file", "source", "group"])
+        rows.writerows([name, f"generated, seed {seed}", Path(name).stem] for name in names)

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from qdmerge.cache import intact
+from qdmerge.errors import RunError
+from qdmerge_segmentation.config import SegmentationConfig
+from qdmerge_segmentation.models import load_segmenter
+from qdmerge_segmentation.tiny import TASKS, Recipe, _zoo, generate, zoo
+
+MODELS = ("base", *TASKS)
+MICRO = Recipe.micro()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[str, int, int]]]:
+    calls: list[tuple[str, int, int]] = []
+    cache = tmp_path_factory.mktemp("cache")
+    return zoo(cache=cache, recipe=MICRO, progress=lambda *call: calls.append(call)), calls
+
+
+def never(stage: str, done: int, total: int) -> None:
+    raise AssertionError("the zoo was built again")
+
+
+def test_importing_is_cheap() -> None:
+    code = (
+        "import sys, qdmerge_segmentation.tiny; print({'torch', 'transformers'} & set(sys.modules))"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert printed.stdout.strip() == "set()"
+
+
+def test_every_stage_reports_until_it_is_done(
+    built: tuple[Path, list[tuple[str, int, int]]],
+) -> None:
+    calls = built[1]
+    for stage, total in {"data": 4 * MICRO.images, **dict.fromkeys(MODELS, 2)}.items():
+        done = [call[1] for call in calls if call[0] == stage]
+        assert {call[2] for call in calls if call[0] == stage} == {total}
+        assert done[-1] == total
+        assert done == sorted(done)
+
+
+def test_the_recipe_is_written_beside_the_models(built: tuple[Path, object]) -> None:
+    facts = json.loads((built[0] / "recipe.json").read_text())
+    assert Recipe(**facts["settings"]) == MICRO
+    assert tuple(facts["final_loss"]) == tuple(facts["validation"]) == MODELS
+    assert all(loss > 0 for loss in facts["final_loss"].values())
+    for scores in facts["validation"].values():
+        assert tuple(scores) == TASKS
+        assert all(0 <= score <= 1 for score in scores.values())
+    assert {"torch", "transformers", "scipy", "numpy"} < set(facts["versions"])
+    assert facts["seconds"] > 0
+
+
+def test_experts_are_the_base_moved_each_in_its_own_direction(built: tuple[Path, object]) -> None:
+    weights = {
+        name: load_segmenter(
+            built[0] / name,
+            image_size=None,
+            prompt=None,
+            factory=None,
+            dtype=torch.float32,
+            device=torch.device("cpu"),
+        ).module.state_dict()
+        for name in MODELS
+    }
+    for first in MODELS:
+        assert weights[first].keys() == weights["base"].keys()
+        assert not any("running_mean" in key for key in weights[first])  # groups, not batches
+        for second in MODELS:
+            same = [torch.equal(weights[first][k], weights[second][k]) for k in weights[first]]
+            assert all(same) if first == second else not any(same)
+
+
+def test_the_images_are_the_tasks_own(built: tuple[Path, object]) -> None:
+    config = MICRO.config(built[0])
+    for task in TASKS:
+        splits = {split: config.images(task, split) for split in config.fractions}
+        assert {split: len(images) for split, images in splits.items()} == {
+            "train": 8,
+            "validation": 2,
+            "selection": 2,
+            "test": 4,
+        }
+        for images in splits.values():
+            for name, image in zip(images.names, images.images, strict=True):
+                drawn, _ = generate(task, int(Path(name).stem), MICRO.seed, MICRO.size)
+                assert (image == drawn).all()
+
+
+def test_nothing_remembers_where_it_was_built(built: tuple[Path, object]) -> None:
+    texts = [path for path in built[0].rglob("*") if path.suffix in (".json", ".yaml", ".csv")]
+    assert len(texts) > 10
+    for path in texts:
+        assert ".partial" not in path.read_text()
+        assert str(built[0].parent) not in path.read_text()
+
+
+def test_nothing_is_left_beside_the_models(built: tuple[Path, object]) -> None:
+    names = {path.name for path in built[0].iterdir()}
+    assert names == {*MODELS, "data", "recipe.json", "manifest.json", "training.png"}
+
+
+def test_a_built_zoo_is_used_again(built: tuple[Path, object]) -> None:
+    assert zoo(cache=built[0].parent, recipe=MICRO, progress=never) == built[0]
+
+
+def test_runs_of_the_preset_split_like_the_recipe() -> None:
+    package, _, path = SegmentationConfig.presets["segmentation-tiny"].partition("/")
+    settings = yaml.safe_load((files(package) / path).read_text())["backend"]
+    settings.pop("name")
+    config = SegmentationConfig(**settings)
+    assert config.fractions == Recipe().fractions
+    assert config.split_seed == Recipe().config(Path("folder")).split_seed
+    assert tuple(config.tasks) == TASKS
+
+
+@pytest.fixture
+def quick_builds(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Replace building by writing one file; return where that happened."""
+    builds: list[Path] = []
+
+    def build(recipe: Recipe, folder: Path, progress: object) -> None:
+        builds.append(folder)
+        (folder / "recipe.json").write_text(recipe.model_dump_json())
+
+    monkeypatch.setattr(_zoo, "build", build)
+    return builds
+
+
+def test_builders_at_once_build_once(quick_builds: list[Path], tmp_path: Path) -> None:
+    threads = [threading.Thread(target=zoo, args=(0, tmp_path)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(quick_builds) == 1
+
+
+def test_a_broken_zoo_is_built_again(quick_builds: list[Path], tmp_path: Path) -> None:
+    entry = zoo(cache=tmp_path)
+    (entry / "recipe.json").write_text("{}")
+    assert not intact(entry)
+    assert intact(zoo(cache=tmp_path))
+    assert len(quick_builds) == 2
+
+
+def test_another_seed_is_another_zoo(quick_builds: list[Path], tmp_path: Path) -> None:
+    entries = [zoo(seed=seed, cache=tmp_path) for seed in (0, 1)]
+    assert entries[0] != entries[1]
+    assert [json.loads((e / "recipe.json").read_text())["seed"] for e in entries] == [0, 1]
+
+
+def test_every_setting_is_in_the_key() -> None:
+    changes = {
+        "seed": 1,
+        "images": 17,
+        "size": 48,
+        "fractions": {**MICRO.fractions, "test": 0.2},
+        "base": MICRO.experts,
+        "experts": MICRO.base,
+        "validate_every": 3,
+    }
+    assert set(changes) == set(Recipe.model_fields)
+    keys = {MICRO.model_copy(update={name: value}).key for name, value in changes.items()}
+    assert len(keys | {MICRO.key, Recipe().key}) == len(changes) + 2
+
+
+def test_zoos_are_kept_where_the_environment_says(
+    quick_builds: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("QDMERGE_CACHE", str(tmp_path))
+    assert zoo(seed=3) == tmp_path / f"segmentation-tiny-{Recipe(seed=3).key}"
+    assert quick_builds
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(RunError, match=r"tiny segmentation models .*QDMERGE_CACHE"):
+        zoo(cache=tmp_path / "cache", recipe=MICRO)

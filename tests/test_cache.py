@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from qdmerge.cache import MANIFEST, built_once, cache_dir, intact
+from qdmerge.errors import ConfigError, RunError
+
+
+def fill(folder: Path) -> None:
+    (folder / "part").mkdir()
+    (folder / "part" / "weights").write_bytes(b"weights")
+    (folder / "part" / MANIFEST).write_text("no manifest of ours")
+    (folder / "facts").write_text("facts")
+
+
+def never(folder: Path) -> None:
+    raise AssertionError("the entry was built again")
+
+
+@pytest.fixture
+def entry(tmp_path: Path) -> Path:
+    return built_once(tmp_path / "deep" / "entry", fill, "Things")
+
+
+def test_the_cache_is_where_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("QDMERGE_CACHE", str(tmp_path))
+    assert cache_dir() == tmp_path
+    monkeypatch.delenv("QDMERGE_CACHE")
+    assert cache_dir().is_absolute()
+
+
+def test_an_entry_is_built_when_it_is_not_there(entry: Path) -> None:
+    assert (entry / "part" / "weights").read_bytes() == b"weights"
+    assert intact(entry)
+    names = set(json.loads((entry / MANIFEST).read_text()))
+    assert names == {"facts", "part/weights", f"part/{MANIFEST}"}
+    assert {path.name for path in entry.parent.iterdir()} <= {"entry", "entry.lock"}
+
+
+def test_an_intact_entry_is_used_again(entry: Path) -> None:
+    assert built_once(entry, never, "Things") == entry
+
+
+def test_nobody_sees_an_entry_before_it_is_whole(tmp_path: Path) -> None:
+    def build(folder: Path) -> None:
+        fill(folder)
+        assert folder.parent == tmp_path
+        assert not (tmp_path / "entry").exists()
+
+    assert intact(built_once(tmp_path / "entry", build, "Things"))
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "changed": lambda entry: (entry / "part" / "weights").write_bytes(b"Weights"),
+    "truncated": lambda entry: (entry / "part" / "weights").write_bytes(b"weight"),
+    "missing": lambda entry: (entry / "facts").unlink(),
+    "more": lambda entry: (entry / "part" / "more").write_text(""),
+    "moved": lambda entry: (entry / "facts").rename(entry / "part" / "facts"),
+    "nested manifest": lambda entry: (entry / "part" / MANIFEST).write_text(""),
+    "no manifest": lambda entry: (entry / MANIFEST).unlink(),
+    "bad manifest": lambda entry: (entry / MANIFEST).write_text("{"),
+    "nothing": lambda entry: shutil.rmtree(entry),
+    "a file": lambda entry: (shutil.rmtree(entry), entry.write_text("")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_entry_is_built_again(entry: Path, damage: str) -> None:
+    DAMAGES[damage](entry)
+    assert not intact(entry)
+    assert intact(built_once(entry, fill, "Things"))
+    assert (entry / "facts").read_text() == "facts"
+    assert not (entry / "part" / "more").exists()
+
+
+def test_what_a_killed_builder_left_is_cleared(tmp_path: Path) -> None:
+    left = tmp_path / "entry.partial" / "half"
+    left.mkdir(parents=True)
+    entry = built_once(tmp_path / "entry", fill, "Things")
+    assert not left.parent.exists()
+    assert not (entry / "half").exists()
+
+
+@pytest.mark.parametrize("error", [ConfigError("wrong"), KeyboardInterrupt()])
+def test_a_failed_build_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
+    def build(folder: Path) -> None:
+        fill(folder)
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        built_once(tmp_path / "entry", build, "Things")
+    assert raised.value is error
+    assert {path.name for path in tmp_path.iterdir()} <= {"entry.lock"}
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(RunError) as raised:
+        built_once(tmp_path / "cache" / "entry", fill, "The tiny things")
+    assert str(raised.value).startswith(f"The tiny things cannot be kept in {tmp_path / 'cache'} (")
+    assert str(raised.value).endswith("Name a writable folder with space in $QDMERGE_CACHE.")
+
+
+BUILDER = """
+import sys, time
+from pathlib import Path
+from qdmerge.cache import built_once
+
+def build(folder):
+    print("built")
+    time.sleep(0.5)
+    (folder / "facts").write_text("facts")
+
+built_once(Path(sys.argv[1]), build, "Things")
+"""
+
+
+def test_processes_at_once_build_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", BUILDER, str(tmp_path / "entry")]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    printed = [process.communicate()[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0, 0]
+    assert sorted(printed) == ["", "", "built\n"]
+    assert intact(tmp_path / "entry")
+
+
+def test_importing_is_cheap() -> None:
+    code = "import sys, qdmerge.cache; print({'torch', 'numpy', 'filelock'} & set(sys.modules))"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert printed.stdout.strip() == "set()"
