@@ -9,6 +9,7 @@ Every model that merging can reach is ``theta_base + (a linear map)(x)``; a spac
 - :class:`LayerSpace`: one coordinate per expert and group of tensors.
 - :class:`SpectralSpace`: multipliers on the singular components of every task vector.
 - :class:`TaskVectors`: a base and its experts, read lazily from safetensors.
+- :func:`singular_value_similarity`, :func:`task_vector_cosine`: how alike two experts are.
 - :func:`checkpoint_problems`: what keeps checkpoints from being merged, from their headers alone.
 
 Names that need torch are imported on first use, so that importing this package stays quick.
@@ -26,6 +27,7 @@ from qdmerge.spaces._vector import VectorSpace
 if TYPE_CHECKING:
     from qdmerge.spaces._expert import ExpertSpace
     from qdmerge.spaces._layer import LayerSpace
+    from qdmerge.spaces._similarity import singular_value_similarity, task_vector_cosine
     from qdmerge.spaces._spectral import SpectralSpace
     from qdmerge.spaces._task_vectors import TaskVectors
     from qdmerge.spaces._weights import WeightSpace
@@ -36,6 +38,8 @@ _NEEDS_TORCH = {
     "SpectralSpace": "_spectral",
     "TaskVectors": "_task_vectors",
     "WeightSpace": "_weights",
+    "singular_value_similarity": "_similarity",
+    "task_vector_cosine": "_similarity",
 }
 
 __all__ = [
@@ -47,6 +51,8 @@ __all__ = [
     "VectorSpace",
     "WeightSpace",
     "checkpoint_problems",
+    "singular_value_similarity",
+    "task_vector_cosine",
 ]
 
 

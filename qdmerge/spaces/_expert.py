@@ -12,7 +12,10 @@ from qdmerge.spaces._weights import Merger, WeightSpace
 
 
 class ExpertSpace(WeightSpace):
-    """``theta = theta_base + sum_k x[k] tau_k``: ``x`` holds one weight per expert, in order."""
+    """``theta = theta_base + sum_k x[k] tau_k``: ``x`` holds one weight per expert, in order.
+
+    Tensors are merged element by element, so their shapes (convolutions too) do not matter.
+    """
 
     name: ClassVar[str] = "expert"
 

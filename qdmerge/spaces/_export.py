@@ -14,9 +14,9 @@ import torch
 from qdmerge.errors import CheckpointError
 from qdmerge.spaces._checkpoint import INDEX, SINGLE, Checkpoint, TensorInfo
 
-#: What belongs to a model beside its weights. Indices of weights do not, nor does the history of
-#: the base's training.
-_COPIED = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".vocab")
+#: What belongs to a model beside its weights, also code of its own (transformers' ``auto_map``).
+#: Indices of weights do not, nor does the history of the base's training.
+_COPIED = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".vocab", ".py")
 _NOT_COPIED = ("trainer_state.json", "all_results.json", "train_results.json", "eval_results.json")
 
 

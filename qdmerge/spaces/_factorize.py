@@ -96,7 +96,7 @@ def kept_rank(shape: tuple[int, ...], rank: int) -> int:
 
 
 def as_matrix(shape: tuple[int, ...]) -> tuple[int, int]:
-    """The two-dimensional view of a shape: ``(out, rest)``."""
+    """The two-dimensional view of a shape: ``(out, rest)``; of kernels ``(out, in*kh*kw)``."""
     return shape[0], math.prod(shape[1:])
 
 

@@ -17,6 +17,7 @@ class LayerSpace(WeightSpace):
 
     ``x`` is a table of shape ``(len(groups), K)``, flattened: group after group, in each one
     weight per expert. Groups appear in the order in which the base's tensors first name them.
+    Tensors are merged element by element, so their shapes (convolutions too) do not matter.
 
     Args:
         vectors: The base and its experts.

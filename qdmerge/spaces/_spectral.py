@@ -25,10 +25,10 @@ class SpectralSpace(WeightSpace):
     SVD mutation (CycleQD, arXiv 2410.14735, as in the released code) is noise on ``c_k``.
 
     Coordinates follow the base's tensors in order; within a tensor, the experts in order. A
-    tensor of two or more dimensions (embeddings too; convolutions viewed as ``(out, rest)``) has
-    ``min(rank, out, rest)`` multipliers, largest singular value first, then the rest's one
-    coordinate. A tensor of one or no dimension has one coordinate per expert. Tensors that are
-    not floating-point have none.
+    tensor of two or more dimensions is an ``m x n`` matrix: its first dimension by all others, so
+    ``out x in*kh*kw`` for a convolution; embeddings too. It has ``min(rank, m, n)`` multipliers,
+    largest singular value first, then the rest's one coordinate. A tensor of one or no dimension
+    has one coordinate per expert. Tensors that are not floating-point have none.
 
     Args:
         vectors: The base and its experts.

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from qdmerge.registry import nearest
 from qdmerge.spaces._base import Space
 from qdmerge.spaces._export import write_checkpoint
 from qdmerge.spaces._module import bind
@@ -26,6 +27,11 @@ class WeightSpace(Space, ABC):
     All arithmetic is done in float32 and then cast to the dtype of the place it is written to.
     Float buffers that the checkpoint holds are merged like any tensor; tensors that are not
     floating-point are the base's.
+
+    Tensors may have any shape. Where a space needs matrices, a tensor of two or more dimensions is
+    viewed as (first dimension) x (all others): a linear layer as ``out x in``, a convolution as
+    ``out x in*kh*kw``, a transposed convolution as ``in x out*kh*kw``. Tensors of one or no
+    dimension (norms, biases) are no matrices.
 
     Args:
         vectors: The base and its experts.
@@ -91,18 +97,49 @@ class WeightSpace(Space, ABC):
         for name, target in bind(self.vectors.shapes, module):
             target.copy_(merged(name, target.device))
 
-    def export(self, x: npt.ArrayLike, path: Path) -> Path:
+    def export(
+        self,
+        x: npt.ArrayLike,
+        path: Path,
+        replace: Mapping[str, torch.Tensor] | None = None,
+    ) -> Path:
         """Write the model of ``x`` as a standard checkpoint folder; one tensor is held at a time.
 
-        Weights are safetensors in the base's dtypes, key order and shards; configuration and
-        tokenizer files of the base's folder are copied beside them. A base that is a bare file
-        gives ``model.safetensors`` alone. The folder appears only when complete.
+        Weights are safetensors in the base's dtypes, key order and shards; configuration,
+        tokenizer and code files of the base's folder are copied beside them. A base that is a bare
+        file gives ``model.safetensors`` alone. The folder appears only when complete.
+
+        Args:
+            x: The solution.
+            path: A folder that does not exist yet, or is empty.
+            replace: Tensors by name that are written instead of the merged ones, cast to the
+                base's dtypes: statistics that were estimated anew after merging, for instance.
 
         Returns:
             The folder written.
 
         Raises:
             CheckpointError: If ``path`` exists and is not an empty folder, or cannot be written.
-            ValueError: If ``x`` is no solution of this space.
+            ValueError: If ``x`` is no solution of this space, or the base has no tensor of a
+                name in ``replace``, or one of another shape; nothing is written then.
         """
-        return write_checkpoint(self.vectors.checkpoint, self.tensors(self.check(x)), Path(path))
+        replace = replace or {}
+        self._check_replacements(replace)
+        tensors = (
+            (name, replace.get(name, tensor).detach().to("cpu", tensor.dtype))
+            for name, tensor in self.tensors(x)
+        )
+        return write_checkpoint(self.vectors.checkpoint, tensors, Path(path))
+
+    def _check_replacements(self, replace: Mapping[str, torch.Tensor]) -> None:
+        shapes = self.vectors.shapes
+        for name, tensor in replace.items():
+            if name not in shapes:
+                raise ValueError(
+                    f"the base has no tensor {name!r} to replace{nearest(name, shapes)}"
+                )
+            if tuple(tensor.shape) != shapes[name]:
+                raise ValueError(
+                    f"the base's {name} has shape {shapes[name]}; received {tuple(tensor.shape)} "
+                    "to replace it"
+                )

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import functools
 import json
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -15,7 +19,7 @@ from qdmerge.spaces import ExpertSpace, TaskVectors, WeightSpace
 from qdmerge.spaces._checkpoint import TensorInfo
 from qdmerge.spaces._export import _header, write_checkpoint
 
-from .conftest import Trio, write
+from .conftest import SHAPES, Trio, write
 
 MakeTrio = Callable[..., Trio]
 
@@ -62,6 +66,7 @@ def test_the_data_is_aligned(length: int) -> None:
 def test_companions_are_copied_and_weights_are_not(trio: Trio, tmp_path: Path) -> None:
     base = write(tmp_path / "base", trio.base, config={"model_type": "llama"})
     wanted = {"config.json", "tokenizer.json", "chat_template.jinja", "merges.txt", "spiece.model"}
+    wanted |= {"modeling_own.py", "configuration_own.py"}  # what auto_map of config.json names
     unwanted = {
         "pytorch_model.bin",
         "pytorch_model.bin.index.json",
@@ -88,6 +93,84 @@ def test_a_bare_file_gives_a_bare_folder(trio: Trio, tmp_path: Path) -> None:
     finally:
         (trio.base_path / "config.json").unlink()
         file.rename(trio.base_path / "model.safetensors")
+
+
+@settings(max_examples=15)
+@given(names=st.sets(st.sampled_from([*SHAPES, "layers.1.steps"])), seed=st.integers(0, 99))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shards", [0, 3])
+def test_replaced_tensors_are_written_in_the_base_s_dtypes_and_no_others_change(
+    make_trio: MakeTrio,
+    tmp_path_factory: pytest.TempPathFactory,
+    dtype: torch.dtype,
+    shards: int,
+    names: set[str],
+    seed: int,
+) -> None:
+    root = tmp_path_factory.mktemp("replaced")
+    trio = _kept(make_trio, dtype, shards)
+    space = ExpertSpace(trio.vectors())
+    x = np.random.default_rng(seed).normal(size=space.dim)
+    generator = torch.Generator().manual_seed(seed)
+    new = {
+        # Not contiguous, of another dtype, and part of a graph: as a live module has them.
+        name: torch.randn(trio.base[name].shape[::-1], generator=generator, dtype=torch.float64)
+        .requires_grad_()
+        .mul(9)
+        .permute(tuple(range(trio.base[name].ndim))[::-1])
+        for name in names
+    }
+    got = loaded(space.export(x, root / "out", replace=new))
+    merged = dict(space.tensors(x))
+    assert set(got) == set(merged)
+    for name, tensor in got.items():
+        assert tensor.dtype == trio.base[name].dtype
+        expected = new[name].detach().to(tensor.dtype) if name in names else merged[name]
+        assert torch.equal(tensor, expected)
+
+
+@functools.cache
+def _kept(make_trio: MakeTrio, dtype: torch.dtype, shards: int) -> Trio:
+    return make_trio(dtype=dtype, shards=shards)
+
+
+@pytest.mark.parametrize(
+    ("replace", "message"),
+    [
+        ({"layers.1.running_men": torch.ones(4)}, "did you mean 'layers.1.running_mean'"),
+        (
+            {"scale": torch.ones(()), "head.weight": torch.ones(8, 6)},
+            r"\(6, 8\); received \(8, 6\)",
+        ),
+        ({"scale": torch.ones(1)}, r"has shape \(\); received \(1,\)"),
+    ],
+)
+def test_wrong_replacements_are_refused_and_nothing_is_written(
+    trio: Trio, tmp_path: Path, replace: dict[str, torch.Tensor], message: str
+) -> None:
+    space = ExpertSpace(trio.vectors())
+    with pytest.raises(ValueError, match=message):
+        space.export(space.x0, tmp_path / "out", replace=replace)
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_tensor_is_merged_at_a_time(trio: Trio, tmp_path: Path) -> None:
+    """Each merged tensor is on its way to the file before the next one is made."""
+    space = ExpertSpace(trio.vectors())
+    stream, at_once = space.tensors(space.x0), []
+    alive: weakref.WeakSet[torch.Tensor] = weakref.WeakSet()
+
+    def watched(x: object) -> Iterator[tuple[str, torch.Tensor]]:
+        for name, tensor in stream:
+            at_once.append(len(alive))
+            alive.add(tensor)
+            yield name, tensor
+            del tensor
+
+    space.tensors = watched  # type: ignore[method-assign]
+    space.export(space.x0, tmp_path / "out", replace={"scale": torch.ones(())})
+    assert len(at_once) == len(trio.base)
+    assert max(at_once) <= 1
 
 
 def test_what_exists_is_never_overwritten(trio: Trio, tmp_path: Path) -> None:
