@@ -15,7 +15,7 @@ import numpy as np
 import typer
 
 from qdmerge.config import load_config
-from qdmerge.runs import Run
+from qdmerge.runs import obtain_results
 
 FIXED = {"name": "fixed"}
 CYCLE = {"name": "cycle"}
@@ -35,16 +35,6 @@ def settings(scheduler: dict[str, Any], selection: str, mutation: Any) -> list[s
     """The settings of a variant, as ``--set`` takes them."""
     emitter = {"name": "merge", "selection": selection, "mutation": mutation}
     return [f"scheduler={scheduler}", f"emitters=[{emitter}]"]
-
-
-def results(config: Any, path: Path) -> dict[str, Any]:
-    """The results of a run, which is started or resumed where they are missing."""
-    if not (path / "config.yaml").exists():
-        return Run.create(config, path).execute()
-    run = Run.open(path)
-    if run.config != config:
-        raise typer.BadParameter(f"{path} holds a run of another configuration; choose --out")
-    return run.folder.read_results() if run.folder.results.exists() else run.execute()
 
 
 def best_elite(found: dict[str, Any]) -> dict[str, Any]:
@@ -88,7 +78,7 @@ def main(
         for seed in range(seeds):
             overrides = [f"seed={seed}", f"evaluations={evaluations}", *settings(*variant)]
             config = load_config(preset, overrides + (changes or []))
-            rows.append(numbers(results(config, out / f"{name.replace(' ', '-')}-{seed}")))
+            rows.append(numbers(obtain_results(config, out / f"{name.replace(' ', '-')}-{seed}")))
         means, spreads = np.mean(rows, axis=0), np.std(rows, axis=0, ddof=1)
         cells = [f"{mean:.3f} ± {spread:.3f}" for mean, spread in zip(means, spreads, strict=True)]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
