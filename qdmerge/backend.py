@@ -151,6 +151,23 @@ class GenomeBackend(Protocol):
         """Writes the model of solution ``x`` as a checkpoint that loads without qdmerge."""
         raise NotImplementedError(f"{type(self).__name__} cannot export models")
 
+    def illustrate(self, models: Mapping[str, np.ndarray], folder: Path) -> Sequence[Path]:
+        """Draws what models do on held-out examples, in one or more figures of the domain's own.
+
+        A run calls it at its end, where what it raises is told and the run ends well; and
+        ``qdmerge report RUN --examples`` calls it again.
+
+        Args:
+            models: Name to ``(dim,)`` solution: base, experts (``"expert:NAME"``), plain average
+                where the space can merge, and last the model that the run chose, under its own
+                name in the results.
+            folder: The run's folder of figures; exists. Files of the same names are replaced.
+
+        Returns:
+            Paths of the figures in ``folder``.
+        """
+        return ()
+
     def facts(self) -> dict[str, Any]:
         """JSON-able facts for the run's log: device, number of items, sandbox, and the like.
 
@@ -196,6 +213,17 @@ class BackendConfig(BaseModel):
         Args:
             progress: Is told stage, steps done, and steps of the stage.
         """
+
+    def make_experts(self, progress: Callable[[str, int, int], None]) -> Mapping[str, Path]:
+        """Makes the models that these settings name and that are not there yet.
+
+        Args:
+            progress: Is told stage, steps done, and steps of the stage.
+
+        Returns:
+            Name to path of the models made.
+        """
+        raise NotImplementedError(f"backend '{self.name}' cannot make experts")
 
     def build(self, space: SpaceFactory | None) -> GenomeBackend:
         """Builds the backend.

@@ -55,6 +55,7 @@ def test_a_backend_inherits_what_is_optional() -> None:
     bare = Bare()
     assert bare.measures == ()
     assert bare.facts() == {}
+    assert bare.illustrate({"base": np.zeros(1)}, Path("nowhere")) == ()
     bare.close()
     with pytest.raises(NotImplementedError, match="Bare cannot export"):
         bare.export(np.zeros(1), Path("nowhere"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,6 +32,7 @@ class ArchiveSpec:
         solution_dtype: dtype of solutions.
         qd_score_offset: Lowest possible objective, subtracted in QD scores.
         seed: Seed for the archive's own randomness.
+        archives: How many archives of this kind the search has.
     """
 
     task: str
@@ -38,6 +41,7 @@ class ArchiveSpec:
     solution_dtype: np.dtype
     qd_score_offset: float
     seed: int
+    archives: int = 1
 
     @property
     def ranges(self) -> list[tuple[float, float]]:
@@ -76,12 +80,16 @@ def grid(spec: ArchiveSpec, bins: Bins | list[Bins] = 15) -> ArchiveBase:
     Cells are closed below and open above, the last one closed on both sides (pyribs); the released
     CycleQD code closes bins above. Values outside an axis count into its first or last bin.
 
+    All cells are set aside at once, ``archives * bins ** axes * solution_dim`` numbers in a search:
+    memory is taken as elites come, but in pages of up to 2 MiB, so that a third of the cells can
+    take most of it.
+
     Args:
         spec: What the search provides.
         bins: Number of bins of every axis, or one number per axis.
 
     Raises:
-        ConfigError: ``bins`` does not fit the axes.
+        ConfigError: ``bins`` does not fit the axes, or full archives would not fit into memory.
     """
     from ribs.archives import GridArchive
 
@@ -91,7 +99,34 @@ def grid(spec: ArchiveSpec, bins: Bins | list[Bins] = 15) -> ArchiveBase:
             f"archive grid: bins must be a positive number, or one per axis "
             f"({', '.join(axis.name for axis in spec.axes)}); got {bins}"
         )
+    _check_memory(spec, dims)
     return GridArchive(dims=dims, ranges=spec.ranges, **spec.storage)
+
+
+def _check_memory(spec: ArchiveSpec, dims: Sequence[int]) -> None:
+    """Refuses grids that could not be filled, rather than have the system kill the run one day."""
+    memory = _physical_memory()
+    # A cell holds its solution, and in float64 objective, threshold and measures.
+    cell = spec.solution_dim * np.dtype(spec.solution_dtype).itemsize + 8 * (2 + len(dims))
+    cells = math.prod(dims)
+    if memory is not None and spec.archives * cells * cell > memory:
+        each = cells * cell / 2**30
+        raise ConfigError(
+            f"archive grid: {' x '.join(map(str, dims))} = {cells:,} cells of "
+            f"{spec.solution_dim:,} coordinates need {each:,.1f} GiB when full, and "
+            f"{spec.archives} such archives {spec.archives * each:,.1f} GiB; this machine has "
+            f"{memory / 2**30:.1f} GiB. Set archive.bins to fewer bins, or choose archive cvt or "
+            "dns, whose size does not grow with the number of tasks"
+        )
+
+
+def _physical_memory() -> int | None:
+    """Bytes of memory of this machine; None where the system does not tell."""
+    try:
+        size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows, or an unknown name
+        return None
+    return size if size > 0 else None
 
 
 def build_archives(
@@ -141,6 +176,7 @@ def build_archives(
                 solution_dtype=solution_dtype,
                 qd_score_offset=task.range[0] if np.isfinite(task.range[0]) else axis.low,
                 seed=seed,
+                archives=len(tasks),
             )
         )
         for index, (task, axis, seed) in enumerate(zip(tasks, task_axes, seeds, strict=True))

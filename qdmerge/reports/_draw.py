@@ -6,25 +6,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from qdmerge.backend import Measure, Task
-from qdmerge.errors import RunError
+from qdmerge.config import RunConfig
 from qdmerge.reports._candidates import label
 from qdmerge.reports._chart import candidates_chart
+from qdmerge.reports._filling import Moment, archive_filling, filling_moments
 from qdmerge.reports._heatmap import archive_heatmap
 from qdmerge.reports._maps import Mark, archive_maps
 from qdmerge.reports._overview import overview
 from qdmerge.reports._progress import progress_curves
-from qdmerge.reports._style import DPI, styled
+from qdmerge.reports._style import save_figure
 from qdmerge.runs import History, RunFolder, read_history
 
 
 def draw_figures(folder: RunFolder) -> list[Path]:
     """Draws what a run's folder tells so far into ``figures/``.
 
-    ``archives.png`` and ``progress.png`` need the log alone, so an unfinished run has them too;
-    ``candidates.png`` and ``overview.png`` need ``results.json``.
+    ``archives.png``, ``progress.png`` and, as soon as there are children, ``filling.png`` need the
+    log alone, so an unfinished run has them too; ``candidates.png`` and ``overview.png`` need
+    ``results.json``.
 
     Args:
         folder: The run's folder.
@@ -36,20 +36,33 @@ def draw_figures(folder: RunFolder) -> list[Path]:
         RunError: The folder is damaged, or cannot be written.
     """
     history = read_history(folder.read_events())
-    archives = history.archives(folder.read_config())
-    if not archives:
+    moments = _moments(history, folder.read_config())
+    if not moments:
         return []
     results = folder.read_results() if folder.results.is_file() else None
-    maps = archive_maps(archives, history.tasks, history.measures)
+    maps = moments[-1].maps
     marks = run_marks(history, results)
     figures = {
         "archives": archive_heatmap(maps, marks),
         "progress": progress_curves(history.stats),
     }
+    if len(moments) > 1:
+        figures["filling"] = archive_filling(moments)
     if results is not None:
         figures["candidates"] = candidates_chart(results)
         figures["overview"] = overview(maps, marks, results)
-    return [_save(figure, folder.figures / f"{name}.png") for name, figure in figures.items()]
+    return [save_figure(figure, folder.figures / f"{name}.png") for name, figure in figures.items()]
+
+
+def _moments(history: History, config: RunConfig) -> list[Moment]:
+    """The archives at the moments that are drawn, last as they stand; [] before the seeds."""
+    told = filling_moments(history.stats)
+    found = []
+    for number, archives in zip(told, history.growth(config, told), strict=True):
+        evaluations, stats = history.stats[number - 1]
+        maps = archive_maps(archives, history.tasks, history.measures)
+        found.append(Moment(evaluations, maps, stats))
+    return found
 
 
 def run_marks(history: History, results: Mapping[str, Any] | None) -> list[Mark]:
@@ -85,13 +98,3 @@ def _own_measures(history: History, solution: str) -> list[float]:
 
 def _numbers(values: Any) -> list[float]:
     return [] if values is None else [float(value) for value in values]
-
-
-@styled
-def _save(figure: Figure, path: Path) -> Path:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=DPI)
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror or error}") from error
-    return path

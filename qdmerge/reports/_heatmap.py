@@ -82,14 +82,27 @@ def draw_heatmaps(canvas: Canvas, maps: Sequence[ArchiveMap], marks: Sequence[Ma
     rows = -(-len(maps) // columns)
     panels = canvas.subplots(rows, columns, squeeze=False).ravel()
     for position, panel, part in zip(count(), panels, maps, strict=False):
-        first = position % len(part.axes)
-        pair = sorted({first, (first + 1) % len(part.axes)})
+        pair = shown_pair(position, len(part.axes))
         length = int(11 * (width / columns - 0.5))
-        _draw_panel(panel, part, pair, marks, length, small=columns > 3)
+        draw_panel(panel, part, pair, marks, length, small=columns > 3)
         _title(panel, part, length)
     for panel in panels[len(maps) :]:
         panel.remove()
     _draw_legend(canvas, marks, width)
+
+
+def shown_pair(archive: int, axes: int) -> list[int]:
+    """The axes of an archive that are shown where there is room for one panel.
+
+    Args:
+        archive: Number of the archive.
+        axes: How many axes it has.
+
+    Returns:
+        Two positions, or the only one; over all archives, every task is on some axis.
+    """
+    first = archive % axes
+    return sorted({first, (first + 1) % axes})
 
 
 def _columns(panels: int) -> int:
@@ -130,7 +143,7 @@ def _all_pairs(maps: Sequence[ArchiveMap], marks: Sequence[Mark]) -> Figure:
         canvas.suptitle(title, x=0.01, ha="left", fontsize=10.5, weight="bold")
         panels = canvas.subplots(rows, columns, squeeze=False).ravel()
         for panel, pair in zip(panels, pairs, strict=False):
-            _draw_panel(panel, part, pair, marks, 24)
+            draw_panel(panel, part, pair, marks, 24)
         for panel in panels[len(pairs) :]:
             panel.remove()
         canvas.colorbar(
@@ -143,7 +156,7 @@ def _all_pairs(maps: Sequence[ArchiveMap], marks: Sequence[Mark]) -> Figure:
     return figure
 
 
-def _draw_panel(
+def draw_panel(
     panel: Axes,
     part: ArchiveMap,
     axes: Sequence[int],
@@ -151,12 +164,23 @@ def _draw_panel(
     length: int,
     small: bool = False,
 ) -> None:
+    """Draws an archive over one or two of its axes.
+
+    Args:
+        panel: Where to.
+        part: The archive.
+        axes: Positions of the axes.
+        marks: Models to mark.
+        length: Most characters of an axis' label.
+        small: Whether the panel is small, and so the marks.
+    """
     names = [part.axes[axis].name for axis in axes]
     shown = [mark for mark in marks if all(name in mark.values for name in names)]
     if len(part.axes) == 1:
         shown = [mark for mark in shown if part.task.name in mark.values]
         names.append(part.task.name)
     places = np.array([[mark.values[name] for name in names] for mark in shown])
+    places = places.reshape(len(shown), len(names))
     _set_limits(panel, part, axes, places)
     panel.set_xlabel(axis_label(part.axes[axes[0]], length))
     panel.xaxis.set_major_locator(MaxNLocator(4))
@@ -185,7 +209,7 @@ def _set_limits(panel: Axes, part: ArchiveMap, axes: Sequence[int], places: np.n
         panel.set_ylim(low[1], high[1])
         return
     qualities = np.append(part.objective, places[:, 1:])
-    top, bottom = max(0.0, qualities.max()), min(0.0, qualities.min())
+    top, bottom = qualities.max(initial=0.0), qualities.min(initial=0.0)
     panel.set_ylim(bottom and bottom * 1.1, top + 0.12 * (top - bottom or 1))
 
 
@@ -237,14 +261,15 @@ def _draw_bars(panel: Axes, part: ArchiveMap) -> None:
         panel.vlines(part.measures[:, 0], 0, part.objective, colors=colors, linewidth=0.8)
         panel.scatter(part.measures[:, 0], part.objective, c=colors, s=30, edgecolors="white")
         return
+    narrow = len(edges) > 60  # white edges would leave nothing of the bars
     panel.bar(
         edges[at],
         part.objective,
         np.diff(edges)[at],
         align="edge",
         color=colors,
-        edgecolor="white",
-        linewidth=0.6,
+        edgecolor=colors if narrow else "white",
+        linewidth=0.4 if narrow else 0.6,
     )
 
 

@@ -31,6 +31,7 @@ class ArchiveMap:
         cells: Of a grid: ``(n, d)`` the elites' bins; else None.
         centroids: Of Voronoi cells: their ``(c, d)`` centroids; else None.
         index: Of Voronoi cells: ``(n,)`` the elites' cells; else None.
+        scale: Least and greatest quality of the colors; None for the elites' own.
     """
 
     task: Task
@@ -44,6 +45,7 @@ class ArchiveMap:
     cells: np.ndarray | None = None
     centroids: np.ndarray | None = None
     index: np.ndarray | None = None
+    scale: tuple[float, float] | None = None
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -53,8 +55,8 @@ class ArchiveMap:
 
     @property
     def quality_range(self) -> tuple[float, float]:
-        """Least and greatest quality; never equal."""
-        low, high = float(self.objective.min()), float(self.objective.max())
+        """Least and greatest quality of the colors; never equal."""
+        low, high = self.scale or (float(self.objective.min()), float(self.objective.max()))
         return (low, high) if low < high else (low - 0.05, high + 0.05)
 
     def best_per_bin(self, axes: Sequence[int]) -> np.ndarray:

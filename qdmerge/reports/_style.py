@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import wraps
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from matplotlib import style
@@ -12,6 +13,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patheffects import Stroke
 
 from qdmerge.backend import Measure, Task
+from qdmerge.errors import RunError
 
 Canvas = Figure | SubFigure
 
@@ -117,3 +119,21 @@ def legend_shape(labels: Sequence[str], width: float) -> tuple[int, int]:
         if sum(longest) + 8 * columns <= width / 0.08:
             return rows, columns
     return len(labels), 1
+
+
+@styled
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Writes a figure as PNG, and the folder that it belongs into.
+
+    Returns:
+        The path.
+
+    Raises:
+        RunError: It cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=DPI)
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror or error}") from error
+    return path

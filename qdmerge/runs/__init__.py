@@ -5,6 +5,7 @@ from __future__ import annotations
 from qdmerge.runs._folder import RunFolder
 from qdmerge.runs._history import Evaluated, History, Stats, read_history
 from qdmerge.runs._log import EventLog, read_events
+from qdmerge.runs._obtain import obtain_results
 from qdmerge.runs._pick import pick_solution
 from qdmerge.runs._run import BuildBackend, Run, build_search, load_backend
 from qdmerge.runs._search import Listener, Progress
@@ -23,6 +24,7 @@ __all__ = [
     "Stats",
     "build_search",
     "load_backend",
+    "obtain_results",
     "pick_solution",
     "read_events",
     "read_history",

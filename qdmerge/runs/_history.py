@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -95,27 +95,57 @@ class History:
         search = sum(e.seconds for e in self.evaluated)
         return search + sum(float(event["seconds"]) for event in self.final)
 
-    def archives(self, config: RunConfig) -> dict[str, ArchiveBase]:
-        """The archives after the last told batch, rebuilt without emitters.
+    def archives(self, config: RunConfig, upto: int | None = None) -> dict[str, ArchiveBase]:
+        """The archives after the first told batches, rebuilt without emitters.
 
         Their solutions are ``(1,)``: the position in :attr:`evaluated`.
 
         Args:
             config: The run's configuration.
+            upto: How many told batches, the seeds' included; all of them if not given.
 
         Returns:
             Task name to archive; empty if the seeds were not told yet.
         """
-        if not self.told:
-            return {}
+        found: dict[str, ArchiveBase] = {}
+        for found in self.growth(config, [len(self.told) if upto is None else upto]):  # noqa: B007
+            pass
+        return found
+
+    def growth(self, config: RunConfig, moments: Iterable[int]) -> Iterator[dict[str, ArchiveBase]]:
+        """The archives at several moments of the run, rebuilt once: they grow from one to the next.
+
+        Args:
+            config: The run's configuration.
+            moments: Rising numbers of told batches, the seeds' included; 0 tells nothing.
+
+        Yields:
+            The archives at each moment, as :meth:`archives` returns them; what was yielded before
+            has then changed.
+        """
+        told = 0
+        archives: dict[str, ArchiveBase] = {}
+        positions = self._told_positions()
+        for moment in moments:
+            for batch in positions[told:moment]:
+                archives = archives or self._empty_archives(config, batch)
+                self._offer(archives, batch)
+            told = moment
+            if archives:
+                yield archives
+
+    def _told_positions(self) -> list[list[int]]:
+        """Per told batch, what of it was offered to the archives: positions in ``evaluated``."""
         by_batch: dict[int, list[int]] = {}
         for position, model in enumerate(self.evaluated):
-            if model.scores is not None:
+            # Of the seeds, only the experts enter the archives; the base does not.
+            seed = model.batch == -1 and bool(self.experts)
+            if model.scores is not None and (not seed or model.name in self.experts):
                 by_batch.setdefault(model.batch, []).append(position)
-        seeds = [
-            p for p in by_batch[-1] if not self.experts or self.evaluated[p].name in self.experts
-        ]
-        archives = build_archives(
+        return [by_batch.get(batch, []) for batch in self.told]
+
+    def _empty_archives(self, config: RunConfig, seeds: list[int]) -> dict[str, ArchiveBase]:
+        return build_archives(
             lambda spec: build_part(ARCHIVES, config.archive, spec.context),
             self.tasks,
             self.measures,
@@ -125,18 +155,16 @@ class History:
             solution_dtype=np.dtype(np.float64),
             seeds=archive_seeds(config.seed, len(self.tasks)),
         )
-        for batch in self.told:
-            positions = seeds if batch == -1 else by_batch.get(batch, [])
-            if not positions:
-                continue
-            scores = np.stack([self._scores(p) for p in positions])
-            measures = np.stack([self._own_measures(p) for p in positions])
-            for column, archive in enumerate(archives.values()):
-                archive.add(
-                    solution=np.array(positions, float)[:, None],
-                    **role_of(column, scores, measures),
-                )
-        return archives
+
+    def _offer(self, archives: dict[str, ArchiveBase], positions: list[int]) -> None:
+        if not positions:
+            return
+        scores = np.stack([self._scores(p) for p in positions])
+        measures = np.stack([self._own_measures(p) for p in positions])
+        for column, archive in enumerate(archives.values()):
+            archive.add(
+                solution=np.array(positions, float)[:, None], **role_of(column, scores, measures)
+            )
 
     def _scores(self, position: int) -> np.ndarray:
         scores = self.evaluated[position].scores

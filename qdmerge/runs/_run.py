@@ -17,7 +17,7 @@ from qdmerge.archives import AxisSizing
 from qdmerge.backend import GenomeBackend
 from qdmerge.config import RunConfig, load_config
 from qdmerge.cycleqd import CycleQD
-from qdmerge.errors import ConfigError, RunError
+from qdmerge.errors import ConfigError, QDMergeError, RunError
 from qdmerge.execution import (
     Evaluator,
     Executor,
@@ -34,6 +34,7 @@ from qdmerge.parts import (
     build_part,
 )
 from qdmerge.runs._choice import Choice
+from qdmerge.runs._examples import can_illustrate, draw_examples
 from qdmerge.runs._final import SplitScores, settle
 from qdmerge.runs._folder import RunFolder, versions
 from qdmerge.runs._history import describe_domain, read_history
@@ -42,6 +43,9 @@ from qdmerge.runs._search import Listener, LoggedSearch, Progress, archive_stats
 
 if TYPE_CHECKING:
     from qdmerge.spaces import TaskVectors, WeightSpace
+
+
+_EXAMPLES = Progress("drawing examples", 0, 0)
 
 
 class BuildBackend:
@@ -129,11 +133,15 @@ class Run:
     Args:
         folder: The run's folder.
         config: Its configuration.
+
+    Attributes:
+        warnings: What went wrong without harm to the results, a line each.
     """
 
     def __init__(self, folder: RunFolder, config: RunConfig) -> None:
         self.folder = folder
         self.config = config
+        self.warnings: list[str] = []
 
     @classmethod
     def create(cls, config: RunConfig, out: str | Path) -> Run:
@@ -174,12 +182,7 @@ class Run:
         with self.folder.locked():
             log = EventLog(self.folder.log)
             self._check_log(log)
-            limit_threads(self.threads)
-            self.config.backend.prepare(
-                lambda stage, done, total: listener(Progress(stage, done, total))
-            )
-            listener(Progress("building the backend", 0, 0))
-            backend = BuildBackend(self.config)()
+            backend = self._build(listener)
             executor = self._executor(backend)
             try:
                 return self._execute(log, backend, executor, listener, began)
@@ -193,6 +196,34 @@ class Run:
                 executor.close()
                 backend.close()
                 log.close()
+
+    def illustrate(self, listener: Listener = lambda progress: None) -> list[Path]:
+        """Has the backend draw its own figures of a finished run anew; returns their paths.
+
+        Args:
+            listener: Is told of the progress.
+
+        Raises:
+            ConfigError: The backend has no figures of its own.
+            RunError: There are no results yet, other models or data than the run's, or the figures
+                could not be drawn.
+        """
+        self.folder.read_results()  # before the backend is built, which may take long
+        backend = self._build(listener)
+        try:
+            _check_same_domain(self.folder.read_events()[0], self._start_facts(backend))
+            listener(_EXAMPLES)
+            return draw_examples(self.folder, backend)
+        finally:
+            backend.close()
+
+    def _build(self, listener: Listener) -> GenomeBackend:
+        limit_threads(self.threads)
+        self.config.backend.prepare(
+            lambda stage, done, total: listener(Progress(stage, done, total))
+        )
+        listener(Progress("building the backend", 0, 0))
+        return BuildBackend(self.config)()
 
     def _check_log(self, log: EventLog) -> None:
         if not log.events:
@@ -251,6 +282,7 @@ class Run:
         table = settle(search, config.final, scores, choice, config.seed)
         results = self._finish(log, search, scores, table)
         self._export(backend, table)
+        self._illustrate(backend, listener)
         return results
 
     def _export(self, backend: GenomeBackend, table: dict[str, Any]) -> None:
@@ -259,6 +291,19 @@ class Run:
             return
         chosen = next(row for row in table["candidates"] if row["name"] == table["chosen"])
         backend.export(self.folder.solutions.get(chosen["solution"]), self.folder.model)
+
+    def _illustrate(self, backend: GenomeBackend, listener: Listener) -> None:
+        """Has the backend draw its own figures, if it has any; the results do not need them."""
+        if not can_illustrate(backend):
+            return
+        listener(_EXAMPLES)
+        try:
+            draw_examples(self.folder, backend)
+        except QDMergeError as error:
+            self.warnings.append(
+                f"{error}. The results are complete; try again with: qdmerge report "
+                f"{self.folder.path} --examples"
+            )
 
     def _start_facts(self, backend: GenomeBackend) -> dict[str, Any]:
         facts = {

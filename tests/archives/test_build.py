@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -94,6 +95,80 @@ def test_a_grid_has_fifteen_bins_by_default_or_as_many_as_told() -> None:
 def test_a_grid_refuses_wrong_bins(bins: Any) -> None:
     with pytest.raises(ConfigError, match=r"one per axis \(axis0, axis1\); got"):
         grid(spec(), bins)
+
+
+@pytest.fixture
+def machine_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Makes the machine have so many bytes of memory."""
+
+    def set_memory(size: int) -> None:
+        monkeypatch.setattr(
+            os, "sysconf", {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": size}.__getitem__, raising=False
+        )
+
+    return set_memory
+
+
+# Four bins on two axes: 16 cells of three float32 and, in float64, objective, threshold, measures.
+CELLS_OF_SPEC = 16 * (3 * 4 + 8 * 4)
+
+
+def test_a_full_grid_may_take_all_memory_but_no_more(machine_of: Callable[[int], None]) -> None:
+    machine_of(CELLS_OF_SPEC)
+    archive = grid(spec(), 4)
+    machine_of(CELLS_OF_SPEC - 1)
+    with pytest.raises(ConfigError, match="4 x 4 = 16 cells of 3 coordinates need 0.0 GiB"):
+        grid(spec(), 4)
+    # The formula is pyribs' own: all fields of all cells.
+    fields = [archive._store._fields[name] for name in ("solution", "objective", "threshold")]
+    fields.append(archive._store._fields["measures"])
+    assert sum(field.nbytes for field in fields) == CELLS_OF_SPEC
+
+
+def test_all_archives_of_a_search_must_fit(machine_of: Callable[[int], None]) -> None:
+    def build() -> dict[str, ArchiveBase]:
+        return build_archives(
+            grid,
+            [Task(f"task{n}") for n in range(4)],
+            [],
+            np.array([[0.2] * 4, [0.8] * 4]),
+            AxisSizing(),
+            solution_dim=40_000,
+            solution_dtype=np.dtype(np.float32),
+            seeds=range(4),
+        )
+
+    machine_of(3 * 2**30)
+    assert len(build()) == 4  # nothing is touched yet, so this takes no memory
+    machine_of(2**30)  # enough for one archive, but not for all
+    with pytest.raises(ConfigError) as raised:
+        build()
+    message = str(raised.value)
+    for part in (
+        "15 x 15 x 15 = 3,375 cells of 40,000 coordinates",
+        "need 0.5 GiB when full, and 4 such archives 2.0 GiB; this machine has 1.0 GiB",
+        "fewer bins",
+        "cvt or dns",
+    ):
+        assert part in message
+
+
+def test_a_grid_beyond_all_machines_is_refused_on_this_one() -> None:
+    with pytest.raises(ConfigError, match="fewer bins"):
+        grid(spec(20))  # 15**20 cells are beyond 64-bit integers, too
+
+
+@pytest.mark.parametrize("memory", [-1, 0])
+def test_a_system_that_does_not_tell_its_memory_is_believed(
+    machine_of: Callable[[int], None], memory: int
+) -> None:
+    machine_of(memory)
+    assert grid(spec(), 4).cells == 16
+
+
+def test_a_system_without_sysconf_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sysconf")
+    assert grid(spec(), 4).cells == 16
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,12 @@ import hashlib
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
+from PIL import Image
 
 from qdmerge.backend import SPLITS, BackendConfig, Evaluation, GenomeBackend, Measure, Task
 from qdmerge.spaces import VectorSpace
@@ -86,6 +87,16 @@ class ToyBackend(GenomeBackend):
         path.mkdir(parents=True)
         np.save(path / "model.npy", x)
         return path
+
+    def illustrate(self, models: Mapping[str, np.ndarray], folder: Path) -> list[Path]:
+        """The plane, with a dot where each model is."""
+        plane = np.full((64, 64), 255, np.uint8)
+        for x in models.values():
+            column, row = np.clip((x[:2] + 2) * 16, 0, 63).astype(int)
+            plane[63 - row, column] = 0
+        path = folder / "plane.png"
+        Image.fromarray(plane).save(path)
+        return [path]
 
 
 class ToyConfig(BackendConfig):

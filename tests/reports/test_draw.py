@@ -27,7 +27,8 @@ from qdmerge.runs import RunFolder
 from tests.reports.conftest import RUNS
 from tests.reports.test_heatmap import grid_map, read
 
-FINISHED = ["archives.png", "progress.png", "candidates.png", "overview.png"]
+FROM_LOG = ["archives.png", "progress.png", "filling.png"]
+FINISHED = [*FROM_LOG, "candidates.png", "overview.png"]
 
 
 def overlaps_and_clips(figure):
@@ -72,11 +73,11 @@ def test_a_finished_run_gets_all_figures_and_nothing_else(run_of):
 
 def test_an_unfinished_run_gets_what_its_log_can_tell(unfinished):
     folder = unfinished("three tasks", 5)
-    assert [path.name for path in draw_figures(folder)] == FINISHED[:2]
+    assert [path.name for path in draw_figures(folder)] == FROM_LOG
 
 
-def test_a_run_with_only_its_seeds_gets_figures(unfinished):
-    assert [path.name for path in draw_figures(unfinished("two tasks", 1))] == FINISHED[:2]
+def test_a_run_with_only_its_seeds_gets_figures_of_what_is_there(unfinished):
+    assert [path.name for path in draw_figures(unfinished("two tasks", 1))] == FROM_LOG[:2]
 
 
 def test_a_run_without_seeds_gets_none(unfinished):

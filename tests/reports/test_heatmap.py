@@ -247,6 +247,19 @@ def test_equal_qualities_still_have_a_color_range():
     archive_heatmap([part])
 
 
+def test_bars_need_no_marks():
+    (panel,) = archive_heatmap([grid_map(1)]).axes
+    assert [bar.get_height() for bar in panel.patches] == grid_map(1).objective.tolist()
+
+
+@pytest.mark.parametrize(("bins", "edge"), [(15, "white"), (225, "bar")])
+def test_narrow_bars_are_not_swallowed_by_white_edges(bins, edge):
+    (panel,) = archive_heatmap([grid_map(1, bins=bins)]).axes
+    for bar in panel.patches:
+        expected = (1, 1, 1, 1) if edge == "white" else bar.get_facecolor()
+        assert bar.get_edgecolor() == expected
+
+
 def test_no_archives_are_refused():
     with pytest.raises(ValueError, match="no archives"):
         archive_heatmap([])
