@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
+from qdmerge.cache import cache_dir
 from qdmerge.registry import nearest
 from qdmerge.sources import fetch, is_hub_id, missing
 
@@ -37,7 +39,13 @@ def resolve(source: str, tiny_seed: int) -> Path:
         CheckpointError: The Hub does not give the model.
     """
     if is_tiny(source):
-        from qdmerge_segmentation.tiny import zoo
-
-        return zoo(seed=tiny_seed) / source.removeprefix(_TINY)
+        return _zoo(tiny_seed, cache_dir()) / source.removeprefix(_TINY)
     return fetch(source)
+
+
+@lru_cache
+def _zoo(seed: int, cache: Path) -> Path:
+    """The zoo, checked once in a process: that reads all of its files."""
+    from qdmerge_segmentation.tiny import zoo
+
+    return zoo(seed=seed, cache=cache)

@@ -22,7 +22,7 @@ def make_models(
 ) -> dict[str, Path]:
     """Trains the base and the experts of a configuration that are not there yet.
 
-    Each is trained in a process of one thread and appears at its place when it is complete, with
+    Each is trained by a process of one thread and appears at its place when it is complete, with
     ``training.yaml``, the history of its training. Until then its state lies beside, in
     ``NAME.training``: a training that was ended goes on from there, and on one CPU type ends in the
     same bits. A state of other settings or other images is discarded. At last, the validation
@@ -56,14 +56,23 @@ def make_models(
         progress(report["name"], report["done"], missing[report["name"]].stage.steps)
 
     settings = config.model_dump_json()
-    jobs = {
-        name: Job(f"Training {name}", "qdmerge_segmentation.training._train", (name, settings))
-        for name in missing
-    }
-    for wanted in (["base"] if "base" in jobs else [], [name for name in jobs if name != "base"]):
-        for name in wanted[:processes]:
-            progress(name, 0, missing[name].stage.steps)  # processes take seconds to begin
-        run_jobs([jobs[name] for name in wanted], processes, note)
+    experts = [name for name in missing if name != "base"]
+    for shares in (
+        [["base"]] if "base" in missing else [],
+        # A process for several models: it takes seconds to begin.
+        [experts[first::processes] for first in range(min(processes, len(experts)))],
+    ):
+        for first, *_ in shares:
+            progress(first, 0, missing[first].stage.steps)
+        jobs = [
+            Job(
+                f"Training {', '.join(names)}",
+                "qdmerge_segmentation.training._train",
+                (settings, *names),
+            )
+            for names in shares
+        ]
+        run_jobs(jobs, processes, note)
 
     from qdmerge_segmentation.training._curves import draw_curves
 

@@ -1,6 +1,6 @@
-"""Training of one model in a process of one thread, so that one seed gives one result.
+"""Training of models in a process of one thread, so that one seed gives one result.
 
-Run as ``python -m qdmerge_segmentation.training._train NAME CONFIG`` with the configuration as
+Run as ``python -m qdmerge_segmentation.training._train CONFIG NAME...`` with the configuration as
 JSON; see :func:`qdmerge_segmentation.training.make_models`. It reports ``{"name", "done"}``.
 """
 
@@ -67,8 +67,9 @@ def _work(report: Report) -> None:
     # Only warned of where a GPU has no such algorithm; on a CPU all have.
     torch.use_deterministic_algorithms(True, warn_only=True)
     transformers.utils.logging.disable_progress_bar()
-    name, settings = sys.argv[1:]
-    make(name, SegmentationConfig.model_validate_json(settings), report)
+    settings, *names = sys.argv[1:]
+    for name in names:
+        make(name, SegmentationConfig.model_validate_json(settings), report)
 
 
 if __name__ == "__main__":
