@@ -1,0 +1,95 @@
+"""Base and experts on digits, and how a merged network is scored."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from sklearn.datasets import load_digits
+from torch import nn
+
+from qdmerge.backend import Evaluation, GenomeBackend, Task
+from qdmerge.spaces import SpectralSpace, TaskVectors
+from qdmerge_digits.config import TASKS, DigitsConfig
+
+if TYPE_CHECKING:
+    from qdmerge.backend import SpaceFactory
+
+Split = tuple[torch.Tensor, torch.Tensor]
+
+
+def load_splits(config: DigitsConfig) -> dict[str, Split]:
+    """Views (3, n, 64) and labels (n,) of the digits of every split; no two share a digit."""
+    digits = load_digits()
+    images, labels = torch.tensor(digits.images / 16 - 0.5).float(), torch.tensor(digits.target)
+    views = torch.stack([images, images.rot90(1, (1, 2)), -images]).flatten(2)
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(config.models_seed))
+    sizes = config.sizes
+    parts = order[: sum(sizes.values())].split(list(sizes.values()))
+    return {name: (views[:, part], labels[part]) for name, part in zip(sizes, parts, strict=True)}
+
+
+def network(width: int) -> nn.Sequential:
+    """A small network from pixels (..., 64) to the logits (..., 10) of a digit."""
+    return nn.Sequential(nn.Linear(64, width), nn.ReLU(), nn.Linear(width, 10))
+
+
+def train(net: nn.Module, images: torch.Tensor, labels: torch.Tensor, steps: int) -> nn.Module:
+    """Trains the network in place."""
+    optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
+    for _ in range(steps):
+        batch = torch.randint(len(labels), (64,))
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(images[batch]), labels[batch]).backward()
+        optimizer.step()
+    return net
+
+
+def make_models(config: DigitsConfig, folder: Path) -> None:
+    """Writes the base, which looked at every view, and an expert on each."""
+    views, labels = load_splits(config)["train"]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.models_seed)
+        base = train(network(config.width), views.flatten(0, 1), labels.repeat(3), config.steps)
+        save_file(base.state_dict(), folder / "base.safetensors")
+        for name, view in zip(TASKS, views, strict=True):
+            expert = train(copy.deepcopy(base), view, labels, config.steps)
+            save_file(expert.state_dict(), folder / f"{name}.safetensors")
+
+
+class Digits(GenomeBackend):
+    """Scores merged networks by their accuracy on each view of held-out digits."""
+
+    def __init__(self, config: DigitsConfig, space: SpaceFactory | None) -> None:
+        folder = config.models()
+        experts = {name: folder / f"{name}.safetensors" for name in TASKS}
+        vectors = TaskVectors(folder / "base.safetensors", experts)
+        self.space = space(vectors) if space else SpectralSpace(vectors)
+        self.tasks = [Task(name, metric="accuracy") for name in TASKS]
+        self.net = network(config.width)
+        self.splits = load_splits(config)
+
+    @torch.no_grad()
+    def evaluate(self, xs: Iterable[np.ndarray], split: str) -> Evaluation:
+        """Accuracies (n, 3) of n models; which digits each names rightly, for the intervals."""
+        views, labels = self.splits[split]
+        items = []
+        for x in xs:
+            self.space.express(x, self.net)
+            right = self.net(views).argmax(dim=2) == labels
+            items.append(dict(zip(TASKS, right.double().numpy(), strict=True)))
+        scores = [[item[name].mean() for name in TASKS] for item in items]
+        return Evaluation(np.array(scores), items=items)
+
+    def export(self, x: np.ndarray, path: str | Path) -> Path:
+        """Writes ``model.safetensors``, a state dict of :func:`network`, into a new folder."""
+        return self.space.export(x, Path(path))
+
+    def facts(self) -> dict[str, Any]:
+        """The content hash of base and experts: a run is not resumed with others."""
+        return {"weights": self.space.vectors.fingerprint}
