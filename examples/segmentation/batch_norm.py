@@ -31,7 +31,7 @@ def settings(norm: str, seed: int, out: Path) -> list[str]:
         UNetForSemanticSegmentation(UNetConfig(norm=norm)).save_pretrained(start)
     recipe = Recipe()
     tasks = load_config("segmentation-tiny", models=False).backend.names()
-    stages = {"base": recipe.base.model_dump(mode="json"), "experts": recipe.experts.model_dump(mode="json")}
+    stages = {name: getattr(recipe, name).model_dump(mode="json") for name in ("base", "experts")}
     return [
         f"backend.base={models / 'base'}",
         *(f"backend.experts.{task}={models / task}" for task in tasks),
