@@ -126,7 +126,7 @@ def predictions_figure(
             _show(panels[row, column], _painted(image, parts))
             panels[row, column].set_xlabel(f"{scores[name][row]:.3f}", labelpad=2)
     for panel, heading in zip(panels[0], columns, strict=True):
-        panel.set_title(shorten(heading, 13), loc="center")
+        panel.set_title(shorten(heading, 16), loc="center", fontsize=8.5)
     figure.suptitle(title, fontsize=9.5, wrap=True)
     figure.legend(
         handles=[Patch(color=color, label=name) for name, color in _COLORS.items()],
