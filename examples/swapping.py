@@ -34,7 +34,11 @@ def combinations() -> Iterator[dict[str, str]]:
 
 def row(results: Mapping[str, Any]) -> list[str]:
     """What came out of a run: the best elite on the selection split, and the archives."""
-    elites = [one for one in results["candidates"] if one["kind"] == "elite"]
+    rows = results["candidates"]
+    # Where one elite is the best of all archives, it goes by the name of their aggregate.
+    elites = [one for one in rows if one["kind"] == "elite"] or [
+        one for one in rows if one["kind"] == "aggregate"
+    ]
     best = max(elites, key=lambda one: np.prod(list(one["selection"].values())))
     archives = results["archives"].values()
     return [

@@ -78,6 +78,8 @@ def relative_scores(results: Mapping[str, Any]) -> Relative:
     def leader(kind: str) -> Mapping[str, Any]:
         """The best of a kind on the selection split."""
         found = [row for row in rows.values() if row["kind"] == kind]
+        # Where one elite is the best of all archives, it goes by the name of their aggregate.
+        found = found or [rows["aggregate"]]
         return max(found, key=lambda row: np.prod(list(row["selection"].values())))
 
     return {

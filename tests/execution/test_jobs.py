@@ -162,7 +162,12 @@ def test_ctrl_c_ends_all_jobs(job: MakeJob) -> None:
         "run_jobs(jobs, 2, lambda facts: print(facts['pid'], flush=True))"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A suite that runs in the background ignores the signal, and what it starts would, too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as caller:
         assert caller.stdout is not None
         assert caller.stderr is not None
