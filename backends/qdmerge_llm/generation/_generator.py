@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.cache_utils import DynamicLayer
 
 from qdmerge_llm.generation._chat import Encoder
-from qdmerge_llm.generation._stops import Stops
+from qdmerge_llm.generation._plain import complete
+from qdmerge_llm.generation._slots import Slots, layers_of
+from qdmerge_llm.generation._stops import Endings, Stops
 from qdmerge_llm.tasks import Prompt
 
-_SHRINK = 0.8  # finished rows leave the batch once no more than this part of it is still going
+_JOIN = 1 / 8  # prompts join once this part of the batch is free: a few are read faster than one
+_READ = 1024  # tokens of prompts read at once: more are hardly faster, and need more padding
 _PREFIX = 32  # shorter common beginnings are not worth a pass of their own
 
 
 class Generator:
     """Completes prompts with the most likely token at each step.
 
-    A loop of its own over the model's forward: for models of a few million parameters most of the
-    time of ``model.generate`` goes into bookkeeping. Same texts (a test compares them). A prompt's
-    completion does not depend on the others of its batch, rounding in the last bits aside: padding
-    is masked and positions count a row's own tokens. What all prompts of a call begin with (a
+    A loop of its own over the model's forward: as rows end, the next prompts take their places, and
+    keys and values are written in place. Same texts as those of greedy ``model.generate`` (a test
+    compares them), which completes the batches of models that do not allow this: see
+    :func:`~qdmerge_llm.generation._slots.layers_of`. A prompt's completion does not depend on the
+    others of its batch, rounding in the last bits aside. What all prompts of a call begin with (a
     system prompt) is read once; nothing is kept from call to call.
 
     Args:
@@ -85,115 +87,125 @@ class Generator:
         fits = [not room or len(ids) + max_new_tokens <= room for ids in encoded]
         self.too_long += len(fits) - sum(fits)
         texts = [""] * len(prompts)
-        stops = self._stops_of(tuple(stop)) if stop else None
-        start = self._prefill([ids for ids, fit in zip(encoded, fits, strict=True) if fit])
-        for rows in self._batches(encoded, fits):
-            tokens = self._complete([encoded[row] for row in rows], max_new_tokens, stops, start)
-            decoded = self._tokenizer.batch_decode(tokens, skip_special_tokens=True)
-            for row, text in zip(rows, decoded, strict=True):
-                texts[row] = text
+        asked = [k for k, fit in enumerate(fits) if fit]
+        # Longest first: prompts that are read together have similar lengths.
+        asked.sort(key=lambda k: -len(encoded[k]))
+        endings = Endings(self._eos, max_new_tokens, self._stops_of(tuple(stop)))
+        # An empty prompt starts from padding.
+        tokens = self._complete([encoded[k] or [self._pad] for k in asked], max_new_tokens, endings)
+        for k, row in zip(asked, tokens, strict=True):
+            texts[k] = self._tokenizer.decode(row, skip_special_tokens=True)
         return texts
-
-    def _batches(
-        self, encoded: Sequence[Sequence[int]], fits: Sequence[bool]
-    ) -> Iterator[list[int]]:
-        """Row numbers of each batch, longest prompts first: batches hold similar lengths."""
-        order = sorted((k for k, fit in enumerate(fits) if fit), key=lambda k: -len(encoded[k]))
-        for start in range(0, len(order), self._batch_size):
-            yield order[start : start + self._batch_size]
-
-    @torch.inference_mode()
-    def _prefill(self, encoded: Sequence[list[int]]) -> tuple[int, Any]:
-        """Length and keys and values of the tokens that all prompts begin with; or ``(0, None)``.
-
-        Not for models that look back over a window: the padding between a shared beginning and a
-        shorter rest would count as part of it.
-        """
-        if len(encoded) < 2:
-            return 0, None
-        # What the first and the last in order share, all share. One token is left to each prompt.
-        first, last = min(encoded), max(encoded)
-        length = 0
-        while length < len(first) - 1 and first[length] == last[length]:
-            length += 1
-        length = min(length, min(map(len, encoded)) - 1)
-        if length < _PREFIX:
-            return 0, None
-        cache = self._model(
-            input_ids=torch.tensor([first[:length]], device=self._device),
-            use_cache=True,
-            logits_to_keep=1,
-        ).past_key_values
-        plain = type(cache) is DynamicCache and all(
-            type(layer) is DynamicLayer for layer in cache.layers
-        )
-        return (length, cache) if plain else (0, None)
 
     @torch.inference_mode()
     def _complete(
-        self,
-        prompts: Sequence[list[int]],
-        max_new_tokens: int,
-        stops: Stops | None,
-        start: tuple[int, Any],
+        self, prompts: Sequence[list[int]], max_new_tokens: int, endings: Endings
     ) -> list[list[int]]:
-        """New token ids of one batch, end-of-sequence tokens excluded.
-
-        A row holds the shared beginning, padding, the rest of its prompt, and what it goes on with.
-        """
-        shared, cache = start
-        if cache is not None:
-            cache = copy.deepcopy(cache)
-            cache.batch_repeat_interleave(len(prompts))
-        width = max(shared + 1, *map(len, prompts))
-        gaps = [width - len(prompt) for prompt in prompts]
-        padded = [
-            [self._pad] * gap + prompt[shared:] for gap, prompt in zip(gaps, prompts, strict=True)
-        ]
-        present = [[1] * shared + [0] * gap + [1] * (width - shared - gap) for gap in gaps]
-        tokens = torch.tensor(padded, device=self._device)
-        # One mask for all steps, of which each step sees a prefix.
-        mask = torch.ones(
-            len(prompts), width + max_new_tokens, dtype=torch.long, device=self._device
-        )
-        mask[:, :width] = torch.tensor(present, device=self._device)
-        position = (mask[:, :width].cumsum(-1) - 1).clamp(min=0)[:, shared:]
-        rows = list(range(len(prompts)))  # the prompt that each row of the batch belongs to
-        finished = torch.zeros(len(rows), dtype=torch.bool, device=self._device)
-        new: list[list[int]] = [[] for _ in prompts]
-        for step in range(max_new_tokens):
-            output = self._model(
-                input_ids=tokens,
-                attention_mask=mask[:, : width + step],
-                position_ids=position,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            cache = output.past_key_values
-            chosen = output.logits[:, -1].argmax(-1)
-            ended = torch.isin(chosen, self._eos)
-            for row, token, over, done in zip(
-                rows, chosen.tolist(), ended.tolist(), finished.tolist(), strict=True
-            ):
-                if not (over or done):
-                    new[row].append(token)
-            finished = finished | ended
-            if stops:
-                finished = finished | stops(chosen, [new[row] for row in rows])
-            going = len(rows) - int(finished.sum())
-            if not going:
-                break
-            tokens, position = chosen[:, None], position[:, -1:] + 1
-            if going <= _SHRINK * len(rows):
-                kept = (~finished).nonzero()[:, 0]
-                cache.batch_select_indices(kept)
-                tokens, position, mask = tokens[kept], position[kept], mask[kept]
-                rows = [rows[k] for k in kept.tolist()]
-                finished = finished[kept]
+        """New token ids of each prompt, end-of-sequence tokens excluded; longest prompts first."""
+        if not prompts:
+            return []
+        size = min(self._batch_size, len(prompts))
+        layers = layers_of(self._model, len(prompts[0]) + max_new_tokens)
+        if layers:
+            slots = Slots(layers, size, self._device)
+            return self._decode(prompts, slots, size, endings)
+        new = []
+        for start in range(0, len(prompts), size):
+            batch = prompts[start : start + size]
+            new += complete(self._model, batch, self._pad, max_new_tokens, endings)
         return new
 
-    def _stops_of(self, stop: tuple[str, ...]) -> Stops:
+    def _decode(
+        self, prompts: Sequence[list[int]], slots: Slots, size: int, endings: Endings
+    ) -> list[list[int]]:
+        """Decodes rows together; as some end, the next prompts take their places."""
+        shared = self._shared(prompts)
+        beginning = self._read(None, [prompts[0][:shared]])
+        new: list[list[int]] = [[] for _ in prompts]
+        rows: list[int] = []  # the prompt of each row
+        waiting = list(range(len(prompts)))
+        tokens = torch.zeros(0, dtype=torch.long, device=self._device)  # each row's next
+        while rows or waiting:
+            free = size - len(rows)
+            if waiting and free >= _JOIN * size:
+                joining, waiting = waiting[:free], waiting[free:]
+                self._join(slots, beginning, [prompts[k][shared:] for k in joining], shared)
+                last = torch.tensor([prompts[k][-1] for k in joining], device=self._device)
+                tokens = torch.cat([tokens, last])
+                rows += joining
+            output = self._model(
+                input_ids=tokens[:, None], past_key_values=slots, use_cache=True, **slots.step()
+            )
+            tokens = output.logits[:, -1].argmax(-1)
+            ended = endings(tokens, [new[row] for row in rows])
+            if ended.any():
+                order = slots.leave(ended)
+                tokens = tokens[order]
+                rows = [rows[k] for k in order.tolist()]
+        return new
+
+    def _join(
+        self,
+        slots: Slots,
+        beginning: DynamicCache | None,
+        rests: Sequence[list[int]],
+        shared: int,
+    ) -> None:
+        """Reads prompts but for their last tokens, which are read with the first step.
+
+        Args:
+            slots: Where they go.
+            beginning: Keys and values of what all of them begin with.
+            rests: What comes after it in each, longest first.
+            shared: Tokens of the beginning.
+        """
+        start = 0
+        while start < len(rests):
+            end = start + max(1, _READ // len(rests[start]))
+            part = [rest[:-1] for rest in rests[start:end]]
+            lengths = [shared + len(rest) for rest in part]
+            slots.join(self._read(beginning, part), torch.tensor(lengths, device=self._device))
+            start = end
+
+    def _shared(self, prompts: Sequence[list[int]]) -> int:
+        """Number of tokens that all prompts begin with; 0 if too few to be read on their own."""
+        if len(prompts) < 2:
+            return 0
+        # What the first and the last in order share, all share. One token is left to each prompt.
+        first, last = min(prompts), max(prompts)
+        length = 0
+        while length < len(first) - 1 and first[length] == last[length]:
+            length += 1
+        length = min(length, len(prompts[-1]) - 1)
+        return length if length >= _PREFIX else 0
+
+    def _read(
+        self, beginning: DynamicCache | None, rests: Sequence[list[int]]
+    ) -> DynamicCache | None:
+        """Keys and values of a beginning and what follows it in each row, padded on the right.
+
+        Padding needs no mask: no token looks at what comes after it.
+        """
+        cache = copy.deepcopy(beginning)
+        if cache is not None:
+            cache.batch_repeat_interleave(len(rests))
+        width = max(map(len, rests))
+        if not width:
+            return cache
+        padded = [rest + [self._pad] * (width - len(rest)) for rest in rests]
+        output = self._model(
+            input_ids=torch.tensor(padded, device=self._device),
+            past_key_values=cache,
+            use_cache=True,
+            # One column's logits, unused. Asked for by number and not as the last one: that makes a
+            # strided view, for which torch (2.13, CPU) copies the output matrix once for each row.
+            logits_to_keep=torch.zeros(1, dtype=torch.long, device=self._device),
+        )
+        return output.past_key_values
+
+    def _stops_of(self, stop: tuple[str, ...]) -> Stops | None:
+        if not stop:
+            return None
         if stop not in self._stops:
             size = self._model.get_output_embeddings().weight.shape[0]
             self._stops[stop] = Stops(stop, self._tokenizer, size, self._device)

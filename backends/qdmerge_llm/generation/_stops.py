@@ -1,4 +1,4 @@
-"""Strings that end a completion."""
+"""What ends a completion."""
 
 from __future__ import annotations
 
@@ -56,6 +56,37 @@ class Stops:
             text = self._tokenizer.decode(tail, skip_special_tokens=True)
             stopped[k] = any(_holds(text, mark) for mark in self._marks)
         return stopped
+
+
+class Endings:
+    """Writes down chosen tokens, and finds out which completions they end.
+
+    Args:
+        eos: End-of-sequence tokens, which are not written down.
+        limit: Most tokens of a completion.
+        stops: Further ends, if any.
+    """
+
+    def __init__(self, eos: torch.Tensor, limit: int, stops: Stops | None) -> None:
+        self._eos, self._limit, self._stops = eos, limit, stops
+
+    def __call__(self, chosen: torch.Tensor, written: Sequence[list[int]]) -> torch.Tensor:
+        """Writes tokens down.
+
+        Args:
+            chosen: ``(n,)`` tokens.
+            written: The n completions that they go on with.
+
+        Returns:
+            ``(n,)`` bool: completions that have come to their end.
+        """
+        ended = torch.isin(chosen, self._eos)
+        for row, token, over in zip(written, chosen.tolist(), ended.tolist(), strict=True):
+            if not over:
+                row.append(token)
+        full = [len(row) >= self._limit for row in written]
+        ended |= torch.tensor(full, device=ended.device)
+        return ended | self._stops(chosen, written) if self._stops else ended
 
 
 def _holds(text: str, mark: str) -> bool:

@@ -9,14 +9,19 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    BloomConfig,
+    FalconConfig,
     GPT2Config,
     GPT2LMHeadModel,
+    GPTNeoConfig,
+    MambaConfig,
     MistralConfig,
-    MistralForCausalLM,
+    OPTConfig,
 )
 
 from qdmerge.errors import ConfigError
-from qdmerge_llm.generation import FENCED_BLOCK, Generator, pick_dtype
+from qdmerge_llm.generation import FENCED_BLOCK, Generator
+from qdmerge_llm.generation._slots import layers_of
 
 from .conftest import Micro, make_tokenizer
 
@@ -84,20 +89,45 @@ def test_decoding_ends_with_the_last_row(
     loaded: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch, micro: Micro
 ) -> None:
     model = AutoModelForCausalLM.from_pretrained(micro.folder / "base").eval()
-    widths = []
-    forward = model.forward
-
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        widths.append(len(kwargs["input_ids"]))
-        return forward(*args, **kwargs)
-
-    monkeypatch.setattr(model, "forward", counted)
+    read = shapes(monkeypatch, model)
     items = [micro.items["coding"][0], *micro.items["os"]]
     Generator(model, loaded[1])([item["prompt"] for item in items], 100)
     longest = max(len(loaded[1]("\n" + item["answer"])["input_ids"]) for item in items)
-    assert len(widths) == longest + 1
-    assert widths[0] == len(items)
-    assert widths[-1] < len(items)  # finished rows were dropped
+    steps = [rows for rows, width in read if width == 1]
+    assert len(steps) == longest + 1
+    assert steps[0] == len(items)
+    assert steps[-1] < len(items)  # finished rows left
+
+
+def test_waiting_prompts_take_the_places_of_finished_ones(
+    loaded: tuple[Any, Any], prompts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = loaded
+    expected = [reference(model, tokenizer, prompt, 20) for prompt in prompts]
+    alone = shapes(monkeypatch, model)
+    for prompt in prompts:
+        Generator(model, tokenizer)([prompt], 20)
+    needed = sum(width == 1 for _, width in alone)
+    monkeypatch.undo()
+    read = shapes(monkeypatch, model)
+    assert Generator(model, tokenizer, 4)(prompts, 20) == expected
+    steps = [rows for rows, width in read if width == 1]
+    assert sum(steps) == needed  # no row was decoded beyond its end
+    assert steps == sorted(steps, reverse=True)  # full until none waited
+    assert len(steps) < needed / 4 + 20
+
+
+def shapes(monkeypatch: pytest.MonkeyPatch, model: Any) -> list[tuple[int, ...]]:
+    """Shapes of the token ids that the model reads from here on."""
+    read: list[tuple[int, ...]] = []
+    forward = model.forward
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        read.append(tuple(kwargs["input_ids"].shape))
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(model, "forward", counted)
+    return read
 
 
 def test_weights_may_change_between_calls(micro: Micro, loaded: tuple[Any, Any]) -> None:
@@ -208,49 +238,78 @@ def test_a_shared_beginning_is_read_once(
     loaded: tuple[Any, Any], prompts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, tokenizer = loaded
-    read = []
-    forward = model.forward
-
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        read.append(tuple(kwargs["input_ids"].shape))
-        return forward(*args, **kwargs)
-
-    monkeypatch.setattr(model, "forward", counted)
+    read = shapes(monkeypatch, model)
     texts = [rendered(prompt) for prompt in prompts]
     found = Generator(model, tokenizer, 4)(texts, 1)
-    beginning, *batches = read
+    (one, beginning), *batches = [shape for shape in read if shape[1] > 1]
     lengths = [len(ids) for ids in tokenizer(texts)["input_ids"]]
-    assert beginning[0] == 1
-    assert beginning[1] >= 32
+    assert one == 1
+    assert beginning >= 32
     assert sum(rows for rows, _ in batches) == len(texts)
-    assert max(width for _, width in batches) == max(lengths) - beginning[1]
+    # The last token is read with the first step.
+    assert max(width for _, width in batches) == max(lengths) - beginning - 1
     monkeypatch.undo()
     assert found == [reference(model, tokenizer, text, 1) for text in texts]
 
 
-def test_no_beginning_is_shared_under_a_sliding_window(
-    loaded: tuple[Any, Any], prompts: list[str]
+def test_long_prompts_are_read_a_few_at_a_time(
+    loaded: tuple[Any, Any], prompts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Padding amid a row would push what the window should still hold out of it."""
+    model, tokenizer = loaded
+    expected = Generator(model, tokenizer)(prompts, 8)
+    monkeypatch.setattr("qdmerge_llm.generation._generator._READ", 50)
+    read = shapes(monkeypatch, model)
+    assert Generator(model, tokenizer)(prompts, 8) == expected
+    assert max(rows * width for rows, width in read if rows > 1 and width > 1) <= 50
+
+
+SIZES: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "bos_token_id": None,
+    "pad_token_id": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "fast"),
+    [
+        (MistralConfig(**SIZES, num_key_value_heads=1, sliding_window=500), True),
+        (FalconConfig(**SIZES, alibi=True), True),
+        (OPTConfig(**SIZES, ffn_dim=64, word_embed_proj_dim=32), True),
+        # A window that a row outgrows, in the cache or in the model only; biases by column; states.
+        (MistralConfig(**SIZES, num_key_value_heads=1, sliding_window=30), False),
+        (
+            GPTNeoConfig(**SIZES, attention_types=[[["local"], 2]], num_layers=2, num_heads=2),
+            False,
+        ),
+        (BloomConfig(**SIZES, n_layer=2, n_head=2), False),
+        (MambaConfig(**SIZES, state_size=4), False),
+    ],
+    ids=lambda value: getattr(value, "model_type", None),
+)
+def test_models_of_many_kinds(
+    loaded: tuple[Any, Any], prompts: list[str], config: Any, fast: bool
+) -> None:
+    """Those that do not take rows at their own columns are completed by ``model.generate``."""
     tokenizer = loaded[1]
     torch.manual_seed(5)
-    config = MistralConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        sliding_window=30,
-        initializer_range=1.0,
-        bos_token_id=None,
-        eos_token_id=None,
-        pad_token_id=None,
-    )
-    model = MistralForCausalLM(config).eval()
-    texts = [rendered(prompt) for prompt in prompts]
-    found = Generator(model, tokenizer, 8)(texts, 6)
-    assert found == [reference(model, tokenizer, text, 6) for text in texts]
+    config.vocab_size, config.eos_token_id = len(tokenizer), tokenizer.eos_token_id
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight.normal_(0, 0.5)
+    assert bool(layers_of(model, 150)) == fast
+    texts = [rendered(prompt) for prompt in prompts[::2]]
+    expected = [reference(model, tokenizer, text, 6) for text in texts]
+    assert len(set(expected)) > 3
+    assert Generator(model, tokenizer, 4)(texts, 6) == expected
+    mark = expected[0][1:3]
+    cut = Generator(model, tokenizer, 4)(texts, 6, (mark,))
+    assert mark in cut[0]
+    assert len(cut[0]) < len(expected[0])
 
 
 @pytest.mark.parametrize("batch_size", [1, 8])
@@ -323,25 +382,3 @@ def test_stops_are_found_across_tokens(
     found = Scripted(monkeypatch, loaded[0], byte_level).write(text, (stop,))
     assert found.startswith(expected)
     assert len(found) - len(expected) <= 3  # the rest of the token that completed it
-
-
-def test_pick_dtype() -> None:
-    native = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    known = any(native.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    assert pick_dtype("auto") == (torch.bfloat16 if known else torch.float32)
-    assert pick_dtype("float16") == torch.float16
-    for name in ("int8", "half a float", "nn"):
-        with pytest.raises(ConfigError, match="no floating-point type"):
-            pick_dtype(name)
-
-
-@pytest.mark.parametrize(
-    ("capabilities", "expected"),
-    [({"avx512_bf16": True}, torch.bfloat16), ({"avx512_f": True}, torch.float32)],
-)
-def test_auto_is_what_the_processor_computes_in(
-    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: torch.dtype
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
-    assert pick_dtype("auto", "cpu") == expected
-    assert pick_dtype("auto", "meta") == torch.float32

@@ -1,0 +1,160 @@
+"""Keys and values of rows that come and go."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from transformers import Cache, DynamicCache, PreTrainedModel
+from transformers.cache_utils import CacheLayerMixin, DynamicLayer, DynamicSlidingWindowLayer
+
+_BLOCK = 64  # columns that the memory grows by
+
+
+class Slots(Cache):
+    """A cache whose rows differ in length, written in place: rows may join and leave at any step.
+
+    The tokens of a row fill its columns from the left, so a column is a position; a mask hides what
+    lies beyond a row's end. Rows in use are the first ones. What transformers offers either copies
+    all keys and values at each step (``DynamicCache``) or holds rows of one length for good
+    (``StaticCache``).
+
+    Args:
+        layers: Layers of the model.
+        size: Most rows at a time.
+        device: Where the model runs.
+
+    Attributes:
+        lengths: ``(n,)`` int64, tokens of each row in use.
+    """
+
+    def __init__(self, layers: int, size: int, device: torch.device) -> None:
+        self.lengths = torch.zeros(0, dtype=torch.long, device=device)
+        self._layers = [_Layer(size) for _ in range(layers)]
+        super().__init__(layers=self._layers)
+
+    def join(self, read: DynamicCache | None, lengths: torch.Tensor) -> None:
+        """Adds rows behind those in use.
+
+        Args:
+            read: Their tokens' keys and values, padded on the right; None if they have no tokens.
+            lengths: ``(r,)`` int64, tokens of each.
+        """
+        first = len(self.lengths)
+        if read is not None:
+            for own, layer in zip(self._layers, read.layers, strict=True):
+                own.put(first, layer.keys, layer.values)
+        self.lengths = torch.cat([self.lengths, lengths])
+
+    def leave(self, gone: torch.Tensor) -> torch.Tensor:
+        """Takes rows out; the last ones take their places.
+
+        Args:
+            gone: ``(n,)`` bool.
+
+        Returns:
+            Earlier numbers of the rows that are left, in their new order.
+        """
+        left = int((~gone).sum())
+        order = torch.arange(left, device=gone.device)
+        holes = gone[:left].nonzero()[:, 0]
+        order[holes] = left + (~gone[left:]).nonzero()[:, 0]
+        for layer in self._layers:
+            layer.move(order[holes], holes)
+        self.lengths = self.lengths[order]
+        return order
+
+    def step(self) -> dict[str, torch.Tensor]:
+        """Makes room for one more token in each row.
+
+        Returns:
+            What a model's forward is told about these tokens: their positions, and which columns
+            belong to their rows.
+        """
+        positions = self.lengths[:, None]
+        self.lengths = self.lengths + 1
+        width = int(self.lengths.max())
+        for layer in self._layers:
+            layer.at, layer.width = positions[:, 0], width
+        columns = torch.arange(width, device=positions.device)
+        return {"position_ids": positions, "attention_mask": (columns <= positions).long()}
+
+
+class _Layer(CacheLayerMixin):
+    """One layer's keys and values, each ``(size, heads, columns, head size)``."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.at = torch.zeros(0, dtype=torch.long)  # the column of each row's next token
+        self.width = 0  # columns in use, next tokens included
+        self._size = size
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        self.keys = key_states.new_zeros(self._size, key_states.shape[1], 0, key_states.shape[3])
+        self.values = value_states.new_zeros(
+            self._size, value_states.shape[1], 0, value_states.shape[3]
+        )
+        self.is_initialized = True
+
+    def _reserve(self, keys: torch.Tensor, values: torch.Tensor, width: int) -> None:
+        if not self.is_initialized:
+            self.lazy_initialization(keys, values)
+        more = width - self.keys.shape[2]
+        if more > 0:
+            # Zeros, as even hidden columns must be numbers: 0 times NaN would show.
+            padding = (0, 0, 0, -(-more // _BLOCK) * _BLOCK)
+            self.keys = torch.nn.functional.pad(self.keys, padding)
+            self.values = torch.nn.functional.pad(self.values, padding)
+
+    def put(self, first: int, keys: torch.Tensor, values: torch.Tensor) -> None:
+        width = keys.shape[2]
+        self._reserve(keys, values, width)
+        for own, new in ((self.keys, keys), (self.values, values)):
+            own[first : first + len(new), :, :width] = new
+            own[first : first + len(new), :, width:] = 0
+
+    def move(self, rows: torch.Tensor, to: torch.Tensor) -> None:
+        if self.is_initialized and len(rows):
+            self.keys[to] = self.keys[rows]
+            self.values[to] = self.values[rows]
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self._reserve(key_states, value_states, self.width)
+        count = len(self.at)
+        rows = torch.arange(count, device=self.at.device)
+        self.keys[rows, :, self.at] = key_states[:, :, 0]
+        self.values[rows, :, self.at] = value_states[:, :, 0]
+        return self.keys[:count, :, : self.width], self.values[:count, :, : self.width]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.width, 0
+
+    def get_seq_length(self) -> int:
+        # The next tokens stand in the last column as far as a causal mask goes.
+        return self.width - 1
+
+    def get_max_length(self) -> int:
+        return -1
+
+
+def layers_of(model: PreTrainedModel, length: int) -> int:
+    """Layers of a model that :class:`Slots` serves for rows of a length; 0 if it does not.
+
+    It does for models that take any layout of columns from a mask and positions (those that
+    ``StaticCache`` serves) and whose layers all look back over a whole row.
+    """
+    if (
+        not model._can_compile_fullgraph
+        or "position_ids" not in inspect.signature(type(model).forward).parameters
+    ):
+        return 0
+    layers = DynamicCache(config=model.config).layers
+    plain = all(
+        type(layer) is DynamicLayer
+        or (type(layer) is DynamicSlidingWindowLayer and length <= layer.sliding_window)
+        for layer in layers
+    )
+    return len(layers) if plain else 0

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from qdmerge.errors import ConfigError
+from qdmerge_llm.generation import pick_dtype
+
+
+def test_pick_dtype() -> None:
+    native = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    known = any(native.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    assert pick_dtype("auto") == (torch.bfloat16 if known else torch.float32)
+    assert pick_dtype("float16") == torch.float16
+    for name in ("int8", "half a float", "nn"):
+        with pytest.raises(ConfigError, match="no floating-point type"):
+            pick_dtype(name)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [({"avx512_bf16": True}, torch.bfloat16), ({"avx512_f": True}, torch.float32)],
+)
+def test_auto_is_what_the_processor_computes_in(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], expected: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert pick_dtype("auto", "cpu") == expected
+    assert pick_dtype("auto", "meta") == torch.float32
