@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +17,12 @@ from qdmerge.backend import REPORTED, Evaluation, GenomeBackend, Task
 from qdmerge.devices import device_facts, pick_device
 from qdmerge.errors import CheckpointError
 from qdmerge.spaces import SpectralSpace
-from qdmerge_llm.generation import Generator, pick_dtype
+from qdmerge_llm.generation import FENCED_BLOCK, Generator, pick_dtype
 from qdmerge_llm.items import Item, content_hash
+from qdmerge_llm.models import read_template
 from qdmerge_llm.sandbox import Sandbox
-from qdmerge_llm.sources import resolve
-from qdmerge_llm.tasks import KINDS, Episode, EpisodeTask, Generate, LMEvalTask, TaskKind
+from qdmerge_llm.sources import is_gguf, resolve
+from qdmerge_llm.tasks import KINDS, Episode, EpisodeTask, Generate, LMEvalTask, Prompt, TaskKind
 from qdmerge_llm.transcripts import write_transcripts
 
 if TYPE_CHECKING:
@@ -38,7 +41,8 @@ class LLMTask:
         kind: What scores a model on items.
         items: Split to its items, in the order of evaluation.
         max_new_tokens: Longest completion, in tokens.
-        stop: Strings that end a completion.
+        stop: Strings that end a completion. Those of the kind stay in it for the kind to see, as
+            does a first block of code; any other is cut off, with what follows.
     """
 
     task: Task
@@ -64,7 +68,8 @@ class LLMBackend(GenomeBackend):
             processor computes in it, else float32.
         device: Where the model runs.
         reported: Tasks outside of the search; their items are under "reported".
-        chat_template: Jinja file of conversations; None for the tokenizer's own.
+        chat_template: Jinja template of conversations, or its file; None for the tokenizer's own.
+        packages: Further packages that the models or tasks need; the facts tell their versions.
 
     Attributes:
         model: The live model; holds the solution expressed last.
@@ -83,6 +88,7 @@ class LLMBackend(GenomeBackend):
         device: str = "auto",
         reported: Sequence[LLMTask] = (),
         chat_template: str | None = None,
+        packages: Sequence[str] = (),
     ) -> None:
         self.space = space
         self.tasks = [task.task for task in tasks]
@@ -104,7 +110,11 @@ class LLMBackend(GenomeBackend):
         except (OSError, ValueError) as error:
             raise CheckpointError(f"cannot load the model in {base}: {error}") from error
         self.model.to(self._device).eval().requires_grad_(False)
-        self._generator = Generator(self.model, self.tokenizer, batch_size, chat_template)
+        template = read_template(chat_template) if chat_template else None
+        self._generator = Generator(self.model, self.tokenizer, batch_size, template)
+        self._template = template or self.tokenizer.chat_template
+        self._packages = packages
+        self._told: set[str] = set()  # tasks whose prompts were said to be too long
 
     @classmethod
     def from_config(cls, config: LLMConfig, space: SpaceFactory | None = None) -> LLMBackend:
@@ -116,12 +126,15 @@ class LLMBackend(GenomeBackend):
         def ready(name: str, task: TaskConfig | ReportedConfig, expert: str | None) -> LLMTask:
             kind = KINDS.build(task.kind, task.options, {"sandbox": sandbox})
             described = Task(name, kind.metric, (0.0, 1.0), expert)
-            items = task.items(config.tiny_seed)
+            own = kind.reported_only
+            items = {REPORTED: kind.own_items()} if own else task.items(config.tiny_seed, kind)
             return LLMTask(described, kind, items, task.max_new_tokens, (*kind.stop, *task.stop))
 
         base = resolve(config.base, config.tiny_seed)
         experts = {k: resolve(source, config.tiny_seed) for k, source in config.experts.items()}
         vectors = TaskVectors(base, experts)
+        kinds = [task.kind_class() for task in (*config.tasks.values(), *config.reported.values())]
+        packages = ["gguf"] * is_gguf(config.base) + ["lm_eval"] * (LMEvalTask in kinds)
         return cls(
             base,
             space(vectors) if space else SpectralSpace(vectors),
@@ -132,6 +145,7 @@ class LLMBackend(GenomeBackend):
             config.device,
             [ready(name, task, None) for name, task in config.reported.items()],
             config.chat_template,
+            packages,
         )
 
     def evaluate(self, xs: np.ndarray, split: str) -> Evaluation:
@@ -158,13 +172,38 @@ class LLMBackend(GenomeBackend):
 
     def _score(self, task: LLMTask, split: str) -> np.ndarray:
         """Scores of the live model on a task's items."""
-        if isinstance(task.kind, LMEvalTask):
+        if task.kind.reported_only:
             return task.kind.evaluate_model(self.model, self.tokenizer)
-        return task.kind.evaluate(task.items[split], self._completer(task))
+        before = self._generator.too_long
+        scores = task.kind.evaluate(task.items[split], self._completer(task))
+        self._tell_of_length(task, self._generator.too_long - before)
+        return scores
 
     def _completer(self, task: LLMTask) -> Generate:
         """The live model as a function from prompts to completions, within a task's limits."""
-        return lambda prompts: self._generator(prompts, task.max_new_tokens, task.stop)
+        kept = (*task.kind.stop, FENCED_BLOCK)
+        cut = [mark for mark in task.stop if mark not in kept]
+
+        def complete(prompts: Sequence[Prompt]) -> list[str]:
+            texts = self._generator(prompts, task.max_new_tokens, task.stop)
+            return [
+                text[: min((text.index(m) for m in cut if m in text), default=None)]
+                for text in texts
+            ]
+
+        return complete
+
+    def _tell_of_length(self, task: LLMTask, count: int) -> None:
+        """Warns, once for each task, of prompts that the model had no room to answer."""
+        name = task.task.name
+        if count and name not in self._told:
+            self._told.add(name)
+            warnings.warn(
+                f"task '{name}': {count} prompts and {task.max_new_tokens} new tokens do not fit "
+                f"into the model's context of {self.model.config.max_position_embeddings} tokens; "
+                "they were answered with nothing. Lower max_new_tokens, or leave such items out",
+                stacklevel=2,
+            )
 
     def export(self, x: np.ndarray, path: str | Path) -> Path:
         """Writes the model of ``x`` as a directory that plain transformers loads."""
@@ -210,7 +249,7 @@ class LLMBackend(GenomeBackend):
         return {
             **device_facts(self._device),
             "dtype": str(self.model.dtype).removeprefix("torch."),
-            "versions": {"transformers": transformers.__version__},
+            "versions": {name: version(name) for name in ("transformers", *self._packages)},
             "parameters": self.model.num_parameters(),
             **(self._sandbox.facts() if self._sandbox else {}),
             "energy": self._energy(),
@@ -220,12 +259,24 @@ class LLMBackend(GenomeBackend):
                 for task in [*self.llm_tasks, *self._reported]
                 if isinstance(task.kind, EpisodeTask)
             },
+            "chat_template": content_hash(self._template),
             "weights": self.space.vectors.fingerprint,
             "items": {
                 task.task.name: {
-                    split: {"count": len(items), "sha256": content_hash(items)}
+                    split: {
+                        "count": len(items),
+                        "sha256": content_hash(items),
+                        **self._asked(task.kind, items),
+                    }
                     for split, items in task.items.items()
                 }
                 for task in [*self.llm_tasks, *self._reported]
             },
         }
+
+    def _asked(self, kind: TaskKind, items: Sequence[Item]) -> dict[str, str]:
+        """A hash of how conversations begin: system prompt, questions, and chat template."""
+        if not isinstance(kind, EpisodeTask):
+            return {}
+        openings = [kind.opening(kind.question(item)) for item in items]
+        return {"asked": content_hash([self._template, openings])}

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-from qdmerge.backend import BackendConfig
-from qdmerge.errors import ConfigError
+from qdmerge.backend import REPORTED, SPLITS, BackendConfig
+from qdmerge.errors import ConfigError, QDMergeError
 from qdmerge.registry import nearest
 from qdmerge.sources import missing
 from qdmerge.spaces import checkpoint_problems
 from qdmerge_llm import sandbox
+from qdmerge_llm.items import Item, shared_item
 from qdmerge_llm.leaks import leaked_items
-from qdmerge_llm.sources import is_here, is_tiny, resolve, source_problem
+from qdmerge_llm.models import Base, made_otherwise, template_problem
+from qdmerge_llm.sources import is_here, is_local, is_tiny, resolve, source_problem
 from qdmerge_llm.task_settings import ReportedConfig, TaskConfig
 from qdmerge_llm.training import LoRAConfig
 
@@ -46,7 +48,7 @@ class LLMConfig(BackendConfig):
         experts: Expert name to directory (of a whole model, or of a LoRA adapter), Hub id, or
             ``tiny://NAME``; fine-tuned from ``base``.
         tasks: Task name to its settings; the order is that of the score columns.
-        reported: Tasks outside of the search, on which base, experts, the average and the result
+        reported: Tasks outside of the search, on which base, experts, average, aggregate and result
             are scored at the end.
         chat_template: Jinja file that turns a conversation into a prompt; None for the model's
             own.
@@ -78,11 +80,17 @@ class LLMConfig(BackendConfig):
     def problems(self) -> list[str]:
         """All mistakes that show without loading weights, building or downloading anything."""
         found = self._model_problems() + self._training_problems()
+        items: dict[str, dict[str, list[Item]]] = {}
         for name, task in self.tasks.items():
-            lines = task.expert_problems(self.experts) + task.problems()
+            lines, items[name] = task.examined()
+            lines = task.expert_problems(self.experts) + lines
             found += [f"task '{name}': {line}" for line in lines]
         for name, reported in self.reported.items():
-            found += [f"reported '{name}': {line}" for line in reported.problems()]
+            lines, more = reported.examined()
+            found += [f"reported '{name}': {line}" for line in lines]
+            found += self._seen_problems(name, more.get(REPORTED, []), items)
+            items.setdefault(name, more)
+        found += self._leaks(items)
         found += [
             f"reported '{name}': a task of the search has that name too; choose another"
             for name in self.reported
@@ -110,9 +118,42 @@ class LLMConfig(BackendConfig):
             found.append("an expert cannot be named 'base'; that name is the base model's")
         local = {k: v for k, v in self.experts.items() if is_here(v) and not wrong[k]}
         local.pop("base", None)
-        if local and is_here(self.base) and not lines["base"]:
-            experts = {name: resolve(source, self.tiny_seed) for name, source in local.items()}
-            found += checkpoint_problems(resolve(self.base, self.tiny_seed), experts)
+        experts = {name: resolve(source, self.tiny_seed) for name, source in local.items()}
+        try:
+            base = Base(self.base) if is_local(self.base) and not lines["base"] else None
+            if experts:
+                found += base.problems(experts) if base else checkpoint_problems(None, experts)
+        except QDMergeError as error:
+            base = None
+            found.append(f"base: {error}")
+        asked = {**self.tasks, **self.reported}
+        chats = [f"'{name}'" for name, task in asked.items() if task.asks_in_conversations]
+        problem = template_problem(self.chat_template, base, chats)
+        return found + ([problem] if problem else []) + self._stale(experts, base)
+
+    def _stale(self, experts: Mapping[str, Path], base: Base | None) -> list[str]:
+        """Adapters that `qdmerge experts` made of something else than it would now."""
+        found = []
+        for name, path in experts.items():
+            made = self.training.get(name)
+            how = (Path(made.data).expanduser(), made.lora) if made else None
+            if problem := made_otherwise(path, base, how):
+                found.append(f"expert '{name}': {problem}")
+        return found
+
+    def _seen_problems(
+        self, name: str, items: Sequence[Item], search: Mapping[str, Mapping[str, Sequence[Item]]]
+    ) -> list[str]:
+        """Whether a task outside of the search asks what the search sees."""
+        found = []
+        for task, split in ((t, s) for t in search if t in self.tasks for s in SPLITS[:-1]):
+            alike = self.reported[name].kind == self.tasks[task].kind
+            fields = ("prompt", "group") if alike else ("prompt",)  # groups are a kind's own
+            if both := shared_item(items, search[task].get(split, []), fields):
+                found.append(
+                    f"reported '{name}': item '{both[0]}' is item '{both[1]}' of task '{task}' "
+                    f"({split}), which the search sees; leave such items out of one of both"
+                )
         return found
 
     def _to_be_made(self) -> list[str]:
@@ -154,32 +195,51 @@ class LLMConfig(BackendConfig):
         problems += [f"task '{k}': {line}" for k, t in self.tasks.items() for line in t.problems()]
         if problem := source_problem(self.base, "base"):
             problems.append(f"base: {problem}")
+        elif not problems:
+            there = {k: v for k, v in self.experts.items() if k in self.training and is_here(v)}
+            base_here = Base(self.base) if is_local(self.base) else None
+            problems += self._stale({k: Path(v).expanduser() for k, v in there.items()}, base_here)
         if problems:
             raise ConfigError("\n".join(problems))
         self.prepare(progress)
-        self._refuse_leaks()
+        asked = {**self.tasks, **self.reported}
+        leaks = self._leaks({name: task.items(self.tiny_seed) for name, task in asked.items()})
+        if leaks:
+            raise ConfigError("\n".join(leaks))
         base, made = resolve(self.base, self.tiny_seed), {}
         for name in self._to_be_made():
-            data, out = Path(self.training[name].data), Path(self.experts[name])
+            data = Path(self.training[name].data).expanduser()
+            out = Path(self.experts[name]).expanduser()
             made[name] = train_lora(base, data, out, self.training[name].lora, progress)
         return made
 
-    def _refuse_leaks(self) -> None:
-        """Sees that no training conversation asks what models are scored on.
+    def _leaks(self, items: Mapping[str, Mapping[str, Sequence[Item]]]) -> list[str]:
+        """Training conversations that are here and ask what models are scored on.
 
-        Raises:
-            ConfigError: One does.
+        Args:
+            items: Task to split to items.
         """
-        asked = [*self.tasks.values(), *self.reported.values()]
-        splits = [split for task in asked for split in task.items(self.tiny_seed).values()]
-        items = [item for split in splits for item in split]
-        for name in self._to_be_made():
-            path = Path(self.training[name].data)
-            if leaks := leaked_items(path, items):
-                raise ConfigError(
+        asked = {**self.reported, **self.tasks}
+        questions = {
+            f"'{item['id']}' of '{name}'": asked[name].kind_class().bare_question(item)
+            for name, splits in items.items()
+            for chosen in splits.values()
+            for item in chosen
+        }
+        found = []
+        for name, training in self.training.items():
+            path = Path(training.data).expanduser()
+            try:
+                leaks = leaked_items(path, questions) if path.is_file() else []
+            except ConfigError as error:
+                found.append(f"training, '{name}': {error}")
+                continue
+            if leaks:
+                found.append(
                     f"{path}: the training conversations of '{name}' ask what models are scored "
-                    f"on: {len(leaks)} items, such as '{leaks[0]}'. Remove them from one of both"
+                    f"on: {len(leaks)} items, such as {leaks[0]}. Remove them from one of both"
                 )
+        return found
 
     def prepare(self, progress: Callable[[str, int, int], None]) -> None:
         """Builds the tiny zoo if it is referred to and not built yet."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qdmerge.cache import built_once, cache_dir
+from qdmerge.cache import MANIFEST, built_once, cache_dir
 from qdmerge.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     import torch
-
-SUFFIX = ".gguf"
 
 RECIPE = 1
 """Part of a cache entry's name: raised when the folder written from the same file changes."""
@@ -37,6 +38,63 @@ def convert(gguf_file: Path, cache: Path | None = None) -> Path:
         CheckpointError: If the file cannot be read as a GGUF language model.
         RunError: If the cache cannot be written.
     """
+    entry = _entry(gguf_file, cache)
+    return built_once(entry, lambda folder: _write(gguf_file, folder), "Models read from GGUF")
+
+
+def converted(gguf_file: Path, cache: Path | None = None) -> Path | None:
+    """The folder of :func:`convert`, if an earlier call wrote it; raises what that raises."""
+    entry = _entry(gguf_file, cache)
+    return entry if (entry / MANIFEST).is_file() else None
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a GGUF file says of its model.
+
+    Attributes:
+        architecture: As llama.cpp names it: "llama", "qwen2".
+        sizes: ``hidden_size`` and ``num_hidden_layers``.
+        chat_template: Whether there is one.
+    """
+
+    architecture: str
+    sizes: Mapping[str, int]
+    chat_template: bool
+
+
+def read_header(gguf_file: Path) -> Header:
+    """Read what a GGUF file says of its model; loads no torch.
+
+    Raises:
+        ConfigError: If the package ``gguf`` is not installed.
+        CheckpointError: If the file cannot be read, or says too little.
+    """
+    check(gguf_file)
+    from gguf import GGUFReader
+
+    try:
+        fields = GGUFReader(gguf_file).fields
+        name = str(fields["general.architecture"].contents())
+        sizes = {
+            "hidden_size": int(fields[f"{name}.embedding_length"].contents()),
+            "num_hidden_layers": int(fields[f"{name}.block_count"].contents()),
+        }
+    except Exception as error:  # the reader raises whatever a field of the file leads it to
+        raise CheckpointError(
+            f"{gguf_file} cannot be read as a GGUF language model "
+            f"({type(error).__name__}: {error})."
+        ) from error
+    return Header(name, sizes, "tokenizer.chat_template" in fields)
+
+
+def check(gguf_file: Path) -> None:
+    """See that a file begins as GGUF does, and that it can be read here.
+
+    Raises:
+        ConfigError: If the package ``gguf`` is not installed.
+        CheckpointError: If the file is no GGUF file.
+    """
     if find_spec("gguf") is None:
         raise ConfigError(
             f"{gguf_file}: reading GGUF needs the package gguf: pip install 'qdmerge[gguf]'."
@@ -45,12 +103,22 @@ def convert(gguf_file: Path, cache: Path | None = None) -> Path:
         with gguf_file.open("rb") as file:
             if file.read(4) != b"GGUF":
                 raise CheckpointError(f"{gguf_file} is not a GGUF file (it does not start so).")
-            file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise CheckpointError(f"{gguf_file} cannot be read: {error.strerror}.") from error
-    entry = (cache or cache_dir()) / "gguf" / f"{digest[:32]}-{RECIPE}"
-    return built_once(entry, lambda folder: _write(gguf_file, folder), "Models read from GGUF")
+
+
+def _entry(gguf_file: Path, cache: Path | None) -> Path:
+    """Where the folder of a file is kept."""
+    check(gguf_file)
+    state = gguf_file.stat()
+    digest = _digest(gguf_file.resolve(), state.st_size, state.st_mtime_ns)
+    return (cache or cache_dir()) / "gguf" / f"{digest[:32]}-{RECIPE}"
+
+
+@lru_cache(maxsize=64)
+def _digest(file: Path, _size: int, _mtime_ns: int) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _write(gguf_file: Path, folder: Path) -> None:

@@ -31,7 +31,7 @@ def read_items(path: Path, kind: type[TaskKind]) -> list[Item]:
     """
     items: list[Item] = []
     seen: dict[str, str] = {}
-    for number, (where, row) in enumerate(_rows(path), start=1):
+    for number, (where, row) in enumerate(read_rows(path), start=1):
         item, wrong = _item(kind, row, number)
         if wrong is None and item["id"] in seen:
             wrong = f"id '{item['id']}' is that of {seen[item['id']]} already"
@@ -42,8 +42,15 @@ def read_items(path: Path, kind: type[TaskKind]) -> list[Item]:
     return items
 
 
-def _rows(path: Path) -> Iterator[tuple[str, Any]]:
-    """Each row of a file, and where it stands."""
+def read_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    """Each row of a file, and where it stands: "line 3".
+
+    Args:
+        path: JSON lines, or one JSON list; either may be compressed (``.gz``).
+
+    Raises:
+        ConfigError: The file cannot be read, or a row is not JSON.
+    """
     try:
         data = path.read_bytes()
         text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
@@ -120,23 +127,43 @@ def split_items(
 
 
 def check_disjoint(splits: Mapping[str, Sequence[Item]]) -> None:
-    """Sees that no prompt is in two splits.
+    """Sees that no prompt and no group is in two splits.
 
     Raises:
         ConfigError: One is.
     """
-    owner: dict[str, tuple[str, str]] = {}
+    advice = {
+        "prompt": "give them one group, so that they fall into one split",
+        "group": "they ask for the same; leave one of them out",
+    }
+    owner: dict[tuple[str, str], tuple[str, str]] = {}
     for split, items in splits.items():
         for item in items:
-            other, other_id = owner.setdefault(item["prompt"], (split, item["id"]))
-            if other != split:
-                raise ConfigError(
-                    f"items '{other_id}' ({other}) and '{item['id']}' ({split}) have the same "
-                    "prompt: give them one group, so that they fall into one split"
-                )
+            for field in (field for field in advice if field in item):
+                key = (field, item[field])
+                other, other_id = owner.setdefault(key, (split, item["id"]))
+                if other != split:
+                    raise ConfigError(
+                        f"items '{other_id}' ({other}) and '{item['id']}' ({split}) have the same "
+                        f"{field}: {advice[field]}"
+                    )
 
 
-def content_hash(items: Sequence[Item]) -> str:
-    """A hash of items in their order, for a run's log."""
-    text = json.dumps(items, sort_keys=True, separators=(",", ":"))
+def shared_item(
+    items: Iterable[Item], others: Iterable[Item], fields: Sequence[str]
+) -> tuple[str, str] | None:
+    """Ids of the first item that has a field in common with one of the others, and of that one."""
+    ids = {(field, o[field]): o["id"] for o in others for field in fields if field in o}
+    found = (
+        (item["id"], ids[field, item[field]])
+        for item in items
+        for field in fields
+        if field in item and (field, item[field]) in ids
+    )
+    return next(found, None)
+
+
+def content_hash(content: object) -> str:
+    """A hash of items in their order, or of other JSON-able content, for a run's log."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from qdmerge.errors import QDMergeError
 from qdmerge.registry import nearest
 from qdmerge.sources import fetch, is_hub_id, missing
 
@@ -19,7 +20,7 @@ def is_tiny(source: str) -> bool:
 
 def is_gguf(source: str) -> bool:
     """Whether a source names a GGUF file, which is converted on first use."""
-    return source.endswith(".gguf")
+    return source.lower().endswith(".gguf")
 
 
 def is_local(source: str) -> bool:
@@ -42,8 +43,15 @@ def source_problem(source: str, what: Literal["base", "expert", "data"]) -> str 
             return f"no '{source}'{nearest(name, names)} Known: {', '.join(names)}."
         return None
     path = Path(source).expanduser()
+    if what == "expert" and is_gguf(source):
+        return (
+            f"'{source}' is a GGUF file, which only the base can be: what its quantization lost "
+            "would count as learned. Name a LoRA adapter or a directory of safetensors"
+        )
     if what == "data" or is_gguf(source):
-        return None if path.is_file() else missing("file", source)
+        if not path.is_file():
+            return missing("file", source)
+        return None if what == "data" else _gguf_problem(path)
     if not path.is_dir():
         return None if is_hub_id(source) else missing("directory", source)
     if (path / "config.json").is_file():
@@ -51,6 +59,16 @@ def source_problem(source: str, what: Literal["base", "expert", "data"]) -> str 
     if not (path / "adapter_config.json").is_file():
         return f"'{source}' holds no config.json: not a model in the format of transformers"
     return "is an adapter; name the model it was made for" if what == "base" else None
+
+
+def _gguf_problem(path: Path) -> str | None:
+    from qdmerge_llm.gguf import check
+
+    try:
+        check(path)
+    except QDMergeError as error:
+        return str(error)
+    return None
 
 
 def resolve(source: str, tiny_seed: int) -> Path:

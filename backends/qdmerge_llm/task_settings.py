@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator
+from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator, model_validator
 
 from qdmerge.backend import SPLITS
 from qdmerge.errors import ConfigError
 from qdmerge.registry import load_target, nearest
 from qdmerge_llm.items import Item, check_disjoint, read_items, split_items
+from qdmerge_llm.sandbox import Sandbox, available
 from qdmerge_llm.sources import is_tiny, resolve, source_problem
-from qdmerge_llm.tasks import KINDS, TaskKind
+from qdmerge_llm.tasks import KINDS, EpisodeTask, TaskKind
 
 Count = PositiveInt | Literal["all"]
+_SHOWN = 5  # items of a file that cannot be used
 
 
 class _Asked(BaseModel):
@@ -49,14 +51,15 @@ class _Asked(BaseModel):
         """Per data file the number of items that each split takes from it; None for all."""
         raise NotImplementedError
 
-    def items(self, tiny_seed: int) -> dict[str, list[Item]]:
+    def items(self, tiny_seed: int, task: TaskKind | None = None) -> dict[str, list[Item]]:
         """The items of each split.
 
         Args:
             tiny_seed: Seed of the tiny zoo that ``tiny://`` refers to.
+            task: The kind, ready, which tries the items; None to read them only.
 
         Raises:
-            ConfigError: The data cannot be read, or is too little.
+            ConfigError: The data cannot be read, is too little, or has items that cannot be used.
         """
         kind = self.kind_class()
         chosen: dict[str, list[Item]] = {}
@@ -67,28 +70,58 @@ class _Asked(BaseModel):
                 found = split_items(items, counts, whole=len(counts) == 1)
             except ConfigError as error:
                 raise ConfigError(f"{path}: {error}") from error
-            for item in (item for items in found.values() for item in items):
-                if reason := kind.unusable(item):
-                    raise ConfigError(f"{path}: item '{item['id']}': {reason}")
+            if task and (wrong := task.unusable([i for items in found.values() for i in items])):
+                lines = [f"{path}: item '{name}': {reason}" for name, reason in wrong.items()]
+                more = [f"{path}: and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+                raise ConfigError("\n".join(lines[:_SHOWN] + more))
             chosen |= found
         check_disjoint(chosen)
         return chosen
 
+    def _task(self) -> Any:
+        """The kind, ready."""
+        return KINDS.build(self.kind, self.options, {"sandbox": Sandbox()})
+
     def problems(self) -> list[str]:
-        """All mistakes; the data is read, unless it would have to be built first."""
+        """All mistakes; the data is read and tried, unless it would have to be built first."""
+        return self.examined()[0]
+
+    def examined(self) -> tuple[list[str], dict[str, list[Item]]]:
+        """All mistakes, and the items of each split: {} if there are any, or none can be read."""
+        items: dict[str, list[Item]] = {}
         try:
-            self.kind_class()
-            found = KINDS.problems(self.kind, self.options)
+            kind = self.kind_class()
+            found = self._lacking(kind) + KINDS.problems(self.kind, self.options)
+            reason = None if found else kind.options_problem(self.options)
+            found += [reason] if reason else []
         except ConfigError as error:
             found = [str(error)]
+        if "" in self.stop:
+            found.append("'stop': an empty string ends every answer before it begins; remove it")
         wrong = [source_problem(source, "data") for source in self.files()]
         found += [problem for problem in wrong if problem]
-        if not found and not any(map(is_tiny, self.files())):
+        if not found and self.files() and not any(map(is_tiny, self.files())):
             try:
-                self.items(tiny_seed=0)
+                items = self.items(0, None if available() else self._task())
             except ConfigError as error:
-                found.append(str(error))
-        return found
+                found += str(error).split("\n")
+        return found, items
+
+    def _lacking(self, kind: type[TaskKind]) -> list[str]:
+        """Whether there is no data, or data for a kind that brings its own."""
+        if kind.reported_only and self.files():
+            return [f"'data': '{self.kind}' brings its own items; leave 'data' out"]
+        if kind.reported_only or self.files():
+            return []
+        return [f"'data' is missing: '{self.kind}' needs a file of items"]
+
+    @property
+    def asks_in_conversations(self) -> bool:
+        """Whether the kind is known to need a chat template."""
+        try:
+            return issubclass(self.kind_class(), EpisodeTask)
+        except ConfigError:
+            return False
 
 
 class TaskConfig(_Asked):
@@ -108,6 +141,20 @@ class TaskConfig(_Asked):
     selection: Count = 128
     test: Count = 200
     expert: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_the_search(cls, given: Any) -> Any:
+        try:
+            kind = _Asked(kind=given["kind"]).kind_class()
+        except (ConfigError, KeyError, TypeError, ValueError):
+            return given  # told as a mistake of the field, or by :meth:`examined`
+        if kind.reported_only:
+            raise ValueError(
+                f"'{given['kind']}' asks the model itself, which evolution does not do: it is for "
+                "tasks under 'reported', not for those of the search"
+            )
+        return given
 
     @field_validator("data")
     @classmethod

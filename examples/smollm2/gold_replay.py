@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from qdmerge.errors import ConfigError, QDMergeError
 from qdmerge_llm.items import Item, read_items
@@ -48,14 +47,12 @@ def queries(task: EpisodeTask, items: Sequence[Item]) -> str:
     asked = [
         item for item in items if "sql" in item and item["type"][0] not in ("INSERT", "UPDATE")
     ]
-    said = [f"Action: Operation\n```sql\n{item['sql']['query']}\n```" for item in asked]
 
-    def speak(prompts: Sequence[Any]) -> list[str]:
-        # Then nothing, which ends the episode.
-        return said if len(prompts[0]) < 3 else [""] * len(prompts)
+    def turns(item: Item) -> list[str]:  # then nothing, which ends the episode
+        return [f"Action: Operation\n```sql\n{item['sql']['query']}\n```"]
 
     right = 0
-    for episode in task.play(asked, speak) if asked else []:
+    for episode in replay(task, asked, turns):
         shown = next(m["content"] for m in episode.messages[::-1] if m["role"] == "user")
         # "none" is the label of questions that nothing answers.
         values = ["none"] if shown == "[]" else parse_values(shown)

@@ -6,6 +6,9 @@ and MBPP, each with the ``group`` that decides its split, none of the split "tra
 were played through the very task that the items are scored with. A problem whose text also
 stands in a file named by --exclude, or that was drawn before, is left out.
 
+A part of each skill's conversations (--replay) is of the other skills. Experts that have never
+seen another skill's protocol destroy it when they are merged.
+
     python examples/smollm2/make_data.py --out smollm2/data --seed 0 --exclude dbbench-dev.jsonl
 """
 
@@ -131,6 +134,31 @@ def make(skill: str, seed: int, taken: set[str], folder: Path, sandbox: Sandbox)
     return {"rows": dict(counts), "left out": dict(left_out)}
 
 
+def mix(skills: Sequence[str], share: float, seed: int, folder: Path) -> dict[str, dict[str, int]]:
+    """Add conversations of the other skills to each skill's; returns how many, by skill.
+
+    Args:
+        skills: The skills whose files there are.
+        share: Conversations of each other skill, relative to the skill's own.
+        seed: Seed of their choice.
+        folder: Where the files are.
+    """
+    paths = {skill: folder / f"{skill}-train.jsonl" for skill in skills}
+    own = {skill: path.read_text("utf-8").splitlines(True) for skill, path in paths.items()}
+    added: dict[str, dict[str, int]] = {}
+    for skill in skills:
+        rng = random.Random(f"{skill} replay {seed}")
+        chosen = {
+            other: rng.sample(own[other], min(len(own[other]), round(share * len(own[skill]))))
+            for other in skills
+            if other != skill
+        }
+        with paths[skill].open("a", encoding="utf-8") as train:
+            train.writelines(line for lines in chosen.values() for line in lines)
+        added[skill] = {other: len(lines) for other, lines in chosen.items()}
+    return added
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
@@ -145,6 +173,13 @@ def main() -> None:
         metavar="FILE",
         help="rows of AgentBench, MBPP or HumanEval whose texts are not used",
     )
+    parser.add_argument(
+        "--replay",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="conversations of each other skill, relative to the own; default: %(default)s",
+    )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     taken = read_texts(options.exclude)
@@ -153,6 +188,7 @@ def main() -> None:
         for skill in options.skills:
             manifest[skill] = make(skill, options.seed, taken, options.out, Sandbox())
             print(f"{skill}: {json.dumps(manifest[skill])}")
+        manifest["replay"] = mix(options.skills, options.replay, options.seed, options.out)
     except QDMergeError as error:
         sys.exit(str(error))
     (options.out / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")

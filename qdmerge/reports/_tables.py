@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qdmerge.reports._candidates import Candidate, group, label, ordered
@@ -56,7 +56,8 @@ def results_table(results: Mapping[str, Any]) -> Table:
             table.add_row(Text(heading, style="dim italic"))
         style = "bold" if row["name"] == results["chosen"] else ""
         cells = [_name(row, results), *_task_scores(row, results), number(row["test_mean"])]
-        cells += [_interval(row), number(row["test_gmean"]), number(row["test_min"])]
+        cells += [_interval(row["test_mean_ci95"])]
+        cells += [number(row["test_gmean"]), number(row["test_min"])]
         table.add_row(*(Text(cell) for cell in cells), style=style)
     table.caption = Text("\n".join([_chosen(results), _spent(results), *_archive_lines(results)]))
     return table
@@ -95,7 +96,14 @@ def reported_table(results: Mapping[str, Any]) -> Table | None:
     head, *rows = _outside(results) or [[]]
     if not head:
         return None
-    table = Table(title=_OUTSIDE, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(
+        title=_OUTSIDE,
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        caption=_left_out(results),
+        caption_justify="left",
+    )
     for number_of, title in enumerate(head):
         table.add_column(Text(title), justify="right" if number_of else "left", overflow="fold")
     for row in rows:
@@ -103,7 +111,7 @@ def reported_table(results: Mapping[str, Any]) -> Table | None:
     return table
 
 
-_OUTSIDE = "Outside of the search: scores, and in brackets relative to the base"
+_OUTSIDE = "Outside of the search: scores (95 % CI), and relative to the base"
 
 
 def _outside(results: Mapping[str, Any]) -> list[list[str]]:
@@ -111,17 +119,32 @@ def _outside(results: Mapping[str, Any]) -> list[list[str]]:
     found = results.get("reported")
     if not found:
         return []
-    rows = [["model", *found["tasks"], "mean, relative"]]
+    columns = [title for task in found["tasks"] for title in (task, "relative")]
+    rows = [["model", *columns, "mean, relative (95 % CI)"]]
     for row in found["rows"]:
         if "failed" in row:
-            cells = [f"failed {row['failed']}", *[""] * len(found["tasks"])]
+            cells = [f"failed {row['failed']}", *[""] * len(columns)]
         else:
-            pairs = [(row["scores"][task], row["relative"][task]) for task in found["tasks"]]
-            cells = [f"{number(score)} ({number(relative)})" for score, relative in pairs]
-            cells.append(number(row["mean"]))
+            cells = []
+            for task in found["tasks"]:
+                cells.append(_with_interval(row["scores"][task], row.get("ci95", {}).get(task)))
+                cells.append(number(row["relative"][task]))
+            cells.append(_with_interval(row["mean"], row.get("mean_ci95")))
         mark = "\u2605 " if row["name"] == results["chosen"] else ""
         rows.append([mark + row["name"], *cells])
     return rows
+
+
+def _left_out(results: Mapping[str, Any]) -> str | None:
+    """Which tasks outside of the search have no relative score, and why."""
+    found = results["reported"]
+    base = next(row for row in found["rows"] if row["name"] == "base")
+    if "failed" in base:
+        return "The base could not be scored, so nothing is relative to it."
+    names = [task for task in found["tasks"] if not base["scores"][task]]
+    if not names:
+        return None
+    return f"Not in the mean, since the base scores 0 there: {', '.join(names)}."
 
 
 def _outside_lines(results: Mapping[str, Any]) -> list[str]:
@@ -130,7 +153,8 @@ def _outside_lines(results: Mapping[str, Any]) -> list[str]:
     if not head:
         return []
     lines = [f"{_OUTSIDE}:", "", _line(head), _line(["---", *["---:"] * (len(head) - 1)])]
-    return [*lines, *map(_line, rows), ""]
+    note = _left_out(results)
+    return [*lines, *map(_line, rows), "", *([note, ""] if note else [])]
 
 
 def _line(cells: list[str]) -> str:
@@ -138,12 +162,11 @@ def _line(cells: list[str]) -> str:
 
 
 def _cells(row: Candidate, results: Mapping[str, Any]) -> list[str]:
-    interval = _interval(row)
     return [
         _name(row, results),
         row["kind"].replace("_", " "),
         *_task_scores(row, results),
-        number(row["test_mean"]) + (f" ({interval})" if interval else ""),
+        _with_interval(row["test_mean"], row["test_mean_ci95"]),
         number(row["test_gmean"]),
         number(row["test_min"]),
     ]
@@ -157,8 +180,11 @@ def _task_scores(row: Candidate, results: Mapping[str, Any]) -> list[str]:
     return [number(row["test"][task]) for task in results["tasks"]]
 
 
-def _interval(row: Candidate) -> str:
-    ends = row["test_mean_ci95"]
+def _with_interval(value: float | None, ends: Sequence[float] | None) -> str:
+    return number(value) + (f" ({_interval(ends)})" if ends else "")
+
+
+def _interval(ends: Sequence[float] | None) -> str:
     return "" if ends is None else "\u2013".join(number(end) for end in ends)
 
 

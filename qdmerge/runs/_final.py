@@ -147,7 +147,9 @@ def settle(
     return {
         "candidates": [_row(one, scores, settings.bootstrap, seed) for one in candidates],
         "chosen": chosen.name,
-        "reported": outside(reported_tasks(search.backend), candidates, chosen, scores),
+        "reported": outside(
+            reported_tasks(search.backend), candidates, chosen, scores, settings.bootstrap, seed
+        ),
         "dropped": {
             candidate.name: scores.failures[solution_id(candidate.x)]
             for candidate in everything

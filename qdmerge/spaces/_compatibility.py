@@ -13,17 +13,18 @@ from qdmerge.spaces._full import FullExpert, compare
 Expert = FullExpert | Adapter
 
 
-def checkpoint_problems(base: Path, experts: Mapping[str, Path]) -> list[str]:
+def checkpoint_problems(base: Path | None, experts: Mapping[str, Path]) -> list[str]:
     """List every reason why the experts cannot be merged on the base; empty if they can.
 
     Experts are whole checkpoints or LoRA adapters as peft saves them, mixed freely. Loads no
-    tensor, no torch and no peft. Different float dtypes are no problem.
+    tensor, no torch and no peft. Different float dtypes are no problem. Where the base cannot be
+    looked at yet (None), each expert is examined by itself.
     """
     return open_all(base, experts)[2]
 
 
 def open_all(
-    base: Path, experts: Mapping[str, Path]
+    base: Path | None, experts: Mapping[str, Path]
 ) -> tuple[Checkpoint | None, dict[str, Expert], list[str]]:
     """Open all models; return the base, the experts that opened, and all problems."""
     problems: list[str] = []
@@ -33,12 +34,13 @@ def open_all(
         problems.append("an expert cannot be named 'base'; that name is the base model's")
     reference = None
     try:
-        if is_adapter(Path(base)):
+        if base is not None and is_adapter(Path(base)):
             raise CheckpointError(
                 f"{base}: a LoRA adapter, which is no model by itself; name the model it adapts"
             )
-        reference = _opened(base)
-        problems += _unmergeable(reference)
+        if base is not None:
+            reference = _opened(base)
+            problems += _unmergeable(reference)
     except CheckpointError as error:
         problems.append(f"base: {error}")
     usable: dict[str, Expert] = {}

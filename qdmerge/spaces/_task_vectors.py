@@ -270,6 +270,8 @@ def _of_another_base(base: Path, adapters: Mapping[str, Adapter]) -> list[str]:
         if recorded is not None and recorded != weights_digest(base):
             problems.append(
                 f"expert {name!r} ({adapter.folder}): was trained on a base of other weights: its "
-                f"{RECORD} says {recorded[:12]}..., {base} is {weights_digest(base)[:12]}..."
+                f"{RECORD} says {recorded[:12]}..., {base} is {weights_digest(base)[:12]}...; name "
+                "that base, make the adapter again (`qdmerge experts`, after removing its folder), "
+                f"or, if you are sure that it fits, remove {RECORD} from it"
             )
     return problems

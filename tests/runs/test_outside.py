@@ -13,6 +13,7 @@ from rich.console import Console
 
 from qdmerge.reports import reported_table, results_markdown
 from qdmerge.runs import Run
+from qdmerge.runs._outside import relative_interval
 
 from .conftest import timeless, toy_config
 
@@ -34,7 +35,8 @@ def test_base_experts_average_and_result_are_scored(finished: tuple[Path, dict[s
     assert reported["tasks"] == ["talk", "sums"]
     names = [row["name"] for row in reported["rows"]]
     experts = [f"expert:task{k}" for k in range(3)]
-    assert names == ["base", *experts, "average", results["chosen"]]
+    found = ["aggregate"] if results["chosen"] == "aggregate" else ["aggregate", results["chosen"]]
+    assert names == ["base", *experts, "average", *found]
     store = Run.open(path).folder.solutions
     identities = {row["name"]: row["solution"] for row in results["candidates"]}
     for row in reported["rows"]:
@@ -75,18 +77,47 @@ def test_a_model_that_cannot_be_scored_there_is_told_and_harms_nothing(tmp_path:
     assert {row["name"] for row in results["candidates"]} >= set(rows)
 
 
+def test_intervals_are_of_the_items_and_paired_with_the_base() -> None:
+    rng = np.random.default_rng(0)
+    base = (rng.random(200) < 0.8).astype(float)
+    same = relative_interval([(base, base)], 300, 0)
+    assert same == [1.0, 1.0]
+    half = relative_interval([(base, base), (base / 2, base)], 300, 0)
+    assert half == pytest.approx([0.75, 0.75])
+    worse = base.copy()
+    worse[np.flatnonzero(base)[:40]] = 0  # a fourth of what the base knew
+    low, high = relative_interval([(worse, base)], 2000, 0) or [0, 0]
+    share = worse.sum() / base.sum()
+    # The standard error of a share of those items that the base gets right.
+    error = np.sqrt(share * (1 - share) / base.sum())
+    assert low == pytest.approx(share - 1.96 * error, abs=0.01)
+    assert high == pytest.approx(share + 1.96 * error, abs=0.01)
+    assert relative_interval([(np.ones(1), np.ones(1))], 10, 0) is None
+    assert relative_interval([(np.eye(3)[0], np.eye(3)[0])], 100, 0) is None
+    assert relative_interval([], 10, 0) is None
+
+
 def test_tables_show_scores_and_what_is_left_of_the_base(
     finished: tuple[Path, dict[str, Any]],
 ) -> None:
     results = json.loads(json.dumps(finished[1]))
     results["reported"]["rows"][1] |= {
         "scores": {"talk": 0.25, "sums": 0.5},
+        "ci95": {"talk": [0.2, 0.3], "sums": None},
         "relative": {"talk": 0.25, "sums": None},
         "mean": 0.25,
+        "mean_ci95": [0.125, 0.375],
     }
-    assert "| expert:task0 | 0.250 (0.250) | 0.500 (\u2013) | 0.250 |" in results_markdown(results)
+    results["reported"]["rows"][0]["scores"]["sums"] = 0.0
+    note = "Not in the mean, since the base scores 0 there: sums."
+    page = results_markdown(results)
+    cells = "0.250 (0.200\u20130.300) | 0.250 | 0.500 | \u2013 | 0.250 (0.125\u20130.375) |"
+    assert f"| expert:task0 | {cells}" in page
+    assert note in page
+    assert note not in results_markdown(finished[1])
     text = io.StringIO()
-    Console(width=100, file=text).print(reported_table(results))
-    assert "0.500 (\u2013)" in text.getvalue()
+    Console(width=120, file=text).print(reported_table(results))
+    assert "0.250 (0.125\u20130.375)" in text.getvalue()
+    assert note in text.getvalue()
     assert reported_table({**results, "reported": {}}) is None
     assert "Outside of the search" not in results_markdown({**results, "reported": {}})

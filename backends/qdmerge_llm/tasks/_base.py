@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
+from pydantic import Field, PositiveInt
 
 from qdmerge_llm.sandbox import Sandbox
 from qdmerge_llm.tasks._batch import Output, run_batch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Item = Mapping[str, Any]
 Message = Mapping[str, str]
@@ -17,6 +21,8 @@ Message = Mapping[str, str]
 Prompt = str | Sequence[Message]
 """A text to go on from, or a conversation that ends with a user turn."""
 Generate = Callable[[Sequence[Prompt]], list[str]]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""An option that is a time."""
 
 
 def extract(text: str, stop: Sequence[str] = ()) -> str:
@@ -31,10 +37,28 @@ class TaskKind(ABC):
     Attributes:
         metric: What the score is, for tables and axes.
         stop: Strings that end an answer, besides the end-of-sequence token.
+        reported_only: The kind brings its own items and asks the model itself, not for completions
+            alone: :meth:`own_items` and :meth:`evaluate_model`. For tasks outside of the search.
     """
 
     metric: ClassVar[str] = "success rate"
     stop: ClassVar[tuple[str, ...]] = ()
+    reported_only: ClassVar[bool] = False
+
+    @classmethod
+    def options_problem(cls, options: Mapping[str, Any]) -> str | None:
+        """What keeps options of right types from being used, without any download, or None."""
+        return None
+
+    def own_items(self) -> Sequence[Item]:
+        """The items that a kind brings itself, for their number and their hash."""
+        return ()
+
+    def evaluate_model(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
+    ) -> np.ndarray:
+        """Scores of one model on the kind's own items: ``(n,)`` float64."""
+        raise NotImplementedError(f"{type(self).__name__} scores items of a data file")
 
     @classmethod
     def read(cls, row: Mapping[str, Any], number: int) -> Item:
@@ -54,17 +78,24 @@ class TaskKind(ABC):
         return row
 
     @classmethod
+    def bare_question(cls, item: Item) -> str:
+        """What an item asks for, in the words that training conversations are searched for.
+
+        The prompt; less where it adds something to the question of a benchmark.
+        """
+        return str(item["prompt"])
+
+    @classmethod
     @abstractmethod
     def problem(cls, item: Item) -> str | None:
         """What is wrong with the form of an item's fields, or None."""
 
-    @classmethod
-    def unusable(cls, item: Item) -> str | None:
-        """What keeps an item of right form from being used, found by trying, or None.
+    def unusable(self, items: Sequence[Item]) -> Mapping[str, str]:
+        """What keeps items of right form from being used, found by trying: id to reason.
 
         Asked for the items that were chosen only.
         """
-        return None
+        return {}
 
     @abstractmethod
     def evaluate(self, items: Sequence[Item], generate: Generate) -> np.ndarray:
@@ -92,7 +123,9 @@ class ExecutedTask(TaskKind):
 
     runner: ClassVar[str]
 
-    def __init__(self, sandbox: Sandbox, seconds: float = 10.0, cpu_seconds: int = 1) -> None:
+    def __init__(
+        self, sandbox: Sandbox, seconds: Seconds = 10.0, cpu_seconds: PositiveInt = 1
+    ) -> None:
         self._sandbox = sandbox
         self._seconds = seconds
         self._cpu_seconds = cpu_seconds

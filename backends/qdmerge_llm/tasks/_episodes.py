@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import PositiveInt
 
 from qdmerge_llm.sandbox import Sandbox
 from qdmerge_llm.tasks._base import Generate, Item, Message, TaskKind
@@ -23,6 +25,7 @@ class Episode:
         state: The kind's own: a database, a session of the sandbox.
         score: None while the episode goes on.
         detail: Why it scored so, in a line.
+        turns: Turns the model has had.
     """
 
     item: Item
@@ -30,6 +33,7 @@ class Episode:
     state: Any = field(default=None, repr=False)
     score: float | None = None
     detail: str = ""
+    turns: int = 0
 
     @property
     def answer(self) -> str:
@@ -45,6 +49,10 @@ class Episode:
         self.score, self.detail = float(score), detail
 
 
+Speak = Callable[[Sequence[Episode]], list[str]]
+"""The model's next turn in each of some episodes."""
+
+
 class EpisodeTask(TaskKind):
     """A task in which the model acts in an environment, for one turn or several.
 
@@ -52,13 +60,17 @@ class EpisodeTask(TaskKind):
         sandbox: Where what the model writes is executed.
         system: System prompt; None for the kind's own, "" for none.
         rounds: Turns the model has; None for the kind's own number.
+
+    Attributes:
+        at_once: Episodes that are open at a time.
     """
 
     default_system: ClassVar[str] = ""
     default_rounds: ClassVar[int] = 1
+    at_once: ClassVar[int] = 256
 
     def __init__(
-        self, sandbox: Sandbox, system: str | None = None, rounds: int | None = None
+        self, sandbox: Sandbox, system: str | None = None, rounds: PositiveInt | None = None
     ) -> None:
         self._sandbox = sandbox
         self.system = self.default_system if system is None else system
@@ -71,6 +83,16 @@ class EpisodeTask(TaskKind):
     @abstractmethod
     def act(self, episodes: Sequence[Episode]) -> None:
         """Takes the model's last turn in each episode: ends it, or appends a user turn."""
+
+    def begin(self, items: Sequence[Item], opened: list[Episode]) -> None:
+        """Starts the episodes of items; all that were started are in ``opened``, also if one fails.
+
+        Args:
+            items: The items.
+            opened: What their episodes are appended to, in order.
+        """
+        for item in items:
+            opened.append(self.start(item))  # noqa: PERF401  what began must be closed
 
     def close(self, episode: Episode) -> None:
         """Releases the state of an episode; called once for each that was started."""
@@ -88,39 +110,57 @@ class EpisodeTask(TaskKind):
         """What ``{output}`` stands for: the output that a user turn reports."""
         return turn
 
+    @classmethod
+    def question(cls, item: Item) -> str:
+        """What the model is asked first."""
+        return str(item["prompt"])
+
     def opening(self, text: str) -> list[Message]:
         """A conversation's first messages: the system prompt, if there is one, and ``text``."""
         system = [{"role": "system", "content": self.system}] if self.system else []
         return [*system, {"role": "user", "content": text}]
 
     def play(self, items: Sequence[Item], generate: Generate) -> list[Episode]:
-        """Plays all episodes to their ends, a round of all of them at a time.
+        """Plays all episodes to their ends, a turn of up to :attr:`at_once` of them at a time.
 
-        So every call of ``generate`` has a whole batch to decode, however many turns an episode
-        takes.
+        The next ones start when others end, so every call of ``generate`` has a whole batch to
+        decode, however many turns an episode takes.
 
         Returns:
             The episodes, in the order of the items, each with its score and conversation.
         """
+        return self.play_with(items, lambda going: generate([e.messages for e in going]))
+
+    def play_with(self, items: Sequence[Item], speak: Speak) -> list[Episode]:
+        """:meth:`play`, of what is given the episodes rather than their conversations."""
         episodes: list[Episode] = []
+        going: list[Episode] = []
         try:
-            for item in items:  # one after the other, so that all that began are closed
-                episodes.append(self.start(item))  # noqa: PERF401
-            for _ in range(self.rounds):
-                going = [episode for episode in episodes if episode.score is None]
-                if not going:
-                    break
-                answers = generate([episode.messages for episode in going])
-                for episode, answer in zip(going, answers, strict=True):
-                    episode.messages.append({"role": "assistant", "content": answer})
-                self.act(going)
-            for episode in episodes:
-                if episode.score is None:
-                    episode.end(0.0, f"no answer within {self.rounds} rounds")
+            while len(episodes) < len(items) or going:
+                before = len(going)
+                more = self.at_once - before
+                self.begin(items[len(episodes) : len(episodes) + more], going)
+                episodes += going[before:]
+                self._take_turns([e for e in going if e.score is None], speak)
+                for episode in [e for e in going if e.score is not None]:
+                    going.remove(episode)
+                    self.close(episode)
         finally:
-            for episode in episodes:
-                self.close(episode)
+            with ExitStack() as stack:  # each is closed, whatever the others do
+                for episode in going:
+                    stack.callback(self.close, episode)
         return episodes
+
+    def _take_turns(self, episodes: Sequence[Episode], speak: Speak) -> None:
+        if not episodes:
+            return
+        for episode, answer in zip(episodes, speak(episodes), strict=True):
+            episode.messages.append({"role": "assistant", "content": answer})
+            episode.turns += 1
+        self.act(episodes)
+        for episode in episodes:
+            if episode.score is None and episode.turns >= self.rounds:
+                episode.end(0.0, f"no answer within {self.rounds} rounds")
 
     def evaluate(self, items: Sequence[Item], generate: Generate) -> np.ndarray:
         """Scores of one model: ``(n,)``, one per episode."""

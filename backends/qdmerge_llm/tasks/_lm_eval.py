@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from pydantic import NonNegativeInt, PositiveInt
 
-from qdmerge.errors import ConfigError, UnsupportedError
+from qdmerge.errors import ConfigError, QDMergeError, UnsupportedError
 from qdmerge.registry import nearest
 from qdmerge_llm.tasks._base import Generate, Item, TaskKind
 
@@ -24,9 +27,8 @@ _SEED = 1234  # of the examples shown before a question, as in lm-eval's own def
 class LMEvalTask(TaskKind):
     """Any task of lm-eval by name, scored on the live model; for reporting, not for evolution.
 
-    Brings its own documents, asks the model for likelihoods as well as for text, and so has no
-    items: :meth:`evaluate_model` takes the place of :meth:`evaluate`. A group's tasks count by
-    their documents.
+    Brings its own documents and asks the model for likelihoods as well as for text. A group's
+    tasks count by their documents.
 
     Args:
         task: Name of a task or group.
@@ -41,49 +43,81 @@ class LMEvalTask(TaskKind):
         batch_size: Texts that the model reads together.
 
     Raises:
-        ConfigError: There is no such task, its data cannot be loaded, or it has no such metric.
+        ConfigError: There is no such task, its data cannot be loaded, it has no such metric, or
+            it executes what the model writes, which lm-eval does without a sandbox.
         UnsupportedError: lm-eval is not installed.
     """
 
     metric: ClassVar[str] = "score"
+    reported_only: ClassVar[bool] = True
 
     def __init__(
         self,
         task: str,
         include_path: str | None = None,
         metric: str = "acc",
-        limit: int | None = None,
-        num_fewshot: int | None = None,
-        batch_size: int = 16,
+        limit: PositiveInt | None = None,
+        num_fewshot: NonNegativeInt | None = None,
+        batch_size: PositiveInt = 16,
     ) -> None:
         self._name = task
-        self._include_path = include_path
         self._metric, _, wanted = metric.partition(",")
         self._filter = wanted or "none"
         self._limit = limit
         self._num_fewshot = num_fewshot
         self._batch_size = batch_size
         with _quiet():
-            self._manager = self._find()
-            loaded = self._load()
-        for name, one in loaded.items():
+            self._loaded = self._load(_manager(task, include_path))
+        for name, one in self._loaded["tasks"].items():
             self._check_metric(name, one.higher_is_better())
+            if getattr(one, "UNSAFE_CODE", False):
+                raise ConfigError(
+                    f"lm-eval task '{name}' executes what the model writes, without a sandbox; use "
+                    "a kind of qdmerge for it, such as humaneval or mbpp"
+                )
+            self._set_shots(one)
 
     @classmethod
     def problem(cls, item: Item) -> str | None:
-        """Says that a data file is out of place."""
-        return "lm_eval tasks bring their own documents: leave 'data' out"
+        """None: there are no items of a file."""
+        return None
+
+    @classmethod
+    def options_problem(cls, options: Mapping[str, Any]) -> str | None:
+        """Whether lm-eval, the folder or the task is missing. Loads no data."""
+        try:
+            with _quiet():
+                _manager(options["task"], options.get("include_path"))
+        except QDMergeError as error:
+            return str(error)
+        return None
+
+    def own_items(self) -> Sequence[Item]:
+        """What the model is asked, examples before the question included, and the answer."""
+        items = []
+        for name, task in sorted(self._loaded["tasks"].items()):
+            with _quiet():
+                task.set_fewshot_seed(_SEED)
+                task.build_all_requests(limit=self._limit, rank=0, world_size=1)
+            for number, (_, asked) in enumerate(groupby(task.instances, lambda one: one.doc_id)):
+                requests = list(asked)
+                items.append(
+                    {
+                        "id": f"{name}/{number}",
+                        "prompt": str(requests[0].args[0]),
+                        "requests": [[str(value) for value in one.args] for one in requests],
+                        "target": str(task.doc_to_target(requests[0].doc)),
+                    }
+                )
+        return items
 
     def evaluate(self, items: Sequence[Item], generate: Generate) -> np.ndarray:
-        """Not for this kind; see :meth:`evaluate_model`.
+        """Not for this kind: :meth:`evaluate_model` takes its place.
 
         Raises:
             UnsupportedError: Always.
         """
-        raise UnsupportedError(
-            f"lm-eval task '{self._name}' needs the model itself, not completions; list it among "
-            "the tasks that are reported, not among those of the search"
-        )
+        raise UnsupportedError(f"lm-eval task '{self._name}' asks the model itself")
 
     def evaluate_model(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
@@ -100,22 +134,19 @@ class LMEvalTask(TaskKind):
         Raises:
             ConfigError: The metric has no score from 0 to 1 for each document.
         """
-        from lm_eval import simple_evaluate
+        from lm_eval.evaluator import evaluate
         from lm_eval.models.huggingface import HFLM
 
         with _quiet():
-            found = simple_evaluate(
+            for task in self._loaded["tasks"].values():
+                task.set_fewshot_seed(_SEED)  # the same examples before each model's questions
+            # Not simple_evaluate, which seeds the global generators and asks git, pip and the
+            # system about themselves: twenty seconds on a busy machine.
+            found = evaluate(
                 HFLM(pretrained=model, tokenizer=tokenizer, batch_size=self._batch_size),
-                tasks=[self._name],
-                num_fewshot=self._num_fewshot,
+                self._loaded,
                 limit=self._limit,
                 bootstrap_iters=0,
-                task_manager=self._manager,
-                # None leaves the global generators alone.
-                random_seed=None,
-                numpy_random_seed=None,
-                torch_random_seed=None,
-                fewshot_random_seed=_SEED,
             )
         samples: Mapping[str, list[dict[str, Any]]] = found["samples"] if found else {}
         scores = [s for name in sorted(samples) for s in self._scores(name, samples[name])]
@@ -154,34 +185,48 @@ class LMEvalTask(TaskKind):
                 "which more is better"
             )
 
-    def _find(self) -> Any:
-        """The task manager that knows the name."""
-        try:
-            from lm_eval.tasks import TaskManager
-        except ImportError as error:
-            raise UnsupportedError(
-                f"lm_eval tasks need the evaluation harness: pip install 'qdmerge[eval]' ({error})"
-            ) from error
-        if self._include_path is not None and not Path(self._include_path).is_dir():
-            raise ConfigError(f"include_path: there is no folder '{self._include_path}'")
-        # Reading all of lm-eval's own task files takes ten seconds.
-        manager = TaskManager(include_path=self._include_path, include_defaults=False)
-        if self._name not in manager.all_tasks:
-            manager = TaskManager(include_path=self._include_path)
-        if self._name not in manager.all_tasks:
-            where = f" nor in {self._include_path}" if self._include_path else ""
-            raise ConfigError(
-                f"there is no task '{self._name}' in lm-eval{where}"
-                f"{nearest(self._name, manager.all_tasks)}"
-            )
-        return manager
+    def _set_shots(self, task: Any) -> None:
+        """Sets the number of examples before each question, as lm-eval's own command does."""
+        own = task.get_config("num_fewshot")
+        if own is None:
+            task.set_config(key="num_fewshot", value=self._num_fewshot or 0)
+        elif own != 0 and self._num_fewshot is not None:  # 0: the task is made for none
+            task.set_config(key="num_fewshot", value=self._num_fewshot)
 
-    def _load(self) -> Mapping[str, Any]:
-        """The tasks of the name, with their data."""
+    def _load(self, manager: Any) -> Any:
+        """The tasks of the name, with their data, and the groups they are in."""
         try:
-            return self._manager.load([self._name])["tasks"]
+            return manager.load([self._name])
         except Exception as error:  # whatever its YAML, its template or its data set raise
             raise ConfigError(f"lm-eval task '{self._name}' cannot be loaded: {error}") from error
+
+
+def _manager(name: str, include_path: str | None) -> Any:
+    """The task manager that knows a task or group.
+
+    Raises:
+        ConfigError: There is no such task or folder.
+        UnsupportedError: lm-eval is not installed.
+    """
+    folder = None if include_path is None else Path(include_path).expanduser()
+    if folder and not folder.is_dir():
+        raise ConfigError(f"include_path: there is no folder '{include_path}'")
+    if importlib.util.find_spec("lm_eval") is None:
+        raise UnsupportedError(
+            "lm_eval tasks need the evaluation harness: pip install 'qdmerge[eval]'"
+        )
+    from lm_eval.tasks import TaskManager
+
+    # Reading all of lm-eval's own task files takes ten seconds.
+    manager = TaskManager(include_path=folder, include_defaults=False)
+    if name not in manager.all_tasks:
+        manager = TaskManager(include_path=folder)
+    if name not in manager.all_tasks:
+        where = f" nor in {include_path}" if include_path else ""
+        raise ConfigError(
+            f"there is no task '{name}' in lm-eval{where}{nearest(name, manager.all_tasks)}"
+        )
+    return manager
 
 
 @contextlib.contextmanager

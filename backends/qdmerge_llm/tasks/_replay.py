@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from qdmerge_llm.tasks._base import Item, Prompt
+from qdmerge_llm.tasks._base import Item
 from qdmerge_llm.tasks._episodes import Episode, EpisodeTask
 
 Turns = Callable[[Item], Sequence[str]]
@@ -25,42 +25,15 @@ def replay(task: EpisodeTask, items: Sequence[Item], turns: Turns | None = None)
     Returns:
         The episodes, in order.
     """
-    turns = turns or task.gold
-    try:
-        return task.play(items, _Speaker(task, items, turns))
-    except _EndedAtStart:  # which of them is not told: one after the other, then
-        return [e for item in items for e in task.play([item], _Speaker(task, [item], turns))]
+    said = turns or task.gold
+    left: dict[int, Iterator[str]] = {}
 
-
-class _EndedAtStart(Exception):
-    """Some episodes ended before their first turn."""
-
-
-class _Speaker:
-    """Says an item's next turn; the runner passes conversations themselves, which tells them apart.
-
-    Args:
-        task: The kind.
-        items: The items of the first call, in order.
-        turns: The turns of an item.
-    """
-
-    def __init__(self, task: EpisodeTask, items: Sequence[Item], turns: Turns) -> None:
-        self._task = task
-        self._items = items
-        self._said = turns
-        self._turns: dict[int, Iterator[str]] = {}
-
-    def __call__(self, prompts: Sequence[Prompt]) -> list[str]:
-        if not self._turns:
-            if len(prompts) != len(self._items):
-                raise _EndedAtStart
-            for prompt, item in zip(prompts, self._items, strict=True):
-                self._turns[id(prompt)] = iter(self._said(item))
+    def speak(episodes: Sequence[Episode]) -> list[str]:
         answers = []
-        for prompt in prompts:
-            assert not isinstance(prompt, str)
-            turn = next(self._turns[id(prompt)], "")
-            told = self._task.output_of(prompt[-1]["content"])
+        for episode in episodes:
+            turn = next(left.setdefault(id(episode), iter(said(episode.item))), "")
+            told = task.output_of(episode.messages[-1]["content"])
             answers.append(turn.replace("{output}", told))
         return answers
+
+    return task.play_with(items, speak)

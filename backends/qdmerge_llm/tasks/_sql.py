@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -68,14 +69,15 @@ class SqlTask(ExecutedTask):
             return "'ordered' must be true or false"
         return None
 
-    @classmethod
-    def unusable(cls, item: Item) -> str | None:
-        """Whether the reference query fails."""
-        try:
-            _reference_rows(item["setup"], item["reference"])
-        except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
-            return f"the reference query does not run: {error}"
-        return None
+    def unusable(self, items: Sequence[Item]) -> Mapping[str, str]:
+        """The items whose reference query fails."""
+        found = {}
+        for item in items:
+            try:
+                _reference_rows(item["setup"], item["reference"])
+            except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
+                found[item["id"]] = f"the reference query does not run: {error}"
+        return found
 
     def _payload(self, item: Item, answer: str) -> dict[str, Any]:
         return {"setup": item["setup"], "query": answer}

@@ -12,7 +12,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import quote
+
+import pytest
 
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
 USER, PASSWORD = "tester", "p@ss/word"
@@ -30,7 +31,10 @@ def missing() -> str | None:
 
 @contextmanager
 def server() -> Iterator[str]:
-    """Runs a server; gives the URL of a user who has no rights but those that qdmerge needs."""
+    """Runs a server; gives the URL of a user who has no rights but those that qdmerge needs.
+
+    That user's password is in ``MYSQL_PWD`` meanwhile.
+    """
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # no waiting for the disk
     with tempfile.TemporaryDirectory(prefix="qdmerge-mariadb-", dir=memory) as folder:
         yield from _serve(Path(folder))
@@ -78,7 +82,9 @@ def _serve(folder: Path) -> Iterator[str]:
         for host in ("localhost", "127.0.0.1"):
             who = f"'{USER}'@'{host}'"
             _run(*root, f"CREATE USER {who} IDENTIFIED BY '{PASSWORD}'; {grant}{who}")
-        yield f"mysql://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{port}/"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MYSQL_PWD", PASSWORD)
+            yield f"mysql://{USER}@127.0.0.1:{port}/"
     finally:
         process.terminate()
         try:

@@ -99,8 +99,9 @@ def play(task: AgentBenchDBTask, chosen: Sequence[Any], *turns: str) -> list[Any
 @pytest.mark.parametrize("types", ["text", "numeric"])
 def test_gold_replay_of_the_real_rows(url: str, types: Any, sandbox: Sandbox) -> None:
     chosen = real_items()
-    assert [AgentBenchDBTask.unusable(item) for item in chosen] == [None] * 60
     task = AgentBenchDBTask(sandbox, url, types)
+    assert len(chosen) == 60
+    assert task.unusable(chosen) == {}
     assert [episode for episode in replay(task, chosen) if episode.score != 1] == []
     idle = play(task, chosen, final("no idea"))
     assert not any(episode.score for episode in idle), "a problem is solved by doing nothing"
@@ -372,6 +373,8 @@ def test_values_of_a_final_answer(text: str, values: list[str]) -> None:
         (["b", "a", "a"], ["a", "b"], True),
         (["1", "2"], ["2.0", "1.0"], True),
         (["a"], ["a", "b"], False),
+        (["none"], [None], True),
+        (["a"], [["a"]], True),
     ],
 )
 def test_comparison_of_answers(values: list[str], label: list[Any], same: bool) -> None:
@@ -432,11 +435,83 @@ def test_rows_of_wrong_form(changes: dict[str, Any], said: str) -> None:
     assert said in (AgentBenchDBTask.problem(item) or "")
 
 
+def test_rows_are_tried_with_the_engine(url: str, sandbox: Sandbox) -> None:
+    task = AgentBenchDBTask(sandbox, url)
+    twice = {"columns": [{"name": "a"}, {"name": "A"}], "rows": [[1, 2]]}
+    chosen = items(
+        row(),
+        row("UPDATE", "UPDATE nowhere SET a = 1"),
+        row(table={"table_name": "t", "table_info": twice}),
+        row("UPDATE", "UPDATE `the people` SET age = SHA2(age, 256)"),  # MySQL's own
+    )
+    found = task.unusable(chosen)
+    assert "the reference statement fails: Error: " in found["2"]
+    assert "nowhere" in found["2"]
+    assert "duplicate column name" in found["3"].lower()
+    assert sorted(found) == (["2", "3", "4"] if url == "sqlite" else ["2", "3"])
+
+
 def test_references_that_fail(url: str, sandbox: Sandbox) -> None:
     broken = items(row("UPDATE", "UPDATE nowhere SET a = 1"))
-    assert "no such table" in (AgentBenchDBTask.unusable(broken[0]) or "")
     with pytest.raises(EvaluationError, match="item '1': the reference statement fails"):
-        play(AgentBenchDBTask(sandbox, url), broken, final("done"))
+        play(AgentBenchDBTask(sandbox, url), broken, "whatever it says")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "CURRENT_DATE",
+        "CURRENT_TIME",
+        "current_timestamp",
+        "date('now')",
+        "date('n' || 'ow', '+1 day')",
+        "datetime()",
+        "time('NOW')",
+        "julianday('now')",
+        "unixepoch('now')",
+        "strftime('%Y', 'now')",
+        "strftime('%s')",
+        "datetime('2020-03-04', 'localtime')",
+        "random()",
+        "randomblob(4)",
+    ],
+)
+def test_nothing_depends_on_when_it_runs(sandbox: Sandbox, value: str) -> None:
+    engine = SQLiteEngine(sandbox)
+    session = engine.open(Table("t", (("a", "TEXT"),), (("2020-03-04",),)))
+    said = "Error: the present time and random values are not known here"
+    for statement in (f"SELECT {value}", f"UPDATE t SET a = {value}"):
+        assert engine.execute([(session, statement)])[0].text == said
+    engine.execute([(session, f"CREATE TABLE u (a, b DEFAULT ({value}))")])
+    assert engine.execute([(session, "INSERT INTO u (a) VALUES (1)")])[0].text == said
+
+
+def test_dates_of_the_table_can_be_reckoned_with(sandbox: Sandbox) -> None:
+    engine = SQLiteEngine(sandbox)
+    session = engine.open(Table("t", (("a", "TEXT"),), (("2020-03-04",),)))
+    asked = "date(a, '+1 month'), strftime('%Y', a), julianday(a) - julianday('2020-03-01')"
+    told = engine.execute([(session, f"SELECT {asked}, date('x') FROM t")])[0].text
+    assert told == "[('2020-04-04', '2020', 3.0, None)]"
+    assert "Error: " in engine.execute([(session, "SELECT a REGEXP '(' FROM t")])[0].text
+
+
+def test_comments_before_a_statement(engine: Engine) -> None:
+    session = engine.open(Table("t", (("a", "TEXT"),), (("x",),)))
+    for statement in (
+        "-- why\nSELECT a FROM t",
+        "# why\nSELECT a FROM t",
+        "/* y */ SELECT a FROM t",
+    ):
+        assert engine.execute([(session, statement)])[0].text == "[('x',)]"
+    assert engine.execute([(session, "# why\nSHOW TABLES")])[0].text == "[('t',)]"
+    engine.close(session)
+
+
+def test_the_prompt_tells_the_rounds(sandbox: Sandbox) -> None:
+    assert "at most 5 of them" in AgentBenchDBTask.default_system
+    assert AgentBenchDBTask(sandbox).system == AgentBenchDBTask.default_system
+    assert "at most 3 of them" in AgentBenchDBTask(sandbox, rounds=3).system
+    assert AgentBenchDBTask(sandbox, system="", rounds=3).system == ""
 
 
 def test_engines_that_do_not_exist(sandbox: Sandbox) -> None:

@@ -1,19 +1,22 @@
 from __future__ import annotations
 
 import json
+import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from qdmerge.backend import Task
 from qdmerge.errors import CheckpointError, ConfigError
 from qdmerge.spaces import ExpertSpace
-from qdmerge_llm.backend import LLMBackend
+from qdmerge_llm.backend import LLMBackend, LLMTask
 from qdmerge_llm.config import LLMConfig
 from qdmerge_llm.items import split_items
 from qdmerge_llm.sandbox import Sandbox
-from qdmerge_llm.tasks import KINDS
+from qdmerge_llm.tasks import KINDS, MBPPTask
 
 from .conftest import COUNTS, TASKS, Micro
 
@@ -115,3 +118,43 @@ def test_truncated_weights_are_named(micro: Micro, sandbox: Sandbox, tmp_path: A
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):
         LLMConfig(**micro.config(base=str(tmp_path))).build()
+
+
+def test_what_follows_a_stop_string_of_the_settings_is_cut_off(backend: LLMBackend) -> None:
+    backend.space.express(next(iter(backend.space.seeds.values())), backend.model)
+    for task, mark in zip(backend.llm_tasks, ("return", "WHERE", "|"), strict=True):
+        prompts = [item["prompt"] for item in task.items["test"]]
+        whole = backend._completer(task)(prompts)
+        cut = backend._completer(replace(task, stop=(*task.stop, mark)))(prompts)
+        assert any(mark in text for text in whole)
+        assert cut == [text.split(mark)[0] for text in whole]
+
+
+def test_prompts_without_room_are_told_once_for_each_task(backend: LLMBackend) -> None:
+    task = replace(backend.llm_tasks[2], max_new_tokens=128)
+    with pytest.warns(UserWarning, match=r"task 'os': 4 prompts and 128 new tokens do not fit"):
+        assert not backend._score(task, "test").any()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        backend._score(task, "test")
+
+
+def test_facts_tell_how_conversations_begin(
+    backend: LLMBackend, micro: Micro, sandbox: Sandbox
+) -> None:
+    item = {"id": "a", "prompt": "Add one.", "entry_point": "f"}
+
+    def facts(template: str | None, system: str = "") -> dict[str, Any]:
+        kind = MBPPTask(sandbox, system=system)
+        task = LLMTask(Task("coding"), kind, {"test": [item]}, 8)
+        made = LLMBackend(
+            micro.folder / "base", backend.space, [task], device="cpu", chat_template=template
+        )
+        return made.facts()
+
+    plain, other, told = facts(None), facts("{{ messages }}"), facts(None, "Be brief.")
+    assert facts(None) == plain
+    assert plain["chat_template"] != other["chat_template"]
+    asked = [found["items"]["coding"]["test"] for found in (plain, other, told)]
+    assert len({entry["sha256"] for entry in asked}) == 1
+    assert len({entry["asked"] for entry in asked}) == 3  # what a run is not resumed with

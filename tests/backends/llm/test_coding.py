@@ -18,7 +18,7 @@ from qdmerge_llm.sandbox import Sandbox
 from qdmerge_llm.tasks._replay import replay
 from qdmerge_llm.tasks.coding import HumanEvalTask, MBPPTask
 from qdmerge_llm.tasks.coding._program import Other, decode, encode
-from qdmerge_llm.tasks.coding._values import example_calls, input_sources, same_output, typed
+from qdmerge_llm.tasks.coding._values import example_calls, same_output, typed, typed_inputs
 
 SHARED = Path(os.environ.get("QDMERGE_SHARED_DATA", Path(__file__).parents[4] / "shared" / "data"))
 ROWS = SHARED / "mbpp" / "mbppplus-half.jsonl"
@@ -192,12 +192,55 @@ def test_cheating_does_not_pass_nor_touch_others(kind: Any, sandbox: Sandbox) ->
     assert scores[1::2] == [1] * len(cheats)
 
 
-def test_references_that_fail(sandbox: Sandbox) -> None:
-    with pytest.raises(EvaluationError, match="'Mbpp/1'.*canonical_solution does not run"):
-        score(MBPPTask(sandbox), mbpp(canonical_solution="def swap(p): 1 / 0"), "def swap(p): pass")
-    broken = humaneval(canonical_solution="    return 7.0\n")
-    with pytest.raises(EvaluationError, match="'HumanEval/x'.*does not pass its test"):
-        score(HumanEvalTask(sandbox), broken, "def root(x): pass")
+BROKEN = {
+    "does not run": mbpp(canonical_solution="def swap(p): 1 / 0"),
+    "does not pass its test": humaneval(canonical_solution="    return 7.0\n"),
+}
+
+
+@pytest.mark.parametrize("said", BROKEN)
+def test_references_that_fail_are_named_whatever_a_model_says(said: str, sandbox: Sandbox) -> None:
+    broken = BROKEN[said] | {"id": "broken"}
+    task = MBPPTask(sandbox) if "assertion" in broken else HumanEvalTask(sandbox)
+    good = mbpp() if "assertion" in broken else humaneval()
+    found = task.unusable([good, broken, broken | {"id": "again"}])
+    assert list(found) == ["broken", "again"]
+    assert said in found["broken"]
+    with pytest.raises(EvaluationError, match=f"'broken'.*{said}"):
+        score(task, broken, "no code")
+
+
+def test_references_that_would_not_pass_are_named(sandbox: Sandbox) -> None:
+    test = "def check(candidate):\n    assert candidate(print) is print\n"
+    item = humaneval(canonical_solution="    return x\n", test=test)
+    assert "does not pass as an answer" in HumanEvalTask(sandbox).unusable([item])[item["id"]]
+    drawn = mbpp(canonical_solution="import os\ndef swap(p): return os.urandom(8)")
+    assert "does not pass as an answer" in MBPPTask(sandbox).unusable([drawn])[drawn["id"]]
+
+
+def test_references_run_once(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = MBPPTask(sandbox)
+    task.unusable([mbpp()])
+    monkeypatch.setattr(task, "_references", lambda items: {(): []}[tuple(items)])
+    assert score(task, mbpp(), "def swap(p): return p[::-1]") == [1]
+
+
+def test_a_test_that_calls_with_what_was_returned(sandbox: Sandbox) -> None:
+    """Two sets are equal, whatever the order in which they came about."""
+    test = "def check(candidate):\n    assert candidate(candidate({0, 8})) == {0, 8}\n"
+    item = humaneval(canonical_solution="    return {0, 8}\n", test=test)
+    assert repr({0, 8}) != repr({8, 0})
+    assert score(HumanEvalTask(sandbox), item, "def root(x): return {8, 0}") == [1]
+
+
+def test_rows_that_differ_in_the_types_of_inputs_have_references_of_their_own(
+    sandbox: Sandbox,
+) -> None:
+    lists = mbpp(assertion="assert swap([1, 2]) == [2, 1]\nassert swap([0, 0]) == [0, 0]")
+    answer = "def swap(p):\n    return p[::-1]"
+    task = MBPPTask(sandbox)
+    assert score(task, mbpp(), answer) == [1]
+    assert score(task, lists, answer) == [1]
 
 
 @pytest.mark.parametrize(
@@ -222,12 +265,12 @@ def test_rows_of_wrong_form(changes: dict[str, Any], said: str) -> None:
 def test_types_of_inputs() -> None:
     assertions = "assert f((1, (2,)), {3}, {'a': (1,)}, [1], 2.5, 1j) == 1"
     plus = [[[1, [2, 3], [4]], [5, 6], {"b": [1, 2]}, [[1]], "nan", "2+3j"]]
-    assert input_sources([], plus, assertions, "f") == [
+    assert [repr(decode(given)) for given in typed_inputs([], plus, assertions, "f")] == [
         "((1, (2, 3), (4,)), {5, 6}, {'b': (1, 2)}, [[1]], nan, (2+3j))"
     ]
     assert example_calls("import math\nassert math.isclose(f(1, [2]), 3)", "f") == [(1, [2])]
     assert example_calls("assert f(g(1))", "f") == []
-    assert input_sources([[[1]]], [], "", "f") == ["([1],)"]
+    assert typed_inputs([[[1]]], [], "", "f") == [encode(([1],))]
 
 
 values = st.recursive(

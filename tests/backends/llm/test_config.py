@@ -271,7 +271,7 @@ def test_reference_that_does_not_run(reference: str, micro: Micro, tmp_path: Pat
     data.write_text("".join(json.dumps(item) + "\n" for item in items))
     settings = micro.config()
     settings["tasks"]["db"]["data"] = str(data)
-    assert "the reference query does not run" in only(settings)
+    assert "the reference query does not run" in problems(settings)[0]
 
 
 def test_absent_sandbox_is_a_problem_unless_allowed(

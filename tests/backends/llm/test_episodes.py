@@ -73,6 +73,45 @@ def test_episodes_advance_together_and_leave_when_they_end() -> None:
     assert episodes[1].messages[3]["content"] == "higher"
 
 
+def test_episodes_start_when_others_end_so_batches_stay_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Guess, "at_once", 3)
+    task, model = Guess(), Counting()
+    most = 0
+
+    def watched(prompts: Sequence[Prompt]) -> list[str]:
+        nonlocal most
+        most = max(most, task.open)
+        return model(prompts)
+
+    numbers = [1, 2, 9, 3, 1, 1, 2]
+    items = [{"id": str(n), "prompt": ""} for n in numbers]
+    episodes = task.play(items, watched)
+    assert [episode.item["id"] for episode in episodes] == list(map(str, numbers))
+    assert [episode.score for episode in episodes] == [1, 1, 0, 1, 1, 1, 1]
+    assert [episode.turns for episode in episodes] == [1, 2, 4, 3, 1, 1, 2]
+    assert model.batches == [3, 3, 3, 3, 1, 1]
+    assert (most, task.open) == (3, 0)
+
+
+def test_all_are_closed_when_a_model_fails_and_a_close_fails() -> None:
+    class Clumsy(Guess):
+        def close(self, episode: Episode) -> None:
+            super().close(episode)
+            if episode.item["id"] == "3":
+                raise RuntimeError("cannot close")
+
+    task = Clumsy()
+
+    def speak(prompts: Sequence[Prompt]) -> list[str]:
+        raise ValueError("no model")
+
+    with pytest.raises(RuntimeError, match="cannot close"):
+        task.play(ITEMS, speak)
+    assert task.open == 0
+
+
 def test_scores_are_those_of_the_episodes() -> None:
     assert np.array_equal(Guess().evaluate(ITEMS, Counting()), [1.0, 1.0, 0.0])
     assert Guess().evaluate([], Counting()).shape == (0,)

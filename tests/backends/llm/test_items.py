@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,10 @@ from pydantic import ValidationError
 from qdmerge.errors import ConfigError
 from qdmerge_llm.items import read_items
 from qdmerge_llm.leaks import leaked_items
+from qdmerge_llm.sandbox import Sandbox
 from qdmerge_llm.splits import split_of
 from qdmerge_llm.task_settings import ReportedConfig, TaskConfig
-from qdmerge_llm.tasks import ShellTask
+from qdmerge_llm.tasks import AgentBenchDBTask, HumanEvalTask, MBPPTask, ShellTask
 
 ROWS = [{"id": f"i{k}", "prompt": f"do {k}", "files": {}, "expected": str(k)} for k in range(60)]
 
@@ -112,6 +115,36 @@ def test_every_split_needs_a_file_and_enough_items(tmp_path: Path) -> None:
     assert "did you mean 'a.jsonl'?" in task(str(tmp_path / "b.jsonl")).problems()[0]
 
 
+@pytest.mark.parametrize("config", [TaskConfig, ReportedConfig])
+def test_check_names_the_items_whose_reference_fails(
+    config: Any, tmp_path: Path, sandbox: Sandbox
+) -> None:
+    assert sandbox.isolated
+    row = {
+        "prompt": "Double it.",
+        "entry_point": "f",
+        "assertion": "assert f(1) == 2",
+        "base_input": [[1]],
+    }
+    rows = [
+        {
+            **row,
+            "task_id": f"r{k}",
+            "prompt": f"Double it {k}.",
+            "canonical_solution": f"def f(x): return 2 * {'y' if k % 2 else 'x'}",
+        }
+        for k in range(150)
+    ]
+    path = written(tmp_path / "a.jsonl", rows)
+    splits = ("validation", "selection", "test")
+    settings = dict.fromkeys(splits, "all") if config is TaskConfig else {}
+    found = config(kind="mbpp", data=path, **settings).problems()
+    assert found[0].endswith(": its canonical_solution does not run")
+    assert found[0].startswith(f"{path}: item 'r")
+    assert re.fullmatch(rf"{path}: and \d+ more", found[-1])
+    assert len(found) == 6
+
+
 def test_reported_tasks_take_all_items_of_their_file(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", ROWS[:7])
     assert len(ReportedConfig(kind="shell", data=path).items(0)["reported"]) == 7
@@ -123,13 +156,71 @@ def test_training_conversations_that_ask_what_is_scored_are_found(tmp_path: Path
     rows = [{"messages": [{"role": "user", "content": turn}]} for turn in turns]
     rows += [{"messages": [{"role": "assistant", "content": "Which one is the largest row?"}]}]
     path = Path(written(tmp_path / "train.jsonl", rows))
-    items = [
-        {"id": "same", "prompt": "how many rows are there"},
-        {"id": "only answered", "prompt": "Which one is the largest row?"},
-        {"id": "other", "prompt": "How many columns are there?"},
-        {"id": "short", "prompt": "an"},
-    ]
-    assert leaked_items(path, items) == ["same"]
+    questions = {
+        "same": "how many rows are there",
+        "only answered": "Which one is the largest row?",
+        "other": "How many columns are there?",
+        "short": "an",
+    }
+    assert leaked_items(path, questions) == ["same"]
     (tmp_path / "bad.jsonl").write_text("{}")
     with pytest.raises(ConfigError, match=r"bad\.jsonl: cannot be read as conversations"):
-        leaked_items(tmp_path / "bad.jsonl", items)
+        leaked_items(tmp_path / "bad.jsonl", questions)
+
+
+@pytest.mark.parametrize(
+    ("turn", "found"),
+    [
+        ("Task: count the *files* in /root/work. Be quick.", True),
+        ("Hello\n`Count the files in /root/work`\nPlease.", True),
+        ("Count the files in /root/work of less than 10 bytes.", False),
+        ("Count the files in /root/work/logs.", False),
+        ("Of those that you own, count the files in /root/work.", False),
+        ("Recount the files in /root/work.", False),
+    ],
+)
+def test_a_question_is_found_in_other_text_but_not_in_a_longer_one(
+    turn: str, found: bool, tmp_path: Path
+) -> None:
+    row = {"messages": [{"role": "user", "content": turn}]}
+    path = Path(written(tmp_path / "train.jsonl", [row]))
+    assert leaked_items(path, {"it": "Count the files in /root/work."}) == ["it"] * found
+
+
+def test_benchmarks_are_searched_for_by_their_bare_questions() -> None:
+    text = "Write a function to find the shared elements."
+    row = {"prompt": f"'''\n{text}\n'''", "entry_point": "f", "assertion": "assert f() == 1"}
+    assert MBPPTask.bare_question(MBPPTask.read(row, 1)) == text
+    prompt = f'import math\n\n\ndef f(x):\n    """{text}\n    >>> f(1)\n    2\n    """\n'
+    item = HumanEvalTask.read({"prompt": prompt, "entry_point": "f"}, 1)
+    assert HumanEvalTask.bare_question(item).strip() == text
+    table = {"table_name": "t", "table_info": {"columns": [{"name": "a"}], "rows": []}}
+    asked = AgentBenchDBTask.read({"description": "How many?", "table": table}, 1)
+    assert "name of this table" in asked["prompt"]
+    assert AgentBenchDBTask.bare_question(asked) == "How many?"
+
+
+def test_a_thousand_items_in_a_thousand_conversations_are_searched_for_at_once(
+    tmp_path: Path,
+) -> None:
+    rows = [
+        {"messages": [{"role": "user", "content": f"Number {k}. {'some words ' * 50}"}]}
+        for k in range(1000)
+    ]
+    path = Path(written(tmp_path / "train.jsonl", rows))
+    questions = {str(k): f"Is {k} the sum of two squares?" for k in range(1000)}
+    start = time.process_time()
+    assert leaked_items(path, {**questions, "it": "number 999"}) == []
+    assert leaked_items(path, {"it": f"Number 999. {'some words ' * 50}"}) == ["it"]
+    assert time.process_time() - start < 2
+
+
+def test_one_group_in_files_of_two_splits_is_refused(tmp_path: Path) -> None:
+    groups = ["g", "g", "h"]
+    files = [
+        written(tmp_path / f"{k}.jsonl", [{**ROWS[k], "group": group}])
+        for k, group in enumerate(groups)
+    ]
+    data = dict(zip(("validation", "selection", "test"), files, strict=True))
+    (problem,) = task(data, validation=1, selection=1, test=1).problems()
+    assert "items 'i0' (validation) and 'i1' (selection) have the same group" in problem

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from qdmerge.errors import ConfigError, UnsupportedError
+from qdmerge_llm.items import content_hash
+from qdmerge_llm.task_settings import ReportedConfig, TaskConfig
 from qdmerge_llm.tasks._lm_eval import LMEvalTask
 
 from .conftest import make_tokenizer
@@ -174,6 +178,75 @@ def test_data_that_is_missing_is_told(folder: Path, tmp_path: Path) -> None:
 
 def test_it_is_no_task_of_the_search(folder: Path) -> None:
     task = LMEvalTask("sums", str(folder / "choice"))
-    with pytest.raises(UnsupportedError, match="needs the model itself"):
+    with pytest.raises(UnsupportedError, match="asks the model itself"):
         task.evaluate([], lambda prompts: [])
-    assert "leave 'data' out" in str(LMEvalTask.problem({}))
+    options = {"task": "sums", "include_path": str(folder / "choice")}
+    for data in ({}, {"data": "items.jsonl"}):
+        with pytest.raises(ValidationError, match="under 'reported', not for those of the search"):
+            TaskConfig(kind="lm_eval", options=options, **data)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, None),
+        ({"task": "sum"}, "no task 'sum' in lm-eval nor in .*did you mean 'sums'"),
+        ({"include_path": "nowhere"}, "there is no folder 'nowhere'"),
+        ({"limit": 0}, "'limit': .*greater than 0"),
+        ({"limit": -1}, "'limit': .*greater than 0"),
+    ],
+)
+def test_check_says_in_a_line_what_is_wrong(
+    folder: Path, changes: dict[str, Any], said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lm_eval.tasks import TaskManager
+
+    # Without lm-eval's own thousands of task files, which take many seconds to read.
+    monkeypatch.setattr(
+        "lm_eval.tasks.TaskManager",
+        lambda include_path, **_: TaskManager(include_path=include_path, include_defaults=False),
+    )
+    options = {"task": "sums", "include_path": str(folder / "choice"), **changes}
+    problems = ReportedConfig(kind="lm_eval", options=options).problems()
+    assert len(problems) == (said is not None)
+    if said:
+        assert re.search(said, problems[0])
+
+
+def test_check_says_that_lm_eval_is_missing_or_data_is_out_of_place(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"task": "sums", "include_path": str(folder / "choice")}
+    given = ReportedConfig(kind="lm_eval", options=options, data=str(folder / "sums.jsonl"))
+    assert given.problems() == ["'data': 'lm_eval' brings its own items; leave 'data' out"]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    (missing,) = ReportedConfig(kind="lm_eval", options=options).problems()
+    assert "pip install 'qdmerge[eval]'" in missing
+
+
+def test_the_items_are_what_the_model_is_asked(folder: Path, tmp_path: Path) -> None:
+    items = LMEvalTask("sums", str(folder / "choice"), limit=3).own_items()
+    assert [item["prompt"] for item in items] == [d["question"] for d in DOCUMENTS[:3]]
+    assert items[1]["requests"] == [["2 plus 2 is", f" {c}"] for c in DOCUMENTS[1]["choices"]]
+    assert [item["target"] for item in items] == [str(d["answer"]) for d in DOCUMENTS[:3]]
+    assert content_hash(items) == content_hash(
+        LMEvalTask("sums", str(folder / "choice"), limit=3).own_items()
+    )
+    shots = [LMEvalTask("sums", str(folder / "choice"), num_fewshot=2) for _ in range(2)]
+    assert shots[0].own_items() == shots[1].own_items() == shots[0].own_items()
+    assert "\n\n" in shots[0].own_items()[0]["prompt"]
+    changed = [*DOCUMENTS[:-1], {**DOCUMENTS[-1], "answer": 1}]
+    assert changed != DOCUMENTS
+    (tmp_path / "sums.jsonl").write_text("".join(json.dumps(d) + "\n" for d in changed))
+    text = (folder / "choice" / "sums.yaml").read_text()
+    (tmp_path / "sums.yaml").write_text(text.replace(str(folder), str(tmp_path)))
+    whole = LMEvalTask("sums", str(folder / "choice")).own_items()
+    assert content_hash(LMEvalTask("sums", str(tmp_path)).own_items()) != content_hash(whole)
+
+
+def test_tasks_that_execute_answers_are_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lm_eval.api.task.ConfigurableTask.UNSAFE_CODE", True, raising=False)
+    with pytest.raises(ConfigError, match="executes what the model writes, without a sandbox"):
+        LMEvalTask("sums", str(folder / "choice"))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from qdmerge.errors import ConfigError, EvaluationError
+from qdmerge_llm.tasks import KINDS
 from qdmerge_llm.tasks.database import MySQLEngine, Table, _mysql
 
 from . import mariadb
@@ -138,31 +139,60 @@ def test_statements_reach_no_other_database(url: str) -> None:
     "wrong",
     [
         "mysql://host/",
-        "mysql://user:secret@host/database",
-        "mysql://user:secret@host:port/",
-        "mysql://user:secret@host:99999/",
+        "mysql://user@host/database",
+        "mysql://user@host:port/",
+        "mysql://user@host:99999/",
+        "mysql://user@host:0/",
+        "mysql://user@host/#x",
+        "mysql://user@/",
+        "mysql://user@[::1/",
         "mysql://user:se/cret@host/",
-        "mysql://user:secret@host/?sslmode=x",
+        "mysql://user@host/?sslmode=x",
+        "mysql://user:secret@host/",
+        "mysql://user:@host/",
     ],
 )
-def test_urls_of_wrong_form(wrong: str) -> None:
+def test_urls_of_wrong_form_and_passwords_are_refused_before_connecting(wrong: str) -> None:
     pytest.importorskip("pymysql")
-    with pytest.raises(ConfigError, match="mysql://user:password@host:port/") as caught:
+    said = "MYSQL_PWD" if ":secret@" in wrong or ":@" in wrong else "mysql://user@host:port/"
+    with pytest.raises(ConfigError, match=said) as caught:
         MySQLEngine(wrong)
-    assert "secret" not in str(caught.value)
+    (line,) = KINDS.problems("agentbench_db", {"engine": wrong})
+    assert line == f"task kind 'agentbench_db': 'engine': {caught.value}"
+    assert "cret" not in line
 
 
 def test_servers_that_refuse(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = url.split("@")[1]
+    assert MySQLEngine(url).open(TABLE)
     with pytest.raises(ConfigError, match="the database server refuses"):
-        MySQLEngine(f"mysql://{mariadb.USER}:wrong@{place}")
+        MySQLEngine("mysql://user@127.0.0.1:1/")
+    monkeypatch.setenv("MYSQL_PWD", "wrong")
     with pytest.raises(ConfigError, match="the database server refuses"):
-        MySQLEngine("mysql://user:x@127.0.0.1:1/")
-    monkeypatch.setenv("MYSQL_PWD", mariadb.PASSWORD)
-    assert MySQLEngine(f"mysql://{mariadb.USER}@{place}").open(TABLE)
+        MySQLEngine(url)
 
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pymysql", None)
     with pytest.raises(ConfigError, match=r"pip install 'qdmerge\[mysql\]'"):
         MySQLEngine("mysql://user@host/")
+    (line,) = KINDS.problems("agentbench_db", {"engine": "mysql://user@host/"})
+    assert "pip install 'qdmerge[mysql]'" in line
+
+
+def test_comments_before_a_statement(url: str) -> None:
+    engine = MySQLEngine(url)
+    session = engine.open(TABLE)
+    for comment in ("-- look\n", "# look\n", "/* look */ ", " /* a */\n--\n/**/", "--\tx\n"):
+        reply = engine.execute([(session, f"{comment}SELECT a FROM t")])[0]
+        assert reply.text == "[('x',)]", comment
+    for hidden in (
+        "/*! SET @a := */ (SELECT 1)",
+        "/*M! SET @a := */ (SELECT 1)",
+        "-- look\nUSE mysql",
+        "/* look */ SET @a := 1",
+        "--1\nSELECT 1",
+        "/* SELECT 1",
+        "# SELECT 1",
+    ):
+        assert "not allowed" in engine.execute([(session, hidden)])[0].text, hidden
+    engine.close(session)

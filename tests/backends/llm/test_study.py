@@ -34,7 +34,7 @@ def db_row(n: int) -> dict[str, Any]:
     info = {"columns": columns, "rows": [[str(k), str(k * k)] for k in range(10)]}
     return {
         "id": f"db-{n}",
-        "description": f"The v of k {n}?",
+        "description": f"What is the v of k {n}?",
         "add_description": "",
         "label": [str(n * n)],
         "type": ["other"],
@@ -97,7 +97,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> tuple[P
     LlamaForCausalLM(config).save_pretrained(folder / "base")
     tokenizer.save_pretrained(folder / "base")
     lora = LoRAConfig(
-        rank=8, alpha=32, learning_rate=2e-2, batch_size=6, epochs=60, dtype="float32"
+        rank=8, alpha=32, learning_rate=1e-2, batch_size=6, epochs=90, dtype="float32"
     )
     counts = {"validation": 2, "selection": 2, "test": 2}
     tasks = {}

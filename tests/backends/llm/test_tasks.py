@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -308,10 +309,13 @@ def test_extraction(text: str, stop: tuple[str, ...], answer: str) -> None:
     assert extract(text, stop) == answer
 
 
-def test_the_setup_of_a_data_set_reaches_no_file_of_the_host(tmp_path):
+def test_the_setup_of_a_data_set_reaches_no_file_of_the_host(
+    tmp_path: Path, sandbox: Sandbox
+) -> None:
     target = tmp_path / "x.db"
     for setup in (f"ATTACH '{target}' AS x; CREATE TABLE x.t (a);", f"VACUUM INTO '{target}';"):
-        assert SqlTask.unusable({"setup": setup, "reference": "SELECT 1"})
+        item = {"id": "1", "setup": setup, "reference": "SELECT 1"}
+        assert "1" in SqlTask(sandbox).unusable([item])
     assert not target.exists()
 
 

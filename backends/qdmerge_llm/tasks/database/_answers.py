@@ -60,7 +60,7 @@ def _text(value: Any) -> str:
 
 
 def _canonical(value: Any) -> float | str:
-    text = str(value).strip()
+    text = _text(value).strip()
     number = float(text) if len(text) < 400 and _NUMBER.fullmatch(text) else math.nan
     return number if math.isfinite(number) else text
 

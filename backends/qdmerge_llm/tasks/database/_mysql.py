@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from qdmerge.errors import ConfigError, EvaluationError
 from qdmerge_llm.tasks.database._engine import Engine, Reply, Table
-from qdmerge_llm.tasks.database._program import cut, digest, quoted, shown
+from qdmerge_llm.tasks.database._program import cut, digest, quoted, shown, uncommented
 
 _PREFIX = "qdmerge"
 _SECONDS = 5  # of one statement
@@ -57,8 +57,8 @@ class MySQLEngine(Engine):
     so are those that name files or databases of qdmerge.
 
     Args:
-        url: ``mysql://user:password@host:port/``, characters outside of a URL's as ``%XX``. Without
-            a password that of the environment variable ``MYSQL_PWD`` is used.
+        url: ``mysql://user@host:port/``, characters outside of a URL's as ``%XX``. The password is
+            that of the environment variable ``MYSQL_PWD``: URLs are written into runs.
             ``?unix_socket=PATH`` connects to a socket.
 
     Raises:
@@ -66,13 +66,7 @@ class MySQLEngine(Engine):
     """
 
     def __init__(self, url: str) -> None:
-        try:
-            self._library: Any = import_module("pymysql")
-        except ImportError as error:
-            raise ConfigError(
-                "a database task on MySQL needs PyMySQL: pip install 'qdmerge[mysql]'"
-            ) from error
-        self._arguments = _arguments(url)
+        self._library, self._arguments = connector(url)
         self._tls: dict[str, Any] = {}
         self._connection: Any = None
         self._pid = os.getpid()
@@ -124,7 +118,7 @@ class MySQLEngine(Engine):
         self._drop(session.database)
 
     def _execute(self, session: _Session, statement: str) -> Reply:
-        if not _ALLOWED.match(statement) or _REFUSED.search(statement):
+        if not _ALLOWED.match(uncommented(statement)) or _REFUSED.search(statement):
             return Reply("Error: this statement is not allowed", False)
         try:
             # Rows are read as they come, and no more than are shown.
@@ -222,32 +216,43 @@ class MySQLEngine(Engine):
                 self._drop(name)
 
 
-def _arguments(url: str) -> dict[str, Any]:
-    """What to connect with.
+def connector(url: str) -> tuple[Any, dict[str, Any]]:
+    """PyMySQL, and what to connect with; does not connect.
 
     Raises:
-        ConfigError: The URL is of another form; the message does not show its password.
+        ConfigError: PyMySQL is not installed, or the URL is of another form or has a password.
     """
-    parts = urlsplit(url)
     try:
-        port = parts.port or 3306
-    except ValueError:
-        port = 0
-    options = parse_qs(parts.query)
-    socket = options.pop("unix_socket", [None])[0]
-    if parts.path not in ("", "/") or options or not port or not parts.username:
+        library = import_module("pymysql")
+    except ImportError as error:
         raise ConfigError(
-            "the URL of a database server is mysql://user:password@host:port/ with nothing after "
-            "it but ?unix_socket=PATH; characters such as @ or / in a password are written as %XX"
+            "a database task on MySQL needs PyMySQL: pip install 'qdmerge[mysql]'"
+        ) from error
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, 3306 if parts.port is None else parts.port
+        known = parts.path in ("", "/") and not parts.fragment and port > 0
+    except ValueError:
+        known = False
+    options = parse_qs(parts.query) if known else {}
+    socket = options.pop("unix_socket", [None])[0]
+    if not known or options or not parts.username or not (host or socket):
+        raise ConfigError(
+            "the URL of a database server is mysql://user@host:port/ with nothing after it but "
+            "?unix_socket=PATH; characters such as @ or / in a name are written as %XX"
         )
-    password = parts.password
+    if parts.password is not None:
+        raise ConfigError(
+            "the URL of a database server must not hold a password, for it is written into runs: "
+            "put it into the environment variable MYSQL_PWD"
+        )
     arguments = {
-        "host": parts.hostname or "localhost",
+        "host": host or "localhost",
         "port": port,
         "user": unquote(parts.username),
-        "password": os.environ.get("MYSQL_PWD", "") if password is None else unquote(password),
+        "password": os.environ.get("MYSQL_PWD", ""),
     }
-    return arguments | ({"unix_socket": socket} if socket else {})
+    return library, arguments | ({"unix_socket": socket} if socket else {})
 
 
 def _message(error: Exception) -> str:

@@ -24,6 +24,8 @@ WARM_UP: dict[str, Any] = {
     "contents": True,
 }
 
+# Not the kind that MySQL executes, /*! ... */ and MariaDB's /*M! ... */.
+_COMMENTS = re.compile(r"(?:\s|--(?=\s|\Z)[^\n]*|#[^\n]*|/\*(?!M?!).*?\*/)*", re.DOTALL)
 _STRING = re.compile(r"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\"|`[^`]*`", re.DOTALL)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "%": "\\%", "_": "\\_"}
@@ -62,6 +64,12 @@ def quoted(name: str) -> str:
     return "`" + name.replace("`", "``") + "`"
 
 
+def uncommented(statement: str) -> str:
+    """A statement without the comments and blanks before it."""
+    found = _COMMENTS.match(statement)
+    return statement[found.end() :] if found else statement
+
+
 def unescaped(statement: str) -> str:
     """A statement with MySQL's backslash escapes in strings put as SQLite puts them."""
 
@@ -83,10 +91,48 @@ def _authorize(action: int, first: str | None, second: str | None, *_: Any) -> i
         return sqlite3.SQLITE_DENY
     if action == sqlite3.SQLITE_PRAGMA and first != "table_info":
         return sqlite3.SQLITE_DENY
-    # Statements are gone through again each round: none may come out differently.
-    if action == sqlite3.SQLITE_FUNCTION and second in ("load_extension", "random", "randomblob"):
+    if action == sqlite3.SQLITE_FUNCTION and second == "load_extension":
         return sqlite3.SQLITE_DENY
     return sqlite3.SQLITE_OK
+
+
+# Statements are gone through again each round, and a score is to be the same on any day: none may
+# come out differently. (The authorizer is not asked about the defaults of columns.)
+_TIMELESS = "the present time and random values are not known here"
+_CLOCKS = ("current_date", "current_time", "current_timestamp", "random", "randomblob")
+_DATES = {  # which argument is the time; none is the present
+    "date": 0,
+    "time": 0,
+    "datetime": 0,
+    "julianday": 0,
+    "unixepoch": 0,
+    "timediff": 0,
+    "strftime": 1,
+}
+_HERE_AND_NOW = {"now", "subsec", "subsecond", "localtime", "utc"}
+_why: list[str] = []  # what the function that failed said: SQLite does not pass it on
+
+
+def _refuse(*_: Any) -> Any:
+    _why.append(_TIMELESS)
+    raise ValueError
+
+
+def _dated(clean: sqlite3.Connection, name: str) -> Any:
+    """A date function of SQLite's that refuses what depends on when and where it runs."""
+
+    def function(*values: Any) -> Any:
+        times = values[_DATES[name] :]
+        if not times or any(str(time).lower() in _HERE_AND_NOW for time in times):
+            _refuse()
+        marks = ", ".join("?" * len(values))
+        try:
+            return clean.execute(f"SELECT {name}({marks})", values).fetchone()[0]
+        except sqlite3.Error as error:
+            _why.append(str(error))
+            raise
+
+    return function
 
 
 def _concat(*values: Any) -> str | None:
@@ -120,7 +166,11 @@ _FUNCTIONS: dict[str, tuple[int, Any]] = {
 
 
 def _opened(table: dict[str, Any]) -> sqlite3.Connection:
-    """An in-memory database with the table, hardened for what follows."""
+    """An in-memory database with the table, hardened for what follows.
+
+    Raises:
+        sqlite3.Error: The table cannot be built.
+    """
     database = sqlite3.connect(":memory:", isolation_level=None, cached_statements=0)
     database.execute(f"PRAGMA hard_heap_limit = {MAX_MEMORY}")
     database.execute("PRAGMA temp_store = MEMORY")
@@ -132,6 +182,12 @@ def _opened(table: dict[str, Any]) -> sqlite3.Connection:
     database.executemany(f"INSERT INTO {quoted(table['name'])} VALUES ({marks})", table["rows"])
     for name, (arguments, function) in _FUNCTIONS.items():
         database.create_function(name, arguments, function, deterministic=True)
+    for name in _CLOCKS:
+        for arguments in (0, 1):
+            database.create_function(name, arguments, _refuse)
+    clean = sqlite3.connect(":memory:")
+    for name in _DATES:
+        database.create_function(name, -1, _dated(clean, name), deterministic=True)
     database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE)
     database.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
     database.set_authorizer(_authorize)
@@ -141,6 +197,8 @@ def _opened(table: dict[str, Any]) -> sqlite3.Connection:
 def _rows(database: sqlite3.Connection, statement: str) -> Iterable[Sequence[Any]]:
     steps = iter(range(MAX_STEPS // 1000))
     database.set_progress_handler(lambda: next(steps, None) is None, 1000)
+    _why.clear()
+    statement = uncommented(statement)
     if _TABLES.fullmatch(statement):
         return database.execute(_LISTED)
     if asked := _DESCRIBE.fullmatch(statement):
@@ -160,13 +218,17 @@ def run(payload: dict[str, Any]) -> str:
         JSON: ``ok``, and ``text``: the result as shown to a model, or the hash.
     """
     table = payload["table"]
-    database = _opened(table)
+    try:
+        database = _opened(table)
+    except (sqlite3.Error, OverflowError, MemoryError) as error:
+        return json.dumps({"ok": False, "text": f"the table cannot be built: {error}"})
     ok, text = True, ""
     for statement in payload["statements"]:
         try:
             ok, text = True, shown(_rows(database, statement))
         except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError, MemoryError) as error:
-            ok, text = False, cut(f"Error: {error or 'out of memory'}")
+            said = _why[-1] if _why else error or "out of memory"
+            ok, text = False, cut(f"Error: {said}")
     if payload["contents"]:
         names = ", ".join(quoted(name) for name, _ in table["columns"])
         try:

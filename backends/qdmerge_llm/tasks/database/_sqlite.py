@@ -12,11 +12,12 @@ from typing import Any
 from qdmerge_llm.sandbox import Sandbox
 from qdmerge_llm.tasks._batch import run_batch
 from qdmerge_llm.tasks.database._engine import Engine, Reply, Table
+from qdmerge_llm.tasks.database._program import uncommented
 
 _PROGRAM = Path(__file__).with_name("_program.py").read_text(encoding="utf-8")
 _SECONDS = 15.0
 _CPU_SECONDS = 4
-_READS = re.compile(r"\s*SELECT\b", re.IGNORECASE)
+_READS = re.compile(r"SELECT\b", re.IGNORECASE)
 _STOPPED = Reply("Error: stopped, it took too long or too much", False)
 
 
@@ -48,7 +49,7 @@ class SQLiteEngine(Engine):
         """Executes a statement in each session."""
         replies = self._run([(session, [statement]) for session, statement in orders], False)
         for (session, statement), reply in zip(orders, replies, strict=True):
-            if reply is not _STOPPED and not _READS.match(statement):
+            if reply is not _STOPPED and not _READS.match(uncommented(statement)):
                 session.statements.append(statement)
         return replies
 

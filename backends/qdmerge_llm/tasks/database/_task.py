@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, PositiveInt
 
 from qdmerge.errors import ConfigError, EvaluationError
 from qdmerge_llm.sandbox import Sandbox
 from qdmerge_llm.tasks._base import Item
 from qdmerge_llm.tasks._episodes import Episode, EpisodeTask
-from qdmerge_llm.tasks.database import _program
 from qdmerge_llm.tasks.database._answers import parse_turn, parse_values, same_answer
 from qdmerge_llm.tasks.database._engine import Engine, Table, Types
-from qdmerge_llm.tasks.database._mysql import MySQLEngine
+from qdmerge_llm.tasks.database._mysql import MySQLEngine, connector
 from qdmerge_llm.tasks.database._sqlite import SQLiteEngine
 
 _WRITES = ("INSERT", "UPDATE", "DELETE")
+_ROUNDS = 5
 _SYSTEM = """\
-You solve a user's problem on a MySQL database. You work in turns, at most 5 of them. \
+You solve a user's problem on a MySQL database. You work in turns, at most {rounds} of them. \
 Each turn takes exactly one of two actions.
 
 To run one SQL statement, write:
@@ -35,6 +36,27 @@ Final Answer: ["first value", "second value"]
 Give the values asked for as a list, a single value as a list of one. If the problem asks you to \
 change the table, change it first; the final answer can then be anything. \
 Nobody sees anything but the final answer."""
+_ANYTHING = "SHOW TABLES"  # executed where the table can be built
+
+
+def _known_engine(name: str) -> str:
+    """The name of an engine that can be used, as far as shows without connecting.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if name == "sqlite":
+        return name
+    if not name.startswith(("mysql://", "mariadb://")):
+        raise ValueError(
+            "the engine of a database task is sqlite or mysql://user@host:port/, "
+            f"not '{name.split(':')[0]}'"
+        )
+    try:
+        connector(name)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+    return name
 
 
 class AgentBenchDBTask(EpisodeTask):
@@ -51,43 +73,43 @@ class AgentBenchDBTask(EpisodeTask):
 
     Args:
         sandbox: Where SQLite executes statements.
-        engine: "sqlite", or ``mysql://user:password@host:port/`` of a MySQL or MariaDB server (see
+        engine: "sqlite", or ``mysql://user@host:port/`` of a MySQL or MariaDB server (see
             :class:`MySQLEngine`).
         types: "text" makes all columns TEXT, as the original does; "numeric" gives columns of plain
             numbers a number's type.
-        system: System prompt; None for the kind's own, "" for none.
+        system: System prompt; None for the kind's own, which tells ``rounds``, "" for none.
         rounds: Turns the model has; None for 5.
 
     Raises:
         ConfigError: No such engine, or its library is not installed, or its server not reached.
     """
 
-    default_system: ClassVar[str] = _SYSTEM
-    default_rounds: ClassVar[int] = 5
+    default_system: ClassVar[str] = _SYSTEM.replace("{rounds}", str(_ROUNDS))
+    default_rounds: ClassVar[int] = _ROUNDS
 
     def __init__(
         self,
         sandbox: Sandbox,
-        engine: str = "sqlite",
+        engine: Annotated[str, AfterValidator(_known_engine)] = "sqlite",
         types: Types = "text",
         system: str | None = None,
-        rounds: int | None = None,
+        rounds: PositiveInt | None = None,
     ) -> None:
         super().__init__(sandbox, system, rounds)
+        if system is None:
+            self.system = _SYSTEM.replace("{rounds}", str(self.rounds))
         self._types: Types = types
         self._engine = self._make(engine, sandbox)
         self._expected: dict[str, str] = {}  # hashes of tables after their reference statements
+        self._failed: dict[str, str] = {}  # why tables cannot be built, or statements fail
 
     @staticmethod
     def _make(engine: str, sandbox: Sandbox) -> Engine:
-        if engine == "sqlite":
-            return SQLiteEngine(sandbox)
-        if engine.startswith(("mysql://", "mariadb://")):
-            return MySQLEngine(engine)
-        raise ConfigError(
-            "the engine of a database task is sqlite or mysql://user:password@host:port/, "
-            f"not '{engine}'"
-        )
+        try:
+            _known_engine(engine)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        return SQLiteEngine(sandbox) if engine == "sqlite" else MySQLEngine(engine)
 
     @classmethod
     def read(cls, row: Mapping[str, Any], number: int) -> Item:
@@ -99,6 +121,11 @@ class AgentBenchDBTask(EpisodeTask):
         )
         named = {"id": str(row.get("id", number)), "prompt": f"{row['description']}\n{about}"}
         return {**row, **named}
+
+    @classmethod
+    def bare_question(cls, item: Item) -> str:
+        """The description, without what is said about the table."""
+        return str(item["description"])
 
     @classmethod
     def problem(cls, item: Item) -> str | None:
@@ -121,17 +148,12 @@ class AgentBenchDBTask(EpisodeTask):
             return "'table' must have columns, and each row as many cells"
         return None
 
-    @classmethod
-    def unusable(cls, item: Item) -> str | None:
-        """Whether SQLite cannot build the table, or the reference statement fails."""
-        statements = [item["label"][0]] if _writes(item) else []
-        table = Table.of(item, "text")
-        payload = {"table": vars(table), "statements": statements, "contents": False}
-        try:
-            reply = json.loads(_program.run(payload))
-        except sqlite3.Error as error:
-            return f"the table cannot be built: {error}"
-        return None if reply["ok"] else f"the reference statement fails: {reply['text']}"
+    def unusable(self, items: Sequence[Item]) -> dict[str, str]:
+        """The items whose table cannot be built, or whose reference statement fails."""
+        found: dict[str, str] = {}
+        for first in range(0, len(items), self.at_once):
+            found |= self._learn(items[first : first + self.at_once])
+        return found
 
     @classmethod
     def gold(cls, item: Item) -> list[str]:
@@ -144,6 +166,16 @@ class AgentBenchDBTask(EpisodeTask):
             f"Action: Operation\n```sql\n{item['label'][0]}\n```",
             'Action: Answer\nFinal Answer: ["done"]',
         ]
+
+    def begin(self, items: Sequence[Item], opened: list[Episode]) -> None:
+        """Opens databases; what the reference statements make of them is found out before.
+
+        Raises:
+            EvaluationError: A table cannot be built, or a reference statement fails.
+        """
+        for name, reason in self._learn([item for item in items if _writes(item)]).items():
+            raise EvaluationError(f"item '{name}': {reason}")
+        super().begin(items, opened)
 
     def start(self, item: Item) -> Episode:
         """Opens a database of its own for a problem."""
@@ -179,32 +211,35 @@ class AgentBenchDBTask(EpisodeTask):
 
     def _judge(self, episodes: Sequence[Episode]) -> None:
         """Ends the episodes whose tables were to be changed."""
-        self._expect([episode.item for episode in episodes])
         found = self._engine.contents([episode.state for episode in episodes])
         for episode, contents in zip(episodes, found, strict=True):
             right = contents == self._expected[_key(episode.item)]
             episode.end(right, "right table" if right else "wrong table")
 
-    def _expect(self, items: Sequence[Item]) -> None:
-        """Finds out, once for each item, what its reference statement makes of its table."""
-        new = list(
-            {_key(item): item for item in items if _key(item) not in self._expected}.values()
-        )
-        sessions: list[Any] = []
+    def _learn(self, items: Sequence[Item]) -> dict[str, str]:
+        """Finds out, once for each item, what its reference makes of its table; id to failure."""
+        known = self._expected.keys() | self._failed.keys()
+        new = {_key(item): item for item in items if _key(item) not in known}
+        sessions: dict[str, Any] = {}
         try:
-            sessions.extend(self._engine.open(Table.of(item, self._types)) for item in new)
-            orders = [(s, item["label"][0]) for s, item in zip(sessions, new, strict=True)]
-            replies = self._engine.execute(orders) if orders else []
-            hashes = self._engine.contents(sessions) if orders else []
+            for key, item in new.items():
+                try:
+                    sessions[key] = self._engine.open(Table.of(item, self._types))
+                except EvaluationError as error:
+                    self._failed[key] = str(error)
+            statements = [new[k]["label"][0] if _writes(new[k]) else _ANYTHING for k in sessions]
+            replies = self._engine.execute(list(zip(sessions.values(), statements, strict=True)))
+            hashes = self._engine.contents(list(sessions.values()))
         finally:
-            for session in sessions:
+            for session in sessions.values():
                 self._engine.close(session)
-        for item, reply, contents in zip(new, replies, hashes, strict=True):
-            if not reply.ok or contents is None:
-                raise EvaluationError(
-                    f"item '{item['id']}': the reference statement fails: {reply.text}"
-                )
-            self._expected[_key(item)] = contents
+        for key, reply, contents in zip(sessions, replies, hashes, strict=True):
+            if reply.ok and contents is not None:
+                self._expected[key] = contents
+            else:
+                what = "the reference statement fails: " if _writes(new[key]) else ""
+                self._failed[key] = f"{what}{reply.text}"
+        return {i["id"]: self._failed[_key(i)] for i in items if _key(i) in self._failed}
 
 
 def _writes(item: Item) -> bool:

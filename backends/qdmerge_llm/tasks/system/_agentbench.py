@@ -6,18 +6,24 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, PositiveInt
 
 from qdmerge.errors import EvaluationError
-from qdmerge_llm.sandbox import Limits, Result, Sandbox, Session, available
-from qdmerge_llm.tasks._base import Item
+from qdmerge_llm.sandbox import Limits, Result, Sandbox, Session
+from qdmerge_llm.tasks._base import Item, Seconds
 from qdmerge_llm.tasks._episodes import Episode, EpisodeTask
 from qdmerge_llm.tasks.system._checks import COMPARISONS, calculator, normal
 from qdmerge_llm.tasks.system._protocol import EMPTY, OUTPUT, SYSTEM, parse, report
 from qdmerge_llm.tasks.system._rows import Problem, Script, understand
 
 _SETUP_SECONDS = 30.0
+_Setup = tuple[bool, Limits, tuple[Script, ...], str | None]
+"""Whether there are users beside root, limits, and what prepares a system."""
+_tried: dict[_Setup, str] = {}
+"""In this process: why a set-up fails, "" if it does not."""
 _CALC = """cat > /usr/local/bin/calc <<'EOF'
 #!/usr/bin/env python3
 import sys
@@ -45,17 +51,20 @@ class AgentBenchOSTask(EpisodeTask):
 
     default_system: ClassVar[str] = SYSTEM
     default_rounds: ClassVar[int] = 5
+    at_once: ClassVar[int] = 64
 
     def __init__(
         self,
         sandbox: Sandbox,
         system: str | None = None,
-        rounds: int | None = None,
-        seconds: float = 10.0,
-        cpu_seconds: int = 5,
-        output_chars: int = 800,
+        rounds: PositiveInt | None = None,
+        seconds: Seconds = 10.0,
+        cpu_seconds: PositiveInt = 5,
+        output_chars: Annotated[int, Field(ge=100)] = 800,
     ) -> None:
         super().__init__(sandbox, system, rounds)
+        # A session ends with the thread that opened it, so these live as long as the task.
+        self._pool = ThreadPoolExecutor(2 * (os.cpu_count() or 1))
         self._limits = Limits(wall=seconds, cpu=cpu_seconds, output=1 << 20)
         self._output_chars = output_chars
 
@@ -76,24 +85,31 @@ class AgentBenchOSTask(EpisodeTask):
             return str(error)
         return None
 
-    @classmethod
-    def unusable(cls, item: Item) -> str | None:
-        """What keeps the item's system from being set up where root is the only user, or None."""
-        if available() is not None or Sandbox().users:
-            return None
-        task = cls(Sandbox())
-        try:
-            task.close(task.start(item))
-        except EvaluationError as error:
-            return str(error)
-        return None
+    def unusable(self, items: Sequence[Item]) -> dict[str, str]:
+        """The items whose system cannot be set up; each way of it is tried once in a process."""
+        if not self._sandbox.isolated:
+            return {}
+        setups = {}
+        for item in items:
+            problem = understand(item, item["id"])
+            if problem.init or problem.start is not None:
+                users = self._sandbox.users
+                setups[item["id"]] = (users, self._limits, problem.init, problem.start)
+        new = [setup for setup in dict.fromkeys(setups.values()) if setup not in _tried]
+        _tried.update(zip(new, self._pool.map(self._try, new), strict=True))
+        return {name: _tried[setup] for name, setup in setups.items() if _tried[setup]}
+
+    def _try(self, setup: _Setup) -> str:
+        with self._sandbox.session(self._limits) as session:
+            return self._set_up(session, *setup[2:])
 
     @classmethod
     def gold(cls, item: Item) -> list[str]:
         """The turns of a perfect model: the example, then its output (``{output}``) as answer."""
         problem = understand(item, item["id"])
         if problem.match is not None:
-            return [f"Think: I know the answer.\n\nAct: answer({problem.match})"]
+            known = f"Think: I know the answer.\n\nAct: answer({problem.match.text})"
+            return [] if problem.match.regex else [known]
         if problem.checks == ("0",):
             return [_bash(_CALC), "Think: It is done.\n\nAct: finish"]
         if problem.example is None or problem.example.interpreter != "bash":
@@ -105,6 +121,23 @@ class AgentBenchOSTask(EpisodeTask):
         """The output that a user turn reports, without what is said around it."""
         return "" if turn == EMPTY else turn.removeprefix(OUTPUT).strip()
 
+    def begin(self, items: Sequence[Item], opened: list[Episode]) -> None:
+        """Opens the items' sessions, several at a time.
+
+        Raises:
+            EvaluationError: See :meth:`start`.
+        """
+        started = [self._pool.submit(self.start, item) for item in items]
+        try:
+            wait(started)
+        finally:
+            for one in started:
+                one.cancel()
+            done = [one for one in started if not one.cancelled() and one.exception() is None]
+            opened.extend(one.result() for one in done)
+        for one in started:
+            one.result()
+
     def start(self, item: Item) -> Episode:
         """A session with the item's system.
 
@@ -114,20 +147,28 @@ class AgentBenchOSTask(EpisodeTask):
         problem = understand(item, item["id"])
         session = self._sandbox.session(self._limits)
         try:
-            for name, script in (("init", problem.init), ("start", problem.start)):
-                if script is None:
-                    continue
-                result = _run(session, script, wall=_SETUP_SECONDS)
-                if result.status:
-                    raise EvaluationError(self._broken(item, name, result))
+            if reason := self._set_up(session, problem.init, problem.start):
+                raise EvaluationError(f"item {item['id']}: {reason}")
         except BaseException:
             session.close()
             raise
         return Episode(item, self.opening(item["prompt"]), (problem, session))
 
-    def _broken(self, item: Item, name: str, result: Result) -> str:
-        why = result.stderr.decode(errors="replace").strip().splitlines()
-        text = f"item {item['id']}: its {name} failed ({why[-1] if why else result.exceeded})"
+    def _set_up(self, session: Session, init: Sequence[Script], start: str | None) -> str:
+        """Prepares a system; why that fails, "" if it does not."""
+        for script in init:
+            if reason := self._failure("init", _run(session, script, wall=_SETUP_SECONDS)):
+                return reason
+        return "" if start is None else self._failure("start", session.bash(start, _SETUP_SECONDS))
+
+    def _failure(self, name: str, result: Result) -> str:
+        if not (result.status or result.timed_out or result.exceeded):
+            return ""
+        said = result.stderr or result.stdout  # those of a shell are one
+        lines = said.decode(errors="replace").strip().splitlines()
+        slow = f"it takes more than {_SETUP_SECONDS:g} seconds" if result.timed_out else None
+        why = slow or (lines[-1] if lines else result.exceeded or f"status {result.status}")
+        text = f"its {name} failed ({why})"
         if not self._sandbox.users:
             text += (
                 "; in this sandbox root is the only user (bubblewrap runs in a user namespace), so "
@@ -137,9 +178,7 @@ class AgentBenchOSTask(EpisodeTask):
 
     def act(self, episodes: Sequence[Episode]) -> None:
         """Runs the scripts of all episodes, several at a time, and judges those that finish."""
-        workers = min(2 * (os.cpu_count() or 1), len(episodes))
-        with ThreadPoolExecutor(max(1, workers)) as pool:
-            list(pool.map(self._act, episodes))
+        list(self._pool.map(self._act, episodes))
 
     def _act(self, episode: Episode) -> None:
         problem, session = episode.state
@@ -161,7 +200,7 @@ class AgentBenchOSTask(EpisodeTask):
         self, episode: Episode, problem: Problem, session: Session, answer: str | None
     ) -> None:
         if problem.match is not None:
-            right = answer is not None and normal(answer) == normal(problem.match)
+            right = answer is not None and problem.match.accepts(answer)
         else:
             right = _passes(problem, session, "" if answer is None else answer)
         episode.end(float(right), "" if right else session.over or "wrong answer")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, NoReturn
 
-from qdmerge_llm.tasks.system._checks import CHECKERS
+from qdmerge_llm.tasks.system._checks import CHECKERS, normal
 
 
 @dataclass(frozen=True)
@@ -20,21 +21,42 @@ class Script:
 
 
 @dataclass(frozen=True)
+class Match:
+    """What an answer is compared with.
+
+    Attributes:
+        text: The answer, or the regular expression that is to be found in it.
+        regex: Whether it is the latter.
+        strip: Whether space around an answer does not count.
+    """
+
+    text: str
+    regex: bool = False
+    strip: bool = True
+
+    def accepts(self, answer: str) -> bool:
+        """Whether an answer is right."""
+        if self.regex:
+            return re.search(self.text, answer.strip() if self.strip else answer) is not None
+        return normal(answer) == normal(self.text) if self.strip else answer == self.text
+
+
+@dataclass(frozen=True)
 class Problem:
     """What a row means.
 
     Attributes:
-        init: Prepares the system, or None.
-        start: Runs in the background from then on, or None.
-        match: The exact answer, or None.
+        init: What prepares the system, in order.
+        start: What the episode's shell runs first, or None.
+        match: What an answer is compared with, or None.
         checks: Checkers in order: a script, the name of one in ``CHECKERS``, or None for "run the
             example".
         example: What a perfect agent runs, or None.
     """
 
-    init: Script | None
-    start: Script | None
-    match: str | None
+    init: tuple[Script, ...]
+    start: str | None
+    match: Match | None
     checks: tuple[Script | str | None, ...]
     example: Script | None
 
@@ -93,6 +115,39 @@ def _unknown(file: str, where: str, known: Collection[str]) -> NoReturn:
     )
 
 
+def _init(value: Any, seed: str) -> tuple[Script, ...]:
+    scripts = [_script(one, "create.init", seed) for one in _listed(value)]
+    return tuple(script for script in scripts if isinstance(script, Script))
+
+
+def _start(value: Any) -> str | None:
+    script = _script(value, "start")
+    if isinstance(script, Script) and script.interpreter != "bash":
+        raise ValueError("'start' is what the episode's shell runs, so it must be bash")
+    return script.code if isinstance(script, Script) else None
+
+
+def _match(value: Any) -> Match | None:
+    if value is None or isinstance(value, str):
+        return None if value is None else Match(value)
+    wrong = "'evaluation.match' must be text, or a mapping with 'answer' or 'regex' as text"
+    if not isinstance(value, Mapping):
+        raise ValueError(wrong)
+    regex = "answer" not in value
+    text, strip = value.get("regex" if regex else "answer"), value.get("strip", True)
+    if not isinstance(text, str) or not isinstance(strip, bool):
+        raise ValueError(f"{wrong}, and maybe 'strip', true or false")
+    try:
+        re.compile(text if regex else "")
+    except re.error as error:
+        raise ValueError(f"'evaluation.match': 'regex' is none: {error}") from error
+    return Match(text, regex, strip)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
 def understand(row: Mapping[str, Any], seed: str) -> Problem:
     """What a row means.
 
@@ -108,16 +163,13 @@ def understand(row: Mapping[str, Any], seed: str) -> Problem:
     evaluation = row.get("evaluation")
     if not isinstance(evaluation, Mapping):
         raise ValueError("'evaluation' must be a mapping with 'match' or 'check'")
-    init = _script(create.get("init"), "create.init", seed)
-    start = _script(row.get("start", create.get("start")), "start")
+    init = _init(create.get("init"), seed)
+    start = _start(row.get("start", create.get("start")))
     example = _script(evaluation.get("example", row.get("example")), "example")
-    match = evaluation.get("match")
-    if isinstance(match, Mapping):
-        match = match.get("answer")
+    match = _match(evaluation.get("match"))
     checks: tuple[Script | str | None, ...] = ()
     if match is None:
-        given = evaluation.get("check")
-        given = given if isinstance(given, list) else [given]
+        given = _listed(evaluation.get("check"))
         checks = tuple(_script(check, "evaluation.check") for check in given)
         for check, value in zip(checks, given, strict=True):
             if isinstance(check, str) and check not in CHECKERS:
@@ -126,8 +178,4 @@ def understand(row: Mapping[str, Any], seed: str) -> Problem:
             raise ValueError("'evaluation' needs 'match' or 'check'")
         if None in checks and not isinstance(example, Script):
             raise ValueError("a check that is null needs 'example' as text or 'code'")
-    elif not isinstance(match, str):
-        raise ValueError("'evaluation.match' must be text")
-    assert not isinstance(init, str)
-    assert not isinstance(start, str)
     return Problem(init, start, match, checks, example if isinstance(example, Script) else None)

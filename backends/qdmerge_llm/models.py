@@ -1,0 +1,175 @@
+"""What shows of models before any of them is loaded: files, shapes, records, chat templates."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qdmerge.errors import ConfigError
+from qdmerge.spaces import checkpoint_problems, weights_digest
+from qdmerge_llm import gguf
+from qdmerge_llm.sources import is_gguf, is_here, resolve
+from qdmerge_llm.training import RECORD, LoRAConfig
+
+_OTHER_NAMES = {"llama": ("mistral", "mixtral")}
+"""Model types that llama.cpp files under another architecture's name."""
+
+
+class Base:
+    """A base model that is on this machine, as far as it can be looked at.
+
+    Args:
+        source: A directory, or a GGUF file.
+
+    Attributes:
+        folder: The base in the format of transformers; None for a GGUF file not yet converted.
+        header: What such a file says of itself; None for a folder.
+
+    Raises:
+        ConfigError or CheckpointError: It is a GGUF file that cannot be read.
+    """
+
+    def __init__(self, source: str) -> None:
+        path = resolve(source, 0) if is_here(source) else Path(source).expanduser()
+        self.folder = gguf.converted(path) if is_gguf(source) else path
+        self.header = None if self.folder else gguf.read_header(path)
+
+    def problems(self, experts: Mapping[str, Path]) -> list[str]:
+        """What keeps experts on this machine from being merged on it."""
+        found = checkpoint_problems(self.folder, experts)
+        if self.folder:
+            return found
+        lines = {name: self._against_header(path) for name, path in experts.items()}
+        return found + [
+            f"expert '{name}' ({experts[name]}): {line}" for name, line in lines.items() if line
+        ]
+
+    def _against_header(self, expert: Path) -> str | None:
+        """How a whole model differs from what the GGUF file says of itself."""
+        assert self.header
+        theirs = _json(expert / "config.json")
+        ours, kind = self.header.architecture, str(theirs.get("model_type", ""))
+        known = (ours, *_OTHER_NAMES.get(ours, ()))
+        if kind and not any(_plain(kind).startswith(_plain(name)) for name in known):
+            return f"is a '{kind}' model, the base is a '{ours}' model"
+        odd = [
+            f"{name} {size} -> {theirs[name]}"
+            for name, size in self.header.sizes.items()
+            if theirs.get(name, size) != size
+        ]
+        return f"has other sizes (base -> expert): {', '.join(odd)}" if odd else None
+
+    def has_chat_template(self) -> bool:
+        """Whether its tokenizer brings a chat template."""
+        if self.header:
+            return self.header.chat_template
+        assert self.folder
+        settings = _json(self.folder / "tokenizer_config.json")
+        return (self.folder / "chat_template.jinja").is_file() or bool(
+            settings.get("chat_template")
+        )
+
+
+def made_otherwise(
+    expert: Path, base: Base | None, training: tuple[Path, LoRAConfig] | None
+) -> str | None:
+    """In what an adapter that `qdmerge experts` made differs from what would be made now.
+
+    Args:
+        expert: Its folder; one without a record was made elsewhere, and is no matter.
+        base: The base, if it can be looked at.
+        training: The conversations, not compared if the file is not here, and the settings; None
+            if it would not be made now.
+
+    Returns:
+        What is wrong and what to do, or None.
+    """
+    record = _json(expert / RECORD)
+    found = []
+    if base and base.folder and (recorded := _digest_in(record.get("base"))):
+        other = recorded != weights_digest(base.folder)
+        found += ["on a base of other weights"] if other else []
+    if training and record:
+        data, settings = training
+        if data.is_file() and (recorded := _digest_in(record.get("data"))):
+            other = recorded != hashlib.sha256(data.read_bytes()).hexdigest()
+            found += [f"from other conversations than {data} holds now"] if other else []
+        changed = _other_settings(record.get("settings"), settings.model_dump(mode="json"))
+        found += [f"with {', '.join(changed)}"] if changed else []
+    if not found:
+        return None
+    advice = "remove the folder and call `qdmerge experts`, or remove its {} to keep it"
+    if not training:
+        advice = "name that base, or, if you are sure that it fits, remove its {}"
+    return f"{expert} was made {'; '.join(found)}: {advice.format(RECORD)}"
+
+
+def _other_settings(recorded: Any, now: Mapping[str, Any]) -> list[str]:
+    if not isinstance(recorded, dict):
+        return []
+    before = LoRAConfig().model_dump(mode="json") | recorded  # made before a setting was there
+    return [
+        f"{name} {before[name]} instead of {value}"
+        for name, value in now.items()
+        if before[name] != value
+    ]
+
+
+def read_template(template: str) -> str:
+    """A Jinja template that is given as its text, or as the path of a file.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    if "{" in template:
+        return template
+    try:
+        return Path(template).expanduser().read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"chat_template '{template}' is neither the text of a Jinja template nor a file that "
+            f"can be read: {error}"
+        ) from error
+
+
+def template_problem(template: str | None, base: Base | None, chats: list[str]) -> str | None:
+    """What is wrong with the chat template, or None.
+
+    Args:
+        template: The setting; None for the model's own.
+        base: The base, if it is here.
+        chats: The tasks that ask in conversations.
+    """
+    if template is not None:
+        try:
+            read_template(template)
+        except ConfigError as error:
+            return str(error)
+        return None
+    if not chats or base is None or base.has_chat_template():
+        return None
+    return (
+        f"base: its tokenizer has no chat template, and {', '.join(chats)} ask in conversations; "
+        "give one as chat_template (the path of a Jinja file), or use a model made for chat"
+    )
+
+
+def _digest_in(entry: Any) -> str | None:
+    digest = entry.get("sha256") if isinstance(entry, dict) else None
+    return digest if isinstance(digest, str) else None
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """A JSON object; {} where there is none that can be read."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").replace("-", "").lower()
