@@ -21,7 +21,11 @@ SPLITS = ("validation", "selection", "test")
 """Evolution sees ``validation``; ``selection`` chooses the result; ``test`` is scored once."""
 
 REPORTED = "reported"
-"""What stands for the split where a backend scores its tasks outside of the search."""
+"""Stands for the split where a backend is to score its tasks outside of the search.
+
+They are other tasks than those of the search, so the split is no part of `SPLITS`: columns of the
+scores are then :attr:`GenomeBackend.reported`.
+"""
 
 
 @dataclass(frozen=True)
@@ -126,15 +130,18 @@ class Evaluation:
 
 
 class GenomeBackend(Protocol):
-    """A domain. Subclass it to inherit the optional parts, or match its shape.
+    """A domain. Subclass it to inherit the optional parts, or match its whole shape.
+
+    Needed are :attr:`tasks`, :attr:`space` and :meth:`evaluate`; everything else is optional.
 
     Attributes:
         tasks: The K tasks, in the order of the score columns.
         space: The space whose solutions ``x`` this backend can turn into models.
         measures: The M measures of its own, in the order of the columns; () for none.
         reported: Tasks outside of the search, such as what merging may have cost elsewhere: at
-            the end of a run, base, experts, the average and the result are scored on them, and
-            told relative to the base; () for none.
+            the end of a run, base, experts, average, aggregate and result are scored on them by
+            ``evaluate(xs, REPORTED)``, and told relative to the base. Nothing is chosen by these
+            scores; () for none.
     """
 
     tasks: Sequence[Task]
@@ -159,6 +166,16 @@ class GenomeBackend(Protocol):
     def export(self, x: np.ndarray, path: str | Path) -> Path:
         """Writes the model of solution ``x`` as a checkpoint that loads without qdmerge."""
         raise NotImplementedError(f"{type(self).__name__} cannot export models")
+
+    def export_adapter(self, x: np.ndarray, path: str | Path) -> Path:
+        """Writes the model of ``x`` as a LoRA adapter on the base: ``qdmerge export --adapter``.
+
+        For domains whose experts are LoRA adapters; where the space is a
+        :class:`~qdmerge.spaces.WeightSpace`, its method of the same name does it.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} exports no LoRA adapters; leave --adapter out for a whole model"
+        )
 
     def illustrate(self, models: Mapping[str, np.ndarray], folder: Path) -> Sequence[Path]:
         """Draws what models do on held-out examples, in one or more figures of the domain's own.

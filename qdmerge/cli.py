@@ -265,9 +265,7 @@ def export(
         raise ConfigError(f"{target} exists already; choose another --to")
     backend = BuildBackend(opened.config)()
     try:
-        write = getattr(backend, "export_adapter" if adapter else "export", None)
-        if write is None:
-            raise ConfigError(f"backend '{opened.config.backend.name}' exports no LoRA adapters")
+        write = backend.export_adapter if adapter else backend.export
         out.print(f"Wrote {write(x, target)}", highlight=False)
     except NotImplementedError as error:
         raise ConfigError(str(error)) from error

@@ -59,6 +59,8 @@ def test_a_backend_inherits_what_is_optional() -> None:
     bare.close()
     with pytest.raises(NotImplementedError, match="Bare cannot export"):
         bare.export(np.zeros(1), Path("nowhere"))
+    with pytest.raises(NotImplementedError, match="Bare exports no LoRA adapters"):
+        bare.export_adapter(np.zeros(1), Path("nowhere"))
 
 
 def test_settings_are_frozen_refuse_unknown_keys_and_travel_to_workers() -> None:

@@ -125,7 +125,7 @@ def test_export_of_the_aggregate_needs_no_results(run, tmp_path):
 
 def test_export_as_an_adapter_where_the_backend_can(run, tmp_path, monkeypatch):
     code, output = call("export", run[0], "--adapter", "--to", tmp_path / "adapter")
-    assert (code, "backend 'toy' exports no LoRA adapters" in output) == (2, True)
+    assert (code, "ToyBackend exports no LoRA adapters; leave --adapter out" in output) == (2, True)
     from qdmerge_toy import ToyBackend
 
     # The toy writes another file, as a backend that can would.

@@ -58,7 +58,7 @@ def paper_emitter(archive: ArchiveBase, spec: EmitterSpec) -> EmitterBase:
 
     Elite selection, linear crossover (sigma 0.03), and SVD mutation (scale 0.1, one-sided): of the
     child where the space has cores, of the active task's expert where it has spectral coordinates
-    and the task an expert; else Gaussian mutation (sigma 0.05).
+    and the task an expert; else, and where the model has no matrix, Gaussian mutation (sigma 0.05).
     """
     from qdmerge.emitters._merge import MergeEmitter
     from qdmerge.operators import (
@@ -70,11 +70,12 @@ def paper_emitter(archive: ArchiveBase, spec: EmitterSpec) -> EmitterBase:
         SVDMutation,
     )
 
+    space, expert = spec.space, spec.expert
     mutation: Mutation = GaussianMutation()
-    if hasattr(spec.space, "core_coordinates"):
-        mutation = ChildSVDMutation(spec.space)
-    elif spec.expert is not None and hasattr(spec.space, "spectral_coordinates"):
-        mutation = SVDMutation(spec.space, spec.expert)
+    if hasattr(space, "core_coordinates") and space.core_coordinates():
+        mutation = ChildSVDMutation(space)
+    elif expert and hasattr(space, "spectral_coordinates") and space.spectral_coordinates(expert):
+        mutation = SVDMutation(space, expert)
     return MergeEmitter(
         archive,
         selection=EliteSelection(),

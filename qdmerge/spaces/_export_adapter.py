@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch.nn.functional import pad
 
 from qdmerge.errors import CheckpointError
-from qdmerge.spaces._adapter import ADAPTER_WEIGHTS, PREFIX, RECORD, LowRank
+from qdmerge.spaces._adapter import ADAPTER_WEIGHTS, PREFIX, RECORD, Adapter, LowRank
 from qdmerge.spaces._adapter_config import ADAPTER_CONFIG
 from qdmerge.spaces._checkpoint import listing
 from qdmerge.spaces._digest import weights_digest
@@ -21,7 +21,9 @@ from qdmerge.spaces._shapes import as_matrix
 from qdmerge.spaces._task_vectors import TaskVectors
 
 #: Entries of the experts' configurations that hold for their merge, where they agree.
-_INHERITED = ("base_model_name_or_path", "revision", "task_type", "auto_mapping")
+_INHERITED = ("base_model_name_or_path", "revision")
+#: And those that say what kind of model the base is; not from experts trained without its head.
+_KIND = ("task_type", "auto_mapping")
 
 
 def write_adapter(vectors: TaskVectors, merged: Callable[[str], torch.Tensor], path: Path) -> Path:
@@ -76,8 +78,8 @@ def _low_rank_changes(vectors: TaskVectors) -> dict[str, LowRank]:
             problems.append(f"expert {name!r} stores {listing(turned)} the other way round")
     if problems:
         raise CheckpointError(
-            "the merged model cannot be exported as a LoRA adapter; export it as a whole "
-            "checkpoint instead:\n- " + "\n- ".join(problems)
+            f"no LoRA adapter can hold the merged model: {'; '.join(problems)}. Export it as a "
+            "whole checkpoint instead (leave --adapter out)"
         )
     return {name: changes[name] for name in vectors.names if name in changes}
 
@@ -113,14 +115,11 @@ def _named(
 
 def _config(vectors: TaskVectors, names: list[str], rank: int) -> Mapping[str, Any]:
     configs = [adapter.config for adapter in vectors.adapters.values()]
-    inherited = {
-        key: configs[0].get(key)
-        for key in _INHERITED
-        if all(config.get(key) == configs[0].get(key) for config in configs)
-    }
+    whole = [a.config for a in vectors.adapters.values() if not _headless(a)]
     return {
         "base_model_name_or_path": str(vectors.checkpoint.path),
-        **inherited,
+        **_agreed(configs, _INHERITED),
+        **_agreed(whole, _KIND),
         "peft_type": "LORA",
         "r": rank,
         "lora_alpha": rank,  # a scale of 1
@@ -129,4 +128,22 @@ def _config(vectors: TaskVectors, names: list[str], rank: int) -> Mapping[str, A
         "fan_in_fan_out": any(config.get("fan_in_fan_out") for config in configs),
         "target_modules": [name.removesuffix(".weight") for name in names],
         "inference_mode": True,
+    }
+
+
+def _headless(adapter: Adapter) -> bool:
+    """Whether it was trained on a model whose tensors have shorter names than the base's."""
+    return any(
+        isinstance(change, LowRank)
+        and not change.a.startswith(f"{PREFIX}{name.removesuffix('.weight')}.lora_")
+        for name, change in adapter.changes.items()
+    )
+
+
+def _agreed(configs: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str, Any]:
+    """Entries of the first configuration that all others have, too."""
+    return {
+        key: configs[0].get(key)
+        for key in keys
+        if configs and all(config.get(key) == configs[0].get(key) for config in configs)
     }

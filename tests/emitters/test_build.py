@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from ribs.emitters import EvolutionStrategyEmitter, GaussianEmitter, IsoLineEmitter
+from safetensors.torch import save_file
 
 from qdmerge.archives import ArchiveSpec, Axis, grid
 from qdmerge.backend import Task
@@ -18,7 +21,7 @@ from qdmerge.errors import ConfigError, UnsupportedError
 from qdmerge.operators import Chain, GaussianMutation, NoCrossover, RankSelection, SVDMutation
 from qdmerge.parts import EMITTERS
 from qdmerge.runs._run import build_search
-from qdmerge.spaces import Space, VectorSpace
+from qdmerge.spaces import CoreSpace, Space, SpectralSpace, TaskVectors, VectorSpace
 
 SPACE = VectorSpace(
     {"base": np.zeros(3), "coding": np.ones(3), "db": [1.0, -1.0, 1.0]},
@@ -118,6 +121,16 @@ def test_the_paper_s_emitter_mutates_what_the_space_offers() -> None:
     assert isinstance(paper_emitter(ARCHIVE, spec(spectral))._mutation, SVDMutation)
     for other in (spec(), spec(spectral, expert=None)):
         assert paper_emitter(ARCHIVE, other)._mutation == GaussianMutation()
+
+
+@pytest.mark.parametrize("kind", [CoreSpace, SpectralSpace])
+def test_the_paper_s_emitter_of_a_model_without_matrices(tmp_path: Path, kind: Any) -> None:
+    for number, name in enumerate(("base", "coding", "db")):
+        save_file({"norm.weight": torch.full((4,), float(number))}, tmp_path / name)
+    paths = {name: tmp_path / name for name in ("coding", "db")}
+    space = kind(TaskVectors(tmp_path / "base", paths))
+    archive = grid(replace(ARCHIVE_SPEC, solution_dim=space.dim))
+    assert paper_emitter(archive, spec(space))._mutation == GaussianMutation()
 
 
 def test_expert_of_a_task() -> None:

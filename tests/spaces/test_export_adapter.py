@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import AutoModel, GPT2Config, GPT2LMHeadModel
 
 from qdmerge.errors import CheckpointError
 from qdmerge.spaces import TaskVectors, WeightSpace, checkpoint_problems, weights_digest
@@ -79,6 +79,8 @@ def test_what_no_adapter_can_hold(trio: Trio, tmp_path: Path, make_space: Callab
     message = str(raised.value)
     assert "whole checkpoints are among the experts: db" in message
     assert "expert 'a' changes layers.0.norm.weight" in message
+    assert message.endswith("whole checkpoint instead (leave --adapter out)")
+    assert "\n" not in message
     assert not (tmp_path / "out").exists()
 
 
@@ -106,3 +108,21 @@ def test_it_tells_its_base(trio: Trio, tmp_path: Path, make_space: Callable) -> 
     assert checkpoint_problems(trio.base_path, {"out": out}) == []
     with pytest.raises(CheckpointError, match="already exists"):
         space.export_adapter([1.0], out)
+
+
+def test_adapters_trained_without_the_head_become_one_for_the_whole_model(
+    tmp_path: Path, make_space: Callable
+) -> None:
+    llama().save_pretrained(tmp_path / "base")
+    headless = AutoModel.from_pretrained(tmp_path / "base")
+    trained(headless, tmp_path / "a", 0, target_modules=["v_proj"], task_type="FEATURE_EXTRACTION")
+    trained(llama(), tmp_path / "b", 1, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    for names, kind in (("a", None), ("ab", "CAUSAL_LM")):
+        paths = {name: tmp_path / name for name in names}
+        space = make_space("expert", TaskVectors(tmp_path / "base", paths))
+        out = space.export_adapter(space.x0, tmp_path / names.upper())
+        assert json.loads((out / "adapter_config.json").read_text()).get("task_type") == kind
+        model = peft.PeftModel.from_pretrained(llama().from_pretrained(tmp_path / "base"), out)
+        merged = model.merge_and_unload().state_dict()
+        for name, tensor in space.tensors(space.x0):
+            torch.testing.assert_close(tensor, merged[name], rtol=1e-4, atol=1e-5)

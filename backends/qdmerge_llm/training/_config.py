@@ -21,13 +21,13 @@ class LoRAConfig(BaseModel):
         batch_size: Conversations a step.
         max_length: Longer conversations are left out, in tokens.
         warmup: Share of the steps in which the learning rate rises from zero.
-        clip: Largest norm of a step's gradient.
+        clip: Largest norm of a step's gradient; 0 for no limit.
         seed: Of the adapters' start, the order of the conversations, and dropout.
         dtype: Type of the base's weights; the adapters are always float32. "auto" is bfloat16
             where the processor computes in it, else float32.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     rank: PositiveInt = 16
     alpha: PositiveFloat = 32.0

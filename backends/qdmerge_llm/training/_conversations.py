@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from qdmerge.errors import ConfigError
+from qdmerge_llm.items import read_rows
 
 ROLES = ("system", "user", "assistant")
 
@@ -27,26 +27,19 @@ class Example:
 
 
 def read_conversations(path: Path) -> list[list[dict[str, str]]]:
-    """Read JSON lines of ``{"messages": [{"role", "content"}, ...]}``; other keys are ignored.
+    """Read rows of ``{"messages": [{"role", "content"}, ...]}``; other keys are ignored.
+
+    Args:
+        path: JSON lines, or one JSON list; either may be compressed (``.gz``).
 
     Raises:
-        ConfigError: If the file cannot be read, or a line is not a conversation in which an
+        ConfigError: If the file cannot be read, or a row is not a conversation in which an
             assistant speaks; the message names the file and the line.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: training data cannot be read ({error}).") from error
     found = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ConfigError(f"{path}, line {number}: not JSON ({error}).") from error
+    for where, row in read_rows(path):
         if reason := _problem(row):
-            raise ConfigError(f"{path}, line {number}: {reason}.")
+            raise ConfigError(f"{path}, {where}: {reason}.")
         found.append([{key: turn[key] for key in ("role", "content")} for turn in row["messages"]])
     if not found:
         raise ConfigError(f"{path}: no conversations in it.")

@@ -13,17 +13,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qdmerge.errors import CheckpointError, ConfigError
+from qdmerge.errors import CheckpointError, ConfigError, RunError
 
+from ._adapters import with_adapters
 from ._batches import plan
 from ._config import LoRAConfig
 from ._conversations import Example, encode, read_conversations
+from ._state import RECORD, is_made, unfinished
 
 if TYPE_CHECKING:
-    from ._trainer import Progress
+    import torch
 
-RECORD = "qdmerge.json"
-"""What an adapter was made from and how, beside its weights."""
+    from ._trainer import Progress
 
 EXTRA = ("peft", "accelerate")
 _MEASURED = ("qdmerge", "torch", "transformers", *EXTRA)
@@ -42,11 +43,12 @@ def train_lora(
     Until it is whole it lies in ``OUT.training``, with a checkpoint every ``checkpoint_seconds``: a
     training that was killed goes on from there and, with the same number of threads on the same
     kind of processor, ends in the same weights. State of another base, other data or other settings
-    is discarded. An adapter already at ``out`` that was made from the same is left as it is.
+    is discarded; that of other versions of the libraries is not, and the record tells of them. An
+    adapter already at ``out`` that was made from the same is left as it is.
 
     ``out`` holds, besides the adapter, `RECORD`: SHA-256 of base and data, number of conversations
-    and how many were too long, settings, versions, seconds, tokens, and the mean loss of the first
-    and of the last tenth of the steps.
+    and how many were too long, settings, versions (and ``earlier_versions``, that began it),
+    seconds, tokens, and the mean loss of the first and of the last tenth of the steps.
 
     Args:
         base: Folder of a transformers model with a chat template.
@@ -59,8 +61,9 @@ def train_lora(
 
     Raises:
         ConfigError: If the extra ``train`` is not installed, a line of the data is wrong, the base
-            has no chat template, or ``out`` holds something else.
+            has no chat template or lacks a layer of the settings, or ``out`` holds something else.
         CheckpointError: If the base cannot be loaded.
+        RunError: If another process is training ``out``, or the training diverged.
     """
     missing = [name for name in EXTRA if find_spec(name) is None]
     if missing:
@@ -76,57 +79,22 @@ def train_lora(
         "settings": settings.model_dump(mode="json"),
         "versions": {name: version(name) for name in _MEASURED},
     }
-    if _is_made(out, made_from):
+    if is_made(out, made_from):
         progress(out.name, 1, 1)
         return out
-    state = out.with_name(f"{out.name}.training")
-    _prepare(state, made_from)
-    with _own_randomness():
-        facts = _train(base, conversations, state, settings, out.name, progress, checkpoint_seconds)
-    adapter = state / "adapter"
-    record = made_from | facts | {"data": made_from["data"] | facts["data"]}
-    (adapter / RECORD).write_text(json.dumps(record, indent=2) + "\n")
-    adapter.rename(out)
-    shutil.rmtree(state)
+    with unfinished(out, made_from) as (state, earlier):
+        with _own_randomness():
+            facts = _train(
+                base, conversations, state, settings, out.name, progress, checkpoint_seconds
+            )
+        adapter = state / "adapter"
+        record = made_from | facts | {"data": made_from["data"] | facts["data"]}
+        if earlier:
+            record["earlier_versions"] = earlier
+        (adapter / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+        adapter.rename(out)
+        shutil.rmtree(state)
     return out
-
-
-def _is_made(out: Path, made_from: dict[str, Any]) -> bool:
-    """Whether ``out`` holds an adapter made from the same by any versions; refuses others."""
-    if not out.exists():
-        return False
-    try:
-        record = json.loads((out / RECORD).read_text())
-        same = all(
-            record["data"]["sha256"] == made_from["data"]["sha256"]
-            if key == "data"
-            else record[key] == made_from[key]
-            for key in ("base", "data", "settings")
-        )
-    except (OSError, ValueError, KeyError, TypeError):
-        same = False
-    if not same:
-        raise ConfigError(
-            f"{out} is there but was not made from this base, these conversations and these "
-            "settings. Remove it, or name another folder."
-        )
-    return True
-
-
-def _prepare(state: Path, made_from: dict[str, Any]) -> None:
-    """Make the folder of an unfinished training, empty unless it was begun from the same."""
-    begun = state / "made-from.json"
-    text = json.dumps(made_from)
-    if begun.is_file() and begun.read_text() == text:
-        return
-    if not begun.is_file() and state.is_dir() and any(state.iterdir()):
-        raise ConfigError(
-            f"{state} is where an unfinished training would lie, and holds something else. Move it "
-            "away, or name another folder for the expert."
-        )
-    shutil.rmtree(state, ignore_errors=True)
-    state.mkdir(parents=True)
-    begun.write_text(text)
 
 
 @contextmanager
@@ -168,11 +136,12 @@ def _train(
     torch.manual_seed(settings.seed)
     batches: list[list[Example]] = [[examples[i] for i in step] for step in steps]
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    trainer = LoRATrainer(_with_adapters(model, settings), batches, pad, settings, state)
+    trainer = LoRATrainer(with_adapters(model, settings), batches, pad, settings, state)
     watch = Watch(state, name, progress, checkpoint_seconds)
     trainer.add_callback(watch)
     checkpoint = last_checkpoint(state)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    _refuse_divergence(trainer.model)
     trainer.model.save_pretrained(state / "adapter")
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     tenth = max(1, len(losses) // 10)
@@ -188,14 +157,23 @@ def _train(
     }
 
 
+def _refuse_divergence(model: torch.nn.Module) -> None:
+    """The Trainer's log leaves out losses that are not finite; the weights tell."""
+    for name, weight in model.named_parameters():
+        if weight.requires_grad and not weight.isfinite().all():
+            raise RunError(
+                f"the training diverged: {name} is not finite; lower lora.learning_rate or alpha"
+            )
+
+
 def _load(base: Path, settings: LoRAConfig) -> tuple[Any, Any]:
     """Return the base's model, in the type it is trained in, and its tokenizer."""
-    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from qdmerge.devices import pick_device
     from qdmerge_llm.generation import pick_dtype
 
-    dtype = pick_dtype(settings.dtype, "cuda" if torch.cuda.is_available() else "cpu")
+    dtype = pick_dtype(settings.dtype, pick_device("auto"))
     try:
         tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
         model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype, local_files_only=True)
@@ -204,18 +182,3 @@ def _load(base: Path, settings: LoRAConfig) -> tuple[Any, Any]:
     if tokenizer.chat_template is None:
         raise ConfigError(f"{base} has no chat template: conversations cannot be written for it.")
     return model, tokenizer
-
-
-def _with_adapters(model: Any, settings: LoRAConfig) -> Any:
-    """Return ``model`` with float32 adapters, the only parameters that are trained."""
-    from peft import LoraConfig, get_peft_model
-
-    targets = settings.targets
-    adapters = LoraConfig(
-        task_type="CAUSAL_LM",
-        r=settings.rank,
-        lora_alpha=settings.alpha,
-        lora_dropout=settings.dropout,
-        target_modules=targets if isinstance(targets, str) else list(targets),
-    )
-    return get_peft_model(model, adapters, autocast_adapter_dtype=True)

@@ -13,6 +13,7 @@ from transformers import (
     PrinterCallback,
     Trainer,
     TrainerCallback,
+    TrainerState,
     TrainingArguments,
 )
 
@@ -128,15 +129,18 @@ class Watch(TrainerCallback):
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """Return the last whole checkpoint in ``folder``; a torn one lacks its state, written last."""
+    """Return the last whole checkpoint in ``folder``.
+
+    A torn one lacks its state, which is written last; that of another version may be unreadable.
+    """
 
     def step(path: Path) -> int:
         return int(path.name.removeprefix("checkpoint-"))
 
     for path in sorted(folder.glob("checkpoint-*"), key=step, reverse=True):
         try:
-            json.loads((path / "trainer_state.json").read_text())
-        except (OSError, ValueError):
+            TrainerState.load_from_json(str(path / "trainer_state.json"))
+        except (OSError, ValueError, TypeError):
             continue
         return path
     return None
