@@ -127,7 +127,7 @@ class LLMBackend(GenomeBackend):
             kind = KINDS.build(task.kind, task.options, {"sandbox": sandbox})
             described = Task(name, kind.metric, (0.0, 1.0), expert)
             own = kind.reported_only
-            items = {REPORTED: kind.own_items()} if own else task.items(config.tiny_seed, kind)
+            items = {REPORTED: kind.own_items()} if own else task.items(config.tiny_seed)
             return LLMTask(described, kind, items, task.max_new_tokens, (*kind.stop, *task.stop))
 
         base = resolve(config.base, config.tiny_seed)

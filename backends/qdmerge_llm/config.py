@@ -193,6 +193,9 @@ class LLMConfig(BackendConfig):
             raise ConfigError("give `training`, with conversations for each expert to be made")
         problems = self._training_problems()
         problems += [f"task '{k}': {line}" for k, t in self.tasks.items() for line in t.problems()]
+        problems += [
+            f"reported '{k}': {line}" for k, t in self.reported.items() for line in t.problems()
+        ]
         if problem := source_problem(self.base, "base"):
             problems.append(f"base: {problem}")
         elif not problems:
@@ -221,9 +224,9 @@ class LLMConfig(BackendConfig):
         """
         asked = {**self.reported, **self.tasks}
         questions = {
-            f"'{item['id']}' of '{name}'": asked[name].kind_class().bare_question(item)
+            f"'{item['id']}' of '{name}' ({split})": asked[name].kind_class().bare_question(item)
             for name, splits in items.items()
-            for chosen in splits.values()
+            for split, chosen in splits.items()
             for item in chosen
         }
         found = []

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator, model_validator
 
 from qdmerge.backend import SPLITS
-from qdmerge.errors import ConfigError
+from qdmerge.errors import ConfigError, QDMergeError
 from qdmerge.registry import load_target, nearest
 from qdmerge_llm.items import Item, check_disjoint, read_items, split_items
 from qdmerge_llm.sandbox import Sandbox, available
@@ -103,7 +103,7 @@ class _Asked(BaseModel):
         if not found and self.files() and not any(map(is_tiny, self.files())):
             try:
                 items = self.items(0, None if available() else self._task())
-            except ConfigError as error:
+            except QDMergeError as error:
                 found += str(error).split("\n")
         return found, items
 

@@ -30,6 +30,7 @@ import _db
 import _os
 
 from qdmerge.errors import QDMergeError
+from qdmerge_llm.items import read_rows
 from qdmerge_llm.sandbox import Sandbox
 from qdmerge_llm.splits import split_of
 from qdmerge_llm.tasks import (
@@ -37,6 +38,7 @@ from qdmerge_llm.tasks import (
     AgentBenchOSTask,
     Episode,
     EpisodeTask,
+    HumanEvalTask,
     MBPPTask,
     replay,
 )
@@ -63,18 +65,15 @@ BATCH = 8
 
 def normalized(row: Row) -> str:
     """The text that is asked, its spelling and layout left out."""
-    text = str(row.get("description") or row["prompt"])
+    text = row.get("description") or row["prompt"]
+    if "test" in row:  # HumanEval asks within a program
+        text = HumanEvalTask.bare_question(row)
     return " ".join(re.findall(r"[a-z0-9]+", text.lower()))
 
 
 def read_texts(paths: Sequence[Path]) -> set[str]:
-    """The normalized texts of rows in JSON lines files or JSON lists."""
-    found = set()
-    for path in paths:
-        text = path.read_text(encoding="utf-8").strip()
-        rows = json.loads(text) if text.startswith("[") else map(json.loads, text.splitlines())
-        found |= {normalized(row) for row in rows}
-    return found
+    """The normalized texts of the rows of data files."""
+    return {normalized(row) for path in paths for _, row in read_rows(path)}
 
 
 def choose(
@@ -182,9 +181,9 @@ def main() -> None:
     )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    taken = read_texts(options.exclude)
-    manifest: dict[str, Any] = {"seed": options.seed, "excluded texts": len(taken)}
     try:
+        taken = read_texts(options.exclude)
+        manifest: dict[str, Any] = {"seed": options.seed, "excluded texts": len(taken)}
         for skill in options.skills:
             manifest[skill] = make(skill, options.seed, taken, options.out, Sandbox())
             print(f"{skill}: {json.dumps(manifest[skill])}")

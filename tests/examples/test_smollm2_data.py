@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
 import sys
@@ -94,6 +95,31 @@ def test_texts_that_are_taken_or_excluded_are_left_out(script: ModuleType, tmp_p
     texts = [script.normalized(row) for row in chosen]
     assert len(set(texts)) == len(texts) == len({script.normalized(row) for row in drawn}) - 1
     assert left_out["seen before or excluded"] == 80 - len(texts)
+
+
+def test_a_part_of_the_conversations_is_of_the_other_skills(
+    script: ModuleType, tmp_path: Path
+) -> None:
+    own = {skill: [f"{skill} {n}\n" for n in range(20)] for skill in SKILLS}
+    for skill, lines in own.items():
+        (tmp_path / f"{skill}-train.jsonl").write_text("".join(lines))
+    added = script.mix(SKILLS, 0.25, 0, tmp_path)
+    for skill in SKILLS:
+        found = (tmp_path / f"{skill}-train.jsonl").read_text().splitlines(keepends=True)
+        assert found[:20] == own[skill]
+        others = [line for other in SKILLS if other != skill for line in own[other]]
+        assert len(set(found[20:])) == len(found[20:]) == 10
+        assert set(found[20:]) < set(others)
+        assert added[skill] == {other: 5 for other in SKILLS if other != skill}
+
+
+def test_texts_of_benchmarks_are_read_in_their_own_forms(
+    script: ModuleType, tmp_path: Path
+) -> None:
+    prompt = 'def f(x):\n    """Add one to x.\n    >>> f(1)\n    2\n    """\n'
+    row = {"prompt": prompt, "entry_point": "f", "test": "def check(candidate): ..."}
+    (tmp_path / "HumanEval.jsonl.gz").write_bytes(gzip.compress(json.dumps(row).encode()))
+    assert script.read_texts([tmp_path / "HumanEval.jsonl.gz"]) == {"add one to x"}
 
 
 def test_a_question_of_the_database_has_the_answer_that_its_query_gives(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -17,16 +16,12 @@ class Encoder:
 
     Args:
         tokenizer: The model's tokenizer.
-        template: Jinja template of conversations, or the path of a file that holds it; None is the
-            tokenizer's own.
-
-    Raises:
-        ConfigError: The template is neither a template nor a file that can be read.
+        template: Jinja template of conversations; None is the tokenizer's own.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str | Path | None) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str | None) -> None:
         self._tokenizer = tokenizer
-        self._template = _read_template(template) if template else None
+        self._template = template
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """Token ids of each prompt.
@@ -64,15 +59,3 @@ class Encoder:
             )
         except TemplateError as error:
             raise ConfigError(f"the chat template does not take a conversation: {error}") from error
-
-
-def _read_template(template: str | Path) -> str:
-    if isinstance(template, str) and "{" in template:
-        return template
-    try:
-        return Path(template).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"chat_template '{template}' is neither the text of a Jinja template nor a file that "
-            f"can be read: {error}"
-        ) from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
@@ -34,8 +33,7 @@ class Generator:
         model: Causal model, in evaluation mode; its weights may change between calls.
         tokenizer: Its tokenizer.
         batch_size: Prompts decoded together.
-        chat_template: Jinja template of conversations, or the path of a file that holds it; None
-            is the tokenizer's own.
+        chat_template: Jinja template of conversations; None is the tokenizer's own.
 
     Attributes:
         too_long: Prompts so far that were too long for the model, see :meth:`__call__`.
@@ -46,7 +44,7 @@ class Generator:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         batch_size: int = 64,
-        chat_template: str | Path | None = None,
+        chat_template: str | None = None,
     ) -> None:
         self.too_long = 0
         self._encode = Encoder(tokenizer, chat_template)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -184,17 +183,6 @@ def test_texts_and_conversations_may_be_mixed(loaded: tuple[Any, Any], prompts: 
     mixed: list[Any] = [*chats(prompts[:3]), *prompts[3:6], *chats(prompts[6:8])]
     texts = [*map(rendered, prompts[:3]), *prompts[3:6], *map(rendered, prompts[6:8])]
     assert generator(mixed, 8) == generator(texts, 8)
-
-
-def test_a_chat_template_may_be_given_as_a_file(
-    loaded: tuple[Any, Any], prompts: list[str], tmp_path: Path
-) -> None:
-    (tmp_path / "chat.jinja").write_text(TEMPLATE)
-    asked = chats(prompts[:4])
-    for template in (tmp_path / "chat.jinja", str(tmp_path / "chat.jinja")):
-        assert Generator(*loaded, 4, template)(asked, 8) == Generator(*loaded, 4, TEMPLATE)(
-            asked, 8
-        )
 
 
 def test_special_tokens_are_added_to_texts_only(loaded: tuple[Any, Any]) -> None:

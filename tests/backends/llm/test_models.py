@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from qdmerge.spaces import weights_digest
 from qdmerge_llm.config import LLMConfig
+from qdmerge_llm.models import read_template
 from qdmerge_llm.training import RECORD, LoRAConfig
 
 ROWS = [
@@ -127,6 +128,8 @@ def test_chat_templates_are_asked_for_where_they_are_needed(tmp_path: Path) -> N
     assert problems(tmp_path, base, expert, chat_template=TEMPLATE, **asked) == []
     (line,) = problems(tmp_path, base, expert, chat_template=str(tmp_path / "no"), **asked)
     assert "neither the text of a Jinja template nor a file" in line
+    (tmp_path / "chat.jinja").write_text(TEMPLATE)
+    assert read_template(str(tmp_path / "chat.jinja")) == read_template(TEMPLATE) == TEMPLATE
     (base / "chat_template.jinja").write_text(TEMPLATE)
     assert problems(tmp_path, base, expert, **asked) == []
     packed = gguf_file(tmp_path / "base.gguf", chat=True)
@@ -158,9 +161,22 @@ def test_every_training_that_is_here_is_searched_for_items(tmp_path: Path) -> No
     training = {"os": {"data": lines(tmp_path / "train.jsonl", rows)}}
     assert expert.is_dir()  # so it is not to be made
     (line,) = problems(tmp_path, base, expert, training=training)
-    assert line.endswith("on: 1 items, such as 'i7' of 'os'. Remove them from one of both")
+    assert line.endswith("on: 1 items, such as 'i7' of 'os' (test). Remove them from one of both")
     (tmp_path / "train.jsonl").unlink()
     assert problems(tmp_path, base, expert, training=training) == []
+
+
+def test_items_of_one_id_are_all_searched_for(tmp_path: Path) -> None:
+    base, expert = model(tmp_path / "base"), model(tmp_path / "expert")
+    same = [{**row, "id": "1"} for row in ROWS[:3]]
+    data = {
+        split: lines(tmp_path / f"one-{split}.jsonl", [row])
+        for split, row in zip(("validation", "selection", "test"), same, strict=True)
+    }
+    talks = [{"messages": [{"role": "user", "content": same[0]["prompt"]}]}]
+    training = {"os": {"data": lines(tmp_path / "train.jsonl", talks)}}
+    (line,) = problems(tmp_path, base, expert, task={"data": data}, training=training)
+    assert "on: 1 items, such as '1' of 'os' (validation)." in line
 
 
 def test_adapters_made_otherwise_are_told(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ class CodingTask(EpisodeTask):
         super().__init__(sandbox, system)
         self._seconds = seconds
         self._cpu_seconds = cpu_seconds
-        self._known: dict[str, list[Any] | str] = {}
+        self._known: dict[str, list[Any]] = {}  # what references that do not fail give
 
     @classmethod
     def problem(cls, item: Item) -> str | None:
@@ -124,11 +124,18 @@ class CodingTask(EpisodeTask):
         self._judge(ran)
 
     def _learn(self, items: Sequence[Item]) -> dict[str, str]:
-        """Runs the references of items, once each; id to reason where one fails."""
+        """Runs the references of items; id to reason where one fails.
+
+        What they give is kept, failures are not: what they came from may pass.
+        """
         new = {_key(item): item for item in items if _key(item) not in self._known}
-        self._known |= zip(new, self._references(list(new.values())), strict=True)
-        known = {item["id"]: self._known[_key(item)] for item in items}
-        return {name: found for name, found in known.items() if isinstance(found, str)}
+        failed: dict[str, str] = {}
+        for key, found in zip(new, self._references(list(new.values())), strict=True):
+            if isinstance(found, str):
+                failed[key] = found
+            else:
+                self._known[key] = found
+        return {item["id"]: failed[_key(item)] for item in items if _key(item) in failed}
 
     @abstractmethod
     def _references(self, items: Sequence[Item]) -> list[list[Any] | str]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from qdmerge.errors import EvaluationError
+
 Types = Literal["text", "numeric"]
 
 _INTEGER = re.compile(r"-?(0|[1-9]\d{0,17})")
@@ -78,16 +80,25 @@ class Reply:
     ok: bool
 
 
+class UnfitTableError(EvaluationError):
+    """A table that an engine cannot hold."""
+
+
 class Engine(ABC):
     """Databases for problems: each has one of its own, which no other sees.
 
     Statements come from models. An engine bounds what one may take in time and size, and answers
-    with an error where that is passed.
+    with an error where that is passed. Where the engine itself is gone, all but :meth:`close` raise
+    an EvaluationError: it is no answer.
     """
 
     @abstractmethod
     def open(self, table: Table) -> Any:
-        """A new database that holds the table: its session."""
+        """A new database that holds the table: its session.
+
+        Raises:
+            UnfitTableError: It cannot be held.
+        """
 
     @abstractmethod
     def execute(self, orders: Sequence[tuple[Any, str]]) -> list[Reply]:

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from qdmerge.errors import ConfigError, EvaluationError
-from qdmerge_llm.tasks.database._engine import Engine, Reply, Table
+from qdmerge_llm.tasks.database._engine import Engine, Reply, Table, UnfitTableError
 from qdmerge_llm.tasks.database._program import cut, digest, quoted, shown, uncommented
 
 _PREFIX = "qdmerge"
@@ -24,6 +24,7 @@ _SECONDS = 5  # of one statement
 _BOUND = f"max_statement_time = {_SECONDS}"
 _BOUND_MYSQL = f"max_execution_time = {_SECONDS}000"
 _READ_SECONDS = 20  # until a server that does not stop it is left
+_LOST = (1053, 1927, 2006, 2013, 2055)  # codes: the server goes, or ended the connection
 _MAX_ROWS = 100_000  # of a table that is compared
 _TYPES = {"TEXT": "TEXT", "INTEGER": "BIGINT", "REAL": "DOUBLE"}
 # Statements that begin otherwise (USE, SET, PREPARE, CALL, GRANT, LOAD, KILL, ...) have no part in
@@ -83,9 +84,13 @@ class MySQLEngine(Engine):
         """Creates a database with the table.
 
         Raises:
-            EvaluationError: The server is gone, or cannot hold the table.
+            UnfitTableError: The server cannot hold the table.
+            EvaluationError: The server is gone.
         """
-        self._admin("DO 0")  # settles whose token it is
+        try:
+            self._admin("DO 0")  # settles whose token it is
+        except self._library.Error as error:
+            raise _unreachable(error) from error
         self._count += 1
         name = f"{_PREFIX}_{self._token}_{self._count}"
         columns = ", ".join(f"{quoted(column)} {_TYPES[kind]}" for column, kind in table.columns)
@@ -93,24 +98,33 @@ class MySQLEngine(Engine):
         try:
             self._admin(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
             self._open.add(name)
-            with closing(self._connect(name)) as connection, connection.cursor() as cursor:
+            with closing(self._connected(name)) as connection, connection.cursor() as cursor:
                 cursor.execute(f"CREATE TABLE {quoted(table.name)} ({columns})")
                 if table.rows:
                     into = quoted(table.name).replace("%", "%%")
                     cursor.executemany(f"INSERT INTO {into} VALUES ({marks})", table.rows)
         except self._library.Error as error:
             self._drop(name)
-            raise EvaluationError(
+            self._blame(error)
+            raise UnfitTableError(
                 f"the database server cannot hold table '{table.name}': {_message(error)}"
             ) from error
         return _Session(name, table)
 
     def execute(self, orders: Sequence[tuple[_Session, str]]) -> list[Reply]:
-        """Executes a statement in each session, one after the other."""
+        """Executes a statement in each session, one after the other.
+
+        Raises:
+            EvaluationError: The server is gone.
+        """
         return [self._execute(session, statement) for session, statement in orders]
 
     def contents(self, sessions: Sequence[_Session]) -> list[str | None]:
-        """Hashes of the sessions' tables."""
+        """Hashes of the sessions' tables.
+
+        Raises:
+            EvaluationError: The server is gone.
+        """
         return [self._contents(session) for session in sessions]
 
     def close(self, session: _Session) -> None:
@@ -120,19 +134,19 @@ class MySQLEngine(Engine):
     def _execute(self, session: _Session, statement: str) -> Reply:
         if not _ALLOWED.match(uncommented(statement)) or _REFUSED.search(statement):
             return Reply("Error: this statement is not allowed", False)
-        try:
+        with closing(self._connected(session.database)) as connection:
             # Rows are read as they come, and no more than are shown.
-            with closing(self._connect(session.database)) as connection:
-                cursor = connection.cursor(self._library.cursors.SSCursor)
-                try:
-                    cursor.execute(statement)
-                    text = shown(map(_plain, cursor))
-                    cursor._result.unbuffered_active = False  # closing must not read the rest
-                    return Reply(text, True)
-                finally:
-                    self._stop(connection.thread_id())
-        except (self._library.Error, ValueError, OverflowError) as error:
-            return Reply(cut(f"Error: {_message(error)}"), False)
+            cursor = connection.cursor(self._library.cursors.SSCursor)
+            try:
+                cursor.execute(statement)
+                text = shown(map(_plain, cursor))
+                cursor._result.unbuffered_active = False  # closing must not read the rest
+                return Reply(text, True)
+            except (self._library.Error, ValueError, OverflowError) as error:
+                self._blame(error)
+                return Reply(cut(f"Error: {_message(error)}"), False)
+            finally:
+                self._stop(connection.thread_id())
 
     def _stop(self, thread: int) -> None:
         """Ends a connection on the server's side, with whatever it is still sending or doing."""
@@ -141,18 +155,38 @@ class MySQLEngine(Engine):
 
     def _contents(self, session: _Session) -> str | None:
         names = ", ".join(quoted(name) for name, _ in session.table.columns)
-        try:
-            with (
-                closing(self._connect(session.database)) as connection,
-                connection.cursor() as cursor,
-            ):
-                cursor.execute(
-                    f"SELECT {names} FROM {quoted(session.table.name)} LIMIT {_MAX_ROWS + 1}"
-                )
-                rows = cursor.fetchall()
-        except self._library.Error:
-            return None
+        query = f"SELECT {names} FROM {quoted(session.table.name)} LIMIT {_MAX_ROWS + 1}"
+        with closing(self._connected(session.database)) as connection:
+            try:
+                with connection.cursor() as cursor:
+                    cursor.execute(query)
+                    rows = cursor.fetchall()
+            except self._library.Error as error:
+                self._blame(error)
+                return None
         return digest(rows) if len(rows) <= _MAX_ROWS else None
+
+    def _blame(self, error: Exception) -> None:
+        """Returns if an error is the statement's own.
+
+        Raises:
+            EvaluationError: The server is gone, or ended the connection.
+        """
+        if error.args[:1] and error.args[0] in _LOST:
+            if not isinstance(error.__context__, TimeoutError):
+                raise _unreachable(error) from error
+            self._connected(None).close()  # the statement took too long if the server is there
+
+    def _connected(self, database: str | None) -> Any:
+        """A new connection.
+
+        Raises:
+            EvaluationError: There is none to be had.
+        """
+        try:
+            return self._connect(database)
+        except self._library.Error as error:
+            raise _unreachable(error) from error
 
     def _connect(self, database: str | None) -> Any:
         connection = self._library.connect(
@@ -258,6 +292,10 @@ def connector(url: str) -> tuple[Any, dict[str, Any]]:
 def _message(error: Exception) -> str:
     """A driver's error: its code and text."""
     return ": ".join(map(str, error.args)) or type(error).__name__
+
+
+def _unreachable(error: Exception) -> EvaluationError:
+    return EvaluationError(f"the database server cannot be reached: {_message(error)}")
 
 
 def _plain(row: Sequence[Any]) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from qdmerge_llm.sandbox import Sandbox
 from qdmerge_llm.tasks._base import Item
 from qdmerge_llm.tasks._episodes import Episode, EpisodeTask
 from qdmerge_llm.tasks.database._answers import parse_turn, parse_values, same_answer
-from qdmerge_llm.tasks.database._engine import Engine, Table, Types
+from qdmerge_llm.tasks.database._engine import Engine, Table, Types, UnfitTableError
 from qdmerge_llm.tasks.database._mysql import MySQLEngine, connector
 from qdmerge_llm.tasks.database._sqlite import SQLiteEngine
 
@@ -101,7 +101,6 @@ class AgentBenchDBTask(EpisodeTask):
         self._types: Types = types
         self._engine = self._make(engine, sandbox)
         self._expected: dict[str, str] = {}  # hashes of tables after their reference statements
-        self._failed: dict[str, str] = {}  # why tables cannot be built, or statements fail
 
     @staticmethod
     def _make(engine: str, sandbox: Sandbox) -> Engine:
@@ -217,16 +216,19 @@ class AgentBenchDBTask(EpisodeTask):
             episode.end(right, "right table" if right else "wrong table")
 
     def _learn(self, items: Sequence[Item]) -> dict[str, str]:
-        """Finds out, once for each item, what its reference makes of its table; id to failure."""
-        known = self._expected.keys() | self._failed.keys()
-        new = {_key(item): item for item in items if _key(item) not in known}
+        """Finds out what the references make of the tables; id to failure.
+
+        What was found is kept, failures are not: what they came from may pass.
+        """
+        new = {_key(item): item for item in items if _key(item) not in self._expected}
+        failed: dict[str, str] = {}
         sessions: dict[str, Any] = {}
         try:
             for key, item in new.items():
                 try:
                     sessions[key] = self._engine.open(Table.of(item, self._types))
-                except EvaluationError as error:
-                    self._failed[key] = str(error)
+                except UnfitTableError as error:
+                    failed[key] = str(error)
             statements = [new[k]["label"][0] if _writes(new[k]) else _ANYTHING for k in sessions]
             replies = self._engine.execute(list(zip(sessions.values(), statements, strict=True)))
             hashes = self._engine.contents(list(sessions.values()))
@@ -238,8 +240,8 @@ class AgentBenchDBTask(EpisodeTask):
                 self._expected[key] = contents
             else:
                 what = "the reference statement fails: " if _writes(new[key]) else ""
-                self._failed[key] = f"{what}{reply.text}"
-        return {i["id"]: self._failed[_key(i)] for i in items if _key(i) in self._failed}
+                failed[key] = f"{what}{reply.text}"
+        return {item["id"]: failed[_key(item)] for item in items if _key(item) in failed}
 
 
 def _writes(item: Item) -> bool:

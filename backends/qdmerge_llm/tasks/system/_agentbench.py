@@ -22,8 +22,8 @@ from qdmerge_llm.tasks.system._rows import Problem, Script, understand
 _SETUP_SECONDS = 30.0
 _Setup = tuple[bool, Limits, tuple[Script, ...], str | None]
 """Whether there are users beside root, limits, and what prepares a system."""
-_tried: dict[_Setup, str] = {}
-"""In this process: why a set-up fails, "" if it does not."""
+_working: set[_Setup] = set()
+"""The set-ups that did not fail in this process; what others failed of may pass."""
 _CALC = """cat > /usr/local/bin/calc <<'EOF'
 #!/usr/bin/env python3
 import sys
@@ -86,7 +86,7 @@ class AgentBenchOSTask(EpisodeTask):
         return None
 
     def unusable(self, items: Sequence[Item]) -> dict[str, str]:
-        """The items whose system cannot be set up; each way of it is tried once in a process."""
+        """The items whose system cannot be set up; what works is tried once in a process."""
         if not self._sandbox.isolated:
             return {}
         setups = {}
@@ -95,9 +95,10 @@ class AgentBenchOSTask(EpisodeTask):
             if problem.init or problem.start is not None:
                 users = self._sandbox.users
                 setups[item["id"]] = (users, self._limits, problem.init, problem.start)
-        new = [setup for setup in dict.fromkeys(setups.values()) if setup not in _tried]
-        _tried.update(zip(new, self._pool.map(self._try, new), strict=True))
-        return {name: _tried[setup] for name, setup in setups.items() if _tried[setup]}
+        new = [setup for setup in dict.fromkeys(setups.values()) if setup not in _working]
+        found = dict(zip(new, self._pool.map(self._try, new), strict=True))
+        _working.update(setup for setup, reason in found.items() if not reason)
+        return {name: found[setup] for name, setup in setups.items() if found.get(setup)}
 
     def _try(self, setup: _Setup) -> str:
         with self._sandbox.session(self._limits) as session:
