@@ -39,7 +39,7 @@ class LLMTask:
     Attributes:
         task: Its name, metric, range and expert.
         kind: What scores a model on items.
-        items: Split to its items, in the order of evaluation.
+        items: Split to its items, in the order of evaluation; {} where the kind brings its own.
         max_new_tokens: Longest completion, in tokens.
         stop: Strings that end a completion. Those of the kind stay in it for the kind to see, as
             does a first block of code; any other is cut off, with what follows.
@@ -126,8 +126,7 @@ class LLMBackend(GenomeBackend):
         def ready(name: str, task: TaskConfig | ReportedConfig, expert: str | None) -> LLMTask:
             kind = KINDS.build(task.kind, task.options, {"sandbox": sandbox})
             described = Task(name, kind.metric, (0.0, 1.0), expert)
-            own = kind.reported_only
-            items = {REPORTED: kind.own_items()} if own else task.items(config.tiny_seed)
+            items = {} if kind.reported_only else task.items(config.tiny_seed)
             return LLMTask(described, kind, items, task.max_new_tokens, (*kind.stop, *task.stop))
 
         base = resolve(config.base, config.tiny_seed)
@@ -268,7 +267,7 @@ class LLMBackend(GenomeBackend):
                         "sha256": content_hash(items),
                         **self._asked(task.kind, items),
                     }
-                    for split, items in task.items.items()
+                    for split, items in (task.items or {REPORTED: task.kind.own_items()}).items()
                 }
                 for task in [*self.llm_tasks, *self._reported]
             },

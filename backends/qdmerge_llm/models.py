@@ -12,7 +12,7 @@ from qdmerge.errors import ConfigError
 from qdmerge.spaces import checkpoint_problems, weights_digest
 from qdmerge_llm import gguf
 from qdmerge_llm.sources import is_gguf, is_here, resolve
-from qdmerge_llm.training import RECORD, LoRAConfig
+from qdmerge_llm.training import RECORD, LoRAConfig, completed
 
 _OTHER_NAMES = {"llama": ("mistral", "mixtral")}
 """Model types that llama.cpp files under another architecture's name."""
@@ -110,7 +110,7 @@ def made_otherwise(
 def _other_settings(recorded: Any, now: Mapping[str, Any]) -> list[str]:
     if not isinstance(recorded, dict):
         return []
-    before = LoRAConfig().model_dump(mode="json") | recorded  # made before a setting was there
+    before = completed(recorded)
     return [
         f"{name} {before[name]} instead of {value}"
         for name, value in now.items()

@@ -101,7 +101,7 @@ def reported_table(results: Mapping[str, Any]) -> Table | None:
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
-        caption=_left_out(results),
+        caption="\n".join(_left_out(results)) or None,
         caption_justify="left",
     )
     for number_of, title in enumerate(head):
@@ -135,16 +135,27 @@ def _outside(results: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
-def _left_out(results: Mapping[str, Any]) -> str | None:
-    """Which tasks outside of the search have no relative score, and why."""
+def _left_out(results: Mapping[str, Any]) -> list[str]:
+    """Which relative scores and which intervals of their mean there are none of, and why."""
     found = results["reported"]
     base = next(row for row in found["rows"] if row["name"] == "base")
     if "failed" in base:
-        return "The base could not be scored, so nothing is relative to it."
-    names = [task for task in found["tasks"] if not base["scores"][task]]
-    if not names:
-        return None
-    return f"Not in the mean, since the base scores 0 there: {', '.join(names)}."
+        return ["The base could not be scored, so nothing is relative to it."]
+    notes = []
+    if names := [task for task in found["tasks"] if not base["scores"][task]]:
+        notes.append(f"Not in the mean, since the base scores 0 there: {', '.join(names)}.")
+    if any(row is not base and _lacks_interval(row) for row in found["rows"]):
+        notes.append(
+            "No interval of a mean where the base scores 0 in 2.5 % of the resamples or more."
+        )
+    return notes
+
+
+def _lacks_interval(row: Mapping[str, Any]) -> bool:
+    """Whether a mean over relative scores has no interval, though each of the scores has one."""
+    tasks = [task for task, value in row.get("relative", {}).items() if value is not None]
+    own = row.get("ci95", {})
+    return bool(tasks) and not row.get("mean_ci95") and all(own.get(task) for task in tasks)
 
 
 def _outside_lines(results: Mapping[str, Any]) -> list[str]:
@@ -153,8 +164,8 @@ def _outside_lines(results: Mapping[str, Any]) -> list[str]:
     if not head:
         return []
     lines = [f"{_OUTSIDE}:", "", _line(head), _line(["---", *["---:"] * (len(head) - 1)])]
-    note = _left_out(results)
-    return [*lines, *map(_line, rows), "", *([note, ""] if note else [])]
+    notes = [text for note in _left_out(results) for text in (note, "")]
+    return [*lines, *map(_line, rows), "", *notes]
 
 
 def _line(cells: list[str]) -> str:

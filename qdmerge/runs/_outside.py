@@ -88,7 +88,8 @@ def relative_interval(
 ) -> list[float] | None:
     """95 % bootstrap interval of the mean over tasks of a model's score relative to the base's.
 
-    Both are resampled with the same items, so what is easy or hard for both does not count.
+    Both are resampled with the same items, so what is easy or hard for both does not count. A
+    resample in which the base has 0 counts as infinite, hence as one above the interval.
 
     Args:
         pairs: Per task, ``(n_items,)`` scores of the model and of the base.
@@ -96,22 +97,32 @@ def relative_interval(
         seed: Seed of the resampling.
 
     Returns:
-        Lower and upper end (percentile method); None where a task has but one item, or so few that
-        the base has 0 in a resample.
+        Lower and upper end (percentile method); None where a task has but one item, or where the
+        base has 0 in so many resamples, 2.5 %, that there is no upper end.
     """
     if min((len(own) for own, _ in pairs), default=0) < 2:
         return None
-    rng = np.random.default_rng(seed)
-    total = np.zeros(resamples)
-    for own, base in pairs:
-        for k in range(resamples):  # one by one: all at once would hold resamples x items
-            drawn = rng.integers(len(own), size=len(own))
-            reference = base[drawn].mean()
-            if reference <= 0:
-                return None
-            total[k] += own[drawn].mean() / reference
-    low, high = np.percentile(total / len(pairs), [2.5, 97.5])
-    return [float(low), float(high)]
+    from scipy.stats import bootstrap  # takes a second to import
+
+    def mean_over_tasks(*drawn: np.ndarray, axis: int) -> np.ndarray:
+        ratios = []
+        for (own, base), items in zip(pairs, drawn, strict=True):
+            reference = base[items].mean(axis=axis)
+            ratio = np.full_like(reference, np.inf)
+            np.divide(own[items].mean(axis=axis), reference, out=ratio, where=reference > 0)
+            ratios.append(ratio)
+        return np.mean(ratios, axis=0)
+
+    with np.errstate(invalid="ignore"):  # infinite ones have no standard error, which is not used
+        interval = bootstrap(
+            [np.arange(len(own)) for own, _ in pairs],
+            mean_over_tasks,
+            n_resamples=resamples,
+            batch=100,  # all at once would hold resamples x items
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).confidence_interval
+    return [float(interval.low), float(interval.high)] if np.isfinite(interval.high) else None
 
 
 def _items(one: Candidate, scores: SplitScores) -> Mapping[str, np.ndarray]:

@@ -93,8 +93,28 @@ def test_intervals_are_of_the_items_and_paired_with_the_base() -> None:
     assert low == pytest.approx(share - 1.96 * error, abs=0.01)
     assert high == pytest.approx(share + 1.96 * error, abs=0.01)
     assert relative_interval([(np.ones(1), np.ones(1))], 10, 0) is None
-    assert relative_interval([(np.eye(3)[0], np.eye(3)[0])], 100, 0) is None
     assert relative_interval([], 10, 0) is None
+
+
+def test_a_base_with_few_right_has_an_interval_unless_its_resamples_are_often_0() -> None:
+    items = np.arange(100)
+    five, one = (items < 5).astype(float), (items < 1).astype(float)  # 0 in 0.6 % and in 37 %
+    assert relative_interval([(five, five)], 2000, 0) == [1.0, 1.0]
+    assert relative_interval([(one, one)], 2000, 0) is None
+    # Beside it a task without doubt: the mean is (1 + one more of the base's five) / 2 at most.
+    low, high = relative_interval([(five, five), (items < 4, five)], 2000, 0) or [0, 0]
+    assert 0.5 < low < 0.9 < high == 1.0
+
+
+def test_tables_say_why_a_mean_has_no_interval(finished: tuple[Path, dict[str, Any]]) -> None:
+    results = json.loads(json.dumps(finished[1]))
+    row, note = results["reported"]["rows"][1], "No interval of a mean where the base scores 0"
+    row |= {"ci95": {"talk": [0.2, 0.3], "sums": [0.2, 0.3]}, "mean_ci95": None}
+    assert note in results_markdown(results)
+    row["mean_ci95"] = [0.1, 0.4]
+    assert note not in results_markdown(results)
+    row |= {"ci95": {"talk": None, "sums": [0.2, 0.3]}, "mean_ci95": None}
+    assert note not in results_markdown(results)  # one item, as the task's own column shows
 
 
 def test_tables_show_scores_and_what_is_left_of_the_base(

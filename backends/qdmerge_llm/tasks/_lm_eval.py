@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import logging
 import os
@@ -217,16 +218,26 @@ def _manager(name: str, include_path: str | None) -> Any:
         )
     from lm_eval.tasks import TaskManager
 
-    # Reading all of lm-eval's own task files takes ten seconds.
     manager = TaskManager(include_path=folder, include_defaults=False)
     if name not in manager.all_tasks:
-        manager = TaskManager(include_path=folder)
+        manager = _all_tasks(folder)
     if name not in manager.all_tasks:
         where = f" nor in {include_path}" if include_path else ""
         raise ConfigError(
             f"there is no task '{name}' in lm-eval{where}{nearest(name, manager.all_tasks)}"
         )
     return manager
+
+
+@functools.lru_cache
+def _all_tasks(folder: Path | None) -> Any:
+    """The task manager that knows also lm-eval's own task files, which takes ten seconds to read.
+
+    It tells only where tasks are: they are read anew by each load.
+    """
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_path=folder)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
@@ -42,3 +43,8 @@ class LoRAConfig(BaseModel):
     clip: NonNegativeFloat = 1.0
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+
+
+def completed(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Recorded settings, with the defaults of those that there were not when they were recorded."""
+    return LoRAConfig().model_dump(mode="json") | dict(recorded)

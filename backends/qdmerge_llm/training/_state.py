@@ -13,6 +13,8 @@ import filelock
 
 from qdmerge.errors import ConfigError, RunError
 
+from ._config import completed
+
 RECORD = "qdmerge.json"
 """What an adapter was made from and how, beside its weights."""
 
@@ -104,8 +106,10 @@ def _read(path: Path) -> dict[str, Any]:
 def _same(found: Mapping[str, Any], made_from: Mapping[str, Any]) -> bool:
     """Whether a record tells of the same base, data and settings."""
     try:
-        return found["data"]["sha256"] == made_from["data"]["sha256"] and all(
-            found[key] == made_from[key] for key in ("base", "settings")
+        return (
+            found["data"]["sha256"] == made_from["data"]["sha256"]
+            and found["base"] == made_from["base"]
+            and completed(found["settings"]) == made_from["settings"]
         )
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, ValueError):
         return False

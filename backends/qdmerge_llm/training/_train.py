@@ -83,6 +83,10 @@ def train_lora(
         progress(out.name, 1, 1)
         return out
     with unfinished(out, made_from) as (state, earlier):
+        if is_made(out, made_from):  # by another process, before this one had the folder
+            shutil.rmtree(state)
+            progress(out.name, 1, 1)
+            return out
         with _own_randomness():
             facts = _train(
                 base, conversations, state, settings, out.name, progress, checkpoint_seconds

@@ -218,9 +218,7 @@ def test_references_that_would_not_pass_are_named(sandbox: Sandbox) -> None:
     assert "does not pass as an answer" in MBPPTask(sandbox).unusable([drawn])[drawn["id"]]
 
 
-def test_references_that_work_run_once(
-    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_references_that_work_run_once(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     task = MBPPTask(sandbox)
     with monkeypatch.context() as patch:
         patch.setattr(task, "_references", lambda items: ["it does not start"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import re
 import socket
@@ -15,6 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from qdmerge.errors import ConfigError, UnsupportedError
 from qdmerge_llm.items import content_hash
 from qdmerge_llm.task_settings import ReportedConfig, TaskConfig
+from qdmerge_llm.tasks import _lm_eval
 from qdmerge_llm.tasks._lm_eval import LMEvalTask
 
 from .conftest import make_tokenizer
@@ -203,14 +205,35 @@ def test_check_says_in_a_line_what_is_wrong(
 
     # Without lm-eval's own thousands of task files, which take many seconds to read.
     monkeypatch.setattr(
-        "lm_eval.tasks.TaskManager",
-        lambda include_path, **_: TaskManager(include_path=include_path, include_defaults=False),
+        _lm_eval, "_all_tasks", lambda f: TaskManager(include_path=f, include_defaults=False)
     )
     options = {"task": "sums", "include_path": str(folder / "choice"), **changes}
     problems = ReportedConfig(kind="lm_eval", options=options).problems()
     assert len(problems) == (said is not None)
     if said:
         assert re.search(said, problems[0])
+
+
+def test_the_task_files_of_lm_eval_are_read_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lm_eval.tasks import TaskManager
+
+    read = []
+
+    def manager(include_path: Path | None, include_defaults: bool = True) -> TaskManager:
+        read.append(include_defaults)
+        path = folder / "choice" if include_defaults else include_path  # as if it were theirs
+        return TaskManager(include_path=path, include_defaults=False)
+
+    monkeypatch.setattr(
+        _lm_eval, "_all_tasks", functools.lru_cache(_lm_eval._all_tasks.__wrapped__)
+    )
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", manager)
+    assert LMEvalTask.options_problem({"task": "sums"}) is None
+    first, other = LMEvalTask("sums", num_fewshot=2), LMEvalTask("sums")
+    assert first.own_items() != other.own_items()
+    assert sum(read) == 1
 
 
 def test_check_says_that_lm_eval_is_missing_or_data_is_out_of_place(

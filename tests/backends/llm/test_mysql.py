@@ -4,13 +4,16 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from qdmerge.errors import ConfigError, EvaluationError
 from qdmerge_llm.tasks import KINDS
 from qdmerge_llm.tasks.database import MySQLEngine, Table, _mysql
+from qdmerge_llm.tasks.database._engine import UnfitTableError
 
 from . import mariadb
 
@@ -100,6 +103,45 @@ def test_a_connection_that_the_server_ended(url: str) -> None:
     for session in (first, second):
         engine.close(session)
     assert databases(url) == []
+
+
+def test_a_server_that_is_gone_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pymysql")
+    monkeypatch.setattr(MySQLEngine, "_sweep", lambda engine: None)
+    engine = MySQLEngine("mysql://user@127.0.0.1:1/")
+    session = _mysql._Session("qdmerge_0_1", TABLE)
+    for ask in (
+        lambda: engine.open(TABLE),
+        lambda: engine.execute([(session, "SELECT a FROM t")]),
+        lambda: engine.contents([session]),
+    ):
+        with pytest.raises(EvaluationError, match="server cannot be reached: 2003: ") as caught:
+            ask()
+        assert not isinstance(caught.value, UnfitTableError)
+    engine.close(session)
+
+
+def test_a_connection_that_ends_in_the_middle_is_no_answer(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_mysql, "_BOUND", "max_statement_time = 0")
+    engine, killer = MySQLEngine(url), MySQLEngine(url)
+    session = engine.open(TABLE)
+
+    def kill() -> None:
+        for _ in range(200):
+            for thread, *line in killer._admin("SHOW PROCESSLIST"):
+                if "SLEEP" in str(line):
+                    killer._stop(thread)
+                    return
+            time.sleep(0.05)
+
+    with ThreadPoolExecutor() as pool:
+        pool.submit(kill)
+        with pytest.raises(EvaluationError, match="server cannot be reached: "):
+            engine.execute([(session, "SELECT SLEEP(15)")])
+    assert engine.execute([(session, "SELECT a FROM t")])[0].ok
+    engine.close(session)
 
 
 def test_a_server_that_does_not_stop_a_statement_in_time(

@@ -93,22 +93,11 @@ class MySQLEngine(Engine):
             raise _unreachable(error) from error
         self._count += 1
         name = f"{_PREFIX}_{self._token}_{self._count}"
-        columns = ", ".join(f"{quoted(column)} {_TYPES[kind]}" for column, kind in table.columns)
-        marks = ", ".join(["%s"] * len(table.columns))
         try:
-            self._admin(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
-            self._open.add(name)
-            with closing(self._connected(name)) as connection, connection.cursor() as cursor:
-                cursor.execute(f"CREATE TABLE {quoted(table.name)} ({columns})")
-                if table.rows:
-                    into = quoted(table.name).replace("%", "%%")
-                    cursor.executemany(f"INSERT INTO {into} VALUES ({marks})", table.rows)
-        except self._library.Error as error:
+            self._fill(name, table)
+        except BaseException:
             self._drop(name)
-            self._blame(error)
-            raise UnfitTableError(
-                f"the database server cannot hold table '{table.name}': {_message(error)}"
-            ) from error
+            raise
         return _Session(name, table)
 
     def execute(self, orders: Sequence[tuple[_Session, str]]) -> list[Reply]:
@@ -130,6 +119,24 @@ class MySQLEngine(Engine):
     def close(self, session: _Session) -> None:
         """Drops the session's database."""
         self._drop(session.database)
+
+    def _fill(self, name: str, table: Table) -> None:
+        """Creates a database of a name with a table."""
+        columns = ", ".join(f"{quoted(column)} {_TYPES[kind]}" for column, kind in table.columns)
+        marks = ", ".join(["%s"] * len(table.columns))
+        try:
+            self._admin(f"CREATE DATABASE {name} CHARACTER SET utf8mb4")
+            self._open.add(name)
+            with closing(self._connected(name)) as connection, connection.cursor() as cursor:
+                cursor.execute(f"CREATE TABLE {quoted(table.name)} ({columns})")
+                if table.rows:
+                    into = quoted(table.name).replace("%", "%%")
+                    cursor.executemany(f"INSERT INTO {into} VALUES ({marks})", table.rows)
+        except self._library.Error as error:
+            self._blame(error)
+            raise UnfitTableError(
+                f"the database server cannot hold table '{table.name}': {_message(error)}"
+            ) from error
 
     def _execute(self, session: _Session, statement: str) -> Reply:
         if not _ALLOWED.match(uncommented(statement)) or _REFUSED.search(statement):

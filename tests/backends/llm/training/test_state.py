@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,8 @@ import torch
 import yaml
 
 from qdmerge.errors import ConfigError, RunError
-from qdmerge_llm.training import _train, train_lora
+from qdmerge_llm.training import LoRAConfig, _train, train_lora
+from qdmerge_llm.training._state import is_made, unfinished
 from qdmerge_llm.training._trainer import last_checkpoint
 
 from ..conftest import python_item
@@ -89,6 +93,48 @@ def test_other_versions_go_on_with_a_training_and_are_recorded(
     assert [old["peft"] for old in record["earlier_versions"]] == ["peft 0.1", "peft 0.2"]
     assert record["versions"]["torch"] == torch.__version__
     assert "earlier_versions" not in json.loads((adapter / "qdmerge.json").read_text())
+
+
+def test_records_of_before_a_setting_are_of_the_same_training(tmp_path: Path) -> None:
+    made_from = {
+        "base": {"sha256": "b"},
+        "data": {"sha256": "d"},
+        "settings": LoRAConfig().model_dump(mode="json"),
+        "versions": {},
+    }
+    settings = {k: v for k, v in made_from["settings"].items() if k != "clip"}
+    state, out = tmp_path / "db.training", tmp_path / "db"
+    state.mkdir()
+    out.mkdir()
+    (state / "made-from.json").write_text(json.dumps({**made_from, "settings": settings}))
+    (out / "qdmerge.json").write_text(json.dumps({**made_from, "settings": settings}))
+    (state / "checkpoint-7").mkdir()
+    with unfinished(out, made_from):
+        assert (state / "checkpoint-7").exists()
+    assert is_made(out, made_from)
+    made_from["settings"]["clip"] = 0.5
+    with unfinished(out, made_from):
+        assert not (state / "checkpoint-7").exists()
+    with pytest.raises(ConfigError, match="not made from this base"):
+        is_made(out, made_from)
+
+
+def test_what_another_process_made_meanwhile_is_not_made_again(
+    adapter: Path, base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "adapter"
+
+    @contextmanager
+    def late(*given: Any) -> Iterator[Any]:
+        shutil.copytree(adapter, out)  # the other one ends just before this one has the folder
+        with unfinished(*given) as found:
+            yield found
+
+    monkeypatch.setattr(_train, "unfinished", late)
+    seen: list[Any] = []
+    assert train_lora(base, data, out, SETTINGS, lambda *told: seen.append(told)) == out
+    assert seen == [("adapter", 1, 1)]
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
 
 
 def test_a_checkpoint_that_this_version_cannot_read_is_passed_over(tmp_path: Path) -> None:
