@@ -217,11 +217,6 @@ def test_a_template_that_refuses(loaded: tuple[Any, Any]) -> None:
         Generator(*loaded, 4, template)(chats(["add 1"]), 5)
 
 
-def test_a_template_that_is_no_file(loaded: tuple[Any, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"'none\.jinja' is neither"):
-        Generator(*loaded, 4, "none.jinja")
-
-
 def test_a_shared_beginning_is_read_once(
     loaded: tuple[Any, Any], prompts: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
