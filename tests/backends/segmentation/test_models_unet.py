@@ -37,13 +37,17 @@ def test_padding_changes_nothing_where_none_is_needed_and_little_elsewhere():
     assert (whole[..., :32, :] - part[..., :32, :]).abs().max() < 0.5 * whole.std()
 
 
-def test_saved_without_qdmerge_it_gives_identical_logits(tmp_path: Path):
-    """transformers alone loads the folder: the code travels with the weights."""
+def test_saved_without_qdmerge_it_is_the_same_model(tmp_path: Path):
+    """transformers alone loads the folder: the code travels with the weights.
+
+    Weights are equal to the bit. Logits are not always: where a tensor lies in memory decides
+    which kernel runs.
+    """
     for name, options in {"group": {}, "batch": {"norm": "batch", "num_labels": 2}}.items():
         net = model(widths=(8, 16), groups=4, **options)
         net.save_pretrained(tmp_path / name)
         images = torch.randn(2, 3, 20, 36)
-        torch.save((images, net(images).logits), tmp_path / f"{name}.pt")
+        torch.save((images, net(images).logits, net.state_dict()), tmp_path / f"{name}.pt")
     code = """
         import sys
 
@@ -60,8 +64,11 @@ def test_saved_without_qdmerge_it_gives_identical_logits(tmp_path: Path):
             net = AutoModelForSemanticSegmentation.from_pretrained(
                 name, trust_remote_code=True, use_safetensors=True, local_files_only=True
             )
-            images, expected = torch.load(f"{name}.pt")
-            assert torch.equal(net(images).logits, expected)
+            images, expected, weights = torch.load(f"{name}.pt")
+            loaded = net.state_dict()
+            assert loaded.keys() == weights.keys()
+            assert all(torch.equal(loaded[key], weights[key]) for key in weights)
+            torch.testing.assert_close(net(images).logits, expected, rtol=1e-4, atol=1e-5)
             net.save_pretrained(f"{name}-again")
         print("same")
     """
@@ -83,7 +90,7 @@ def test_within_qdmerge_no_code_of_the_checkpoint_runs(tmp_path: Path):
     loaded = load_segmenter(tmp_path / "net", trust_remote_code=True).module
     assert isinstance(loaded, UNetForSemanticSegmentation)
     images = torch.randn(1, 3, 32, 32)
-    assert torch.equal(loaded(images).logits, net(images).logits)
+    torch.testing.assert_close(loaded(images).logits, net(images).logits, rtol=1e-4, atol=1e-5)
     assert AutoModelForSemanticSegmentation.from_pretrained(tmp_path / "net")
 
 
