@@ -78,23 +78,33 @@ class ExecutionConfig(_Settings):
         return self
 
 
+Criterion = Literal["geometric_mean", "mean", "minimum", "weights"]
+"""What one number is made of the scores on several tasks."""
+
+
 class FinalConfig(_Settings):
     """The end of a run: which models become candidates, and how one is chosen.
 
     Attributes:
         choose_by: What is maximized on the selection split: the geometric mean over tasks, the
-            mean, the minimum, or a mean with the user's weights.
-        weights: Task name to weight, for ``choose_by: weights``.
+            mean, the minimum, or a mean with the user's weights. Every other criterion's pick is
+            told, too.
+        weights: Task name to weight, for the mean with weights.
         leading: How many elites by validation mean, and how many by geometric mean, become
             candidates.
+        table: What is scored on the test split: "full" is every candidate, and base, experts and
+            recipes without search beside; "picks" is what each criterion picks, and no more.
+        aggregates: Whether aggregates of the archives become candidates.
         aggregate_scales: Scales tried on validation for the scaled aggregate.
         task_arithmetic_scales: Scales tried on validation for task arithmetic.
         bootstrap: Resamples of the test items behind the 95 % intervals.
     """
 
-    choose_by: Literal["geometric_mean", "mean", "minimum", "weights"] = "geometric_mean"
+    choose_by: Criterion = "geometric_mean"
     weights: dict[str, Annotated[float, Field(ge=0)]] = {}
     leading: Annotated[int, Field(ge=1)] = 5
+    table: Literal["full", "picks"] = "full"
+    aggregates: bool = True
     aggregate_scales: Annotated[list[FiniteFloat], Field(min_length=1)] = [1.0, 1.25, 1.5, 1.75]
     task_arithmetic_scales: Annotated[list[FiniteFloat], Field(min_length=1)] = [
         0.2,
@@ -110,9 +120,9 @@ class FinalConfig(_Settings):
     bootstrap: Annotated[int, Field(ge=100)] = 2000
 
     @model_validator(mode="after")
-    def _weights_belong_to_choice(self) -> FinalConfig:
-        if (self.choose_by == "weights") != bool(self.weights):
-            raise ValueError("'weights' and 'choose_by: weights' need each other")
+    def _choice_has_weights(self) -> FinalConfig:
+        if self.choose_by == "weights" and not self.weights:
+            raise ValueError("'choose_by: weights' needs 'weights'")
         return self
 
 

@@ -170,7 +170,9 @@ class CycleQD:
         backend = self.backend
         evaluation = evaluation.checked(len(batch), len(backend.tasks), len(backend.measures))
         if batch.task is not None:
-            return self.scheduler.tell(batch, evaluation.scores, evaluation.measures)
+            return self.scheduler.tell(
+                batch, evaluation.scores, evaluation.measures, evaluation.items
+            )
         self._tell_seeds(batch, evaluation)
         return {}
 

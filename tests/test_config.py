@@ -86,7 +86,7 @@ def test_defaults_are_the_paper_s() -> None:
         ({**TOY, "final": {"choose_by": "meen"}}, "'final.choose_by': Input should be"),
         (
             {**TOY, "final": {"choose_by": "weights"}},
-            "'weights' and 'choose_by: weights' need",
+            "'choose_by: weights' needs 'weights'",
         ),
         ({**TOY, "evaluations": "many"}, "'evaluations': Input should be a valid integer"),
         ({**TOY, "seed": -1}, "'seed': Input should be greater than or equal to 0 (got -1)"),

@@ -8,6 +8,7 @@ from qdmerge.execution._executors import (
     ProcessExecutor,
     SerialExecutor,
     Timed,
+    WorkerPool,
     limit_threads,
 )
 from qdmerge.execution._jobs import Job, Report, job_main, run_jobs
@@ -22,6 +23,7 @@ __all__ = [
     "Report",
     "SerialExecutor",
     "Timed",
+    "WorkerPool",
     "job_main",
     "limit_threads",
     "run_jobs",

@@ -56,9 +56,10 @@ def _evaluate(backend: GenomeBackend, x: np.ndarray, split: str) -> Timed:
     outside = split == REPORTED
     tasks = reported_tasks(backend) if outside else backend.tasks
     evaluation = evaluation.checked(1, len(tasks), 0 if outside else len(backend.measures))
-    for task in tasks:
-        if evaluation.items is not None:
-            items = np.asarray(evaluation.items[0].get(task.name, ()), dtype=np.float64)
+    if evaluation.items is not None:
+        given = evaluation.items[0] or {}
+        for task in tasks:
+            items = np.asarray(given.get(task.name, ()), dtype=np.float64)
             if not (items.size and np.isfinite(items).all()):
                 raise EvaluationError(
                     f"the backend returned per-item scores without finite ones of '{task.name}'"
@@ -103,41 +104,36 @@ class SerialExecutor:
         """Nothing to end; the backend belongs to the caller."""
 
 
-_worker_backend: GenomeBackend | None = None
+_Build = Callable[[], GenomeBackend]
+
+_worker_backend: tuple[str, GenomeBackend] | None = None
 
 
-def _evaluate_in_worker(
-    build: Callable[[], GenomeBackend], threads: int, x: np.ndarray, split: str
-) -> Timed:
-    """Evaluates in a worker process, which builds its backend on its first evaluation."""
+def _evaluate_in_worker(key: str, build: _Build, threads: int, x: np.ndarray, split: str) -> Timed:
+    """Evaluates in a worker process, which keeps the backend that it built last."""
     global _worker_backend
-    if _worker_backend is None:
+    if _worker_backend is None or _worker_backend[0] != key:
         limit_threads(threads)
-        _worker_backend = build()
-    return _evaluate(_worker_backend, x, split)
+        if _worker_backend is not None:  # room for one backend, not for two
+            _worker_backend[1].close()
+            _worker_backend = None
+        _worker_backend = key, build()
+    return _evaluate(_worker_backend[1], x, split)
 
 
-class ProcessExecutor:
-    """Evaluates in worker processes, each with a backend of its own.
+class WorkerPool:
+    """Worker processes that evaluate with any backend, and keep the one they used last.
 
     A worker that dies takes one evaluation with it, whose future tells; it is replaced.
 
     Args:
-        build: Builds a backend; pickled into every worker.
         workers: Number of processes.
         threads: CPU threads of each worker.
         timeout: Seconds one evaluation may take before its worker is killed; None for no limit.
     """
 
-    def __init__(
-        self,
-        build: Callable[[], GenomeBackend],
-        workers: int,
-        threads: int = 1,
-        timeout: float | None = None,
-    ) -> None:
-        self._build = build
-        self._workers = workers
+    def __init__(self, workers: int, threads: int = 1, timeout: float | None = None) -> None:
+        self.workers = workers
         self._threads = threads
         self._timeout = timeout
         self._pool = self._new_pool()
@@ -145,11 +141,21 @@ class ProcessExecutor:
     def _new_pool(self) -> ProcessPool:
         # Forking a process that uses torch's threads can deadlock.
         context = multiprocessing.get_context("spawn")
-        return ProcessPool(max_workers=self._workers, context=context)
+        return ProcessPool(max_workers=self.workers, context=context)
 
-    def submit(self, x: np.ndarray, split: str) -> Future[Timed]:
-        """Hands ``x`` to the next free worker; see :class:`Executor`."""
-        arguments = (self._build, self._threads, x, split)
+    def submit(self, key: str, build: _Build, x: np.ndarray, split: str) -> Future[Timed]:
+        """Hands ``x`` to the next free worker.
+
+        Args:
+            key: Stands for what ``build`` builds.
+            build: Builds a backend in a worker that has another one.
+            x: ``(dim,)`` solution.
+            split: The split.
+
+        Returns:
+            See :meth:`Executor.submit`.
+        """
+        arguments = (key, build, self._threads, x, split)
         try:
             return self._pool.schedule(_evaluate_in_worker, arguments, timeout=self._timeout)
         except (RuntimeError, BrokenProcessPool):
@@ -162,3 +168,28 @@ class ProcessExecutor:
         """Ends all workers at once; evaluations under way are lost."""
         self._pool.stop()
         self._pool.join()
+
+
+class ProcessExecutor:
+    """Evaluates in worker processes, each with a backend of its own; see :class:`WorkerPool`.
+
+    Args:
+        build: Builds a backend; pickled into every worker.
+        workers: Number of processes.
+        threads: CPU threads of each worker.
+        timeout: Seconds one evaluation may take before its worker is killed; None for no limit.
+    """
+
+    def __init__(
+        self, build: _Build, workers: int, threads: int = 1, timeout: float | None = None
+    ) -> None:
+        self._build = build
+        self._pool = WorkerPool(workers, threads, timeout)
+
+    def submit(self, x: np.ndarray, split: str) -> Future[Timed]:
+        """Hands ``x`` to the next free worker; see :class:`Executor`."""
+        return self._pool.submit("", self._build, x, split)
+
+    def close(self) -> None:
+        """Ends all workers at once; evaluations under way are lost."""
+        self._pool.close()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from qdmerge.runs._building import BuildBackend, build_search, load_backend
 from qdmerge.runs._folder import RunFolder
 from qdmerge.runs._history import Evaluated, History, Stats, read_history
 from qdmerge.runs._log import EventLog, read_events
 from qdmerge.runs._obtain import obtain_results
 from qdmerge.runs._pick import pick_solution
-from qdmerge.runs._run import BuildBackend, Run, build_search, load_backend
+from qdmerge.runs._run import Run, Workplace
 from qdmerge.runs._search import Listener, Progress
 from qdmerge.runs._solutions import SolutionStore, solution_id
 
@@ -22,6 +23,7 @@ __all__ = [
     "RunFolder",
     "SolutionStore",
     "Stats",
+    "Workplace",
     "build_search",
     "load_backend",
     "obtain_results",

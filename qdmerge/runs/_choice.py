@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from qdmerge.backend import Task
-from qdmerge.config import FinalConfig
+from qdmerge.config import Criterion, FinalConfig
 from qdmerge.errors import ConfigError
 
 
@@ -18,15 +18,18 @@ class Choice:
     The geometric mean is the default, since a mean can be bought by giving one task up.
 
     Args:
-        settings: Which criterion.
+        settings: Which criterion, and the user's weights.
         tasks: The tasks.
+        by: Another criterion than the one of the settings.
 
     Raises:
         ConfigError: Weights of unknown tasks, or a geometric mean of scores that may be negative.
     """
 
-    def __init__(self, settings: FinalConfig, tasks: Sequence[Task]) -> None:
-        self.by = settings.choose_by
+    def __init__(
+        self, settings: FinalConfig, tasks: Sequence[Task], by: Criterion | None = None
+    ) -> None:
+        self.by = by or settings.choose_by
         names = [task.name for task in tasks]
         unknown = sorted(set(settings.weights) - set(names))
         if unknown:
@@ -53,6 +56,20 @@ class Choice:
         if self.by == "weights":
             return float(np.average(values, weights=self._weights))
         return geometric_mean(values)
+
+
+def choices(settings: FinalConfig, tasks: Sequence[Task]) -> dict[Criterion, Choice]:
+    """Every criterion that fits the tasks and settings, by name; the chosen one is the first.
+
+    Raises:
+        ConfigError: The chosen one does not fit; see :class:`Choice`.
+    """
+    fitting: list[Criterion] = [settings.choose_by, "mean", "minimum"]
+    if all(task.range[0] >= 0 for task in tasks):
+        fitting.append("geometric_mean")
+    if settings.weights:
+        fitting.append("weights")
+    return {by: Choice(settings, tasks, by) for by in dict.fromkeys(fitting)}
 
 
 def geometric_mean(values: Sequence[float]) -> float:

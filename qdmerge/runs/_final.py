@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from qdmerge.backend import SPLITS, reported_tasks
+from qdmerge.backend import reported_tasks
 from qdmerge.baselines import Mergeable, plain_average, task_arithmetic
-from qdmerge.config import FinalConfig
+from qdmerge.config import Criterion, FinalConfig
 from qdmerge.cycleqd import CycleQD, Elite
 from qdmerge.errors import EvaluationError
 from qdmerge.runs._candidate import Candidate
@@ -111,44 +111,69 @@ def distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
 
 
 def settle(
-    search: CycleQD, settings: FinalConfig, scores: SplitScores, choice: Choice, seed: int
+    search: CycleQD,
+    settings: FinalConfig,
+    scores: SplitScores,
+    choices: Mapping[Criterion, Choice],
+    seed: int,
 ) -> dict[str, Any]:
-    """Chooses on the selection split, tests everything once, and returns the table.
+    """Chooses on the selection split, tests once, and returns the table.
 
     Args:
         search: The finished search.
-        settings: Which candidates there are.
+        settings: Which candidates there are, and which are tested.
         scores: Evaluates and remembers.
-        choice: The criterion.
+        choices: The criteria; the first one chooses, the others' picks are told.
         seed: Seed of the bootstrap.
 
     Returns:
-        ``candidates``, ``chosen``, ``reported`` (see :func:`outside`) and ``dropped`` (names of
-        failed candidates to causes) of ``results.json``.
+        ``candidates`` (tested), ``chosen``, ``picks`` (criterion to name), ``held_out`` (selection
+        scores of all candidates of the search), ``reported`` (see :func:`outside`) and ``dropped``
+        (names of failed candidates to causes) of ``results.json``.
 
     Raises:
         EvaluationError: Base, an expert, or all that the search found could not be evaluated.
     """
+    choice = choices[settings.choose_by]
     _know_elites(search, scores)
-    candidates = references(search)
-    scores.evaluate([candidate.x for candidate in candidates], "validation", "references")
-    candidates += scaled_references(search, settings, scores, choice)
-    candidates += distinct(
-        [*aggregates(search, settings, scores, choice), *elites(search, settings.leading)]
-    )
+    candidates: list[Candidate] = []
+    if settings.table == "full":
+        candidates += references(search)
+        scores.evaluate([candidate.x for candidate in candidates], "validation", "references")
+        candidates += scaled_references(search, settings, scores, choice)
+    combined = aggregates(search, settings, scores, choice) if settings.aggregates else []
+    candidates += distinct([*combined, *elites(search, settings.leading)])
     everything = list(candidates)
-    for split in SPLITS:
+    for split in ("validation", "selection"):
         scores.evaluate([candidate.x for candidate in candidates], split, split)
-        candidates = _evaluated(candidates, scores, split)
-    chosen = max(
-        (candidate for candidate in candidates if candidate.kind in SEARCHED),
-        key=lambda candidate: choice(scores.scores(candidate.x, "selection")),
-    )
+        candidates = _evaluated(candidates, candidates, scores, split)
+    held_out = [
+        {
+            "name": one.name,
+            "solution": solution_id(one.x),
+            "selection": scores.scores(one.x, "selection"),
+        }
+        for one in candidates
+        if one.kind in SEARCHED
+    ]
+    while True:
+        picks = _picks(candidates, choices, scores)
+        tested = candidates if settings.table == "full" else list(dict.fromkeys(picks.values()))
+        scores.evaluate([candidate.x for candidate in tested], "test", "test")
+        left = _evaluated(candidates, tested, scores, "test")
+        if len(left) == len(candidates):
+            break
+        candidates = left  # without those that failed, another one may be the best
+    chosen = picks[settings.choose_by]
     return {
-        "candidates": [_row(one, scores, settings.bootstrap, seed) for one in candidates],
+        "candidates": [_row(one, scores, settings.bootstrap, seed) for one in tested],
         "chosen": chosen.name,
-        "reported": outside(
-            reported_tasks(search.backend), candidates, chosen, scores, settings.bootstrap, seed
+        "picks": {by: pick.name for by, pick in picks.items()},
+        "held_out": held_out,
+        "reported": {}
+        if settings.table == "picks"
+        else outside(
+            reported_tasks(search.backend), tested, chosen, scores, settings.bootstrap, seed
         ),
         "dropped": {
             candidate.name: scores.failures[solution_id(candidate.x)]
@@ -158,13 +183,29 @@ def settle(
     }
 
 
-def _evaluated(candidates: Sequence[Candidate], scores: SplitScores, split: str) -> list[Candidate]:
-    """The candidates whose evaluation on the split did not fail.
+def _picks(
+    candidates: Sequence[Candidate], choices: Mapping[Criterion, Choice], scores: SplitScores
+) -> dict[Criterion, Candidate]:
+    """Criterion to the candidate of the search that is best by it on the selection split."""
+    searched = [candidate for candidate in candidates if candidate.kind in SEARCHED]
+    return {
+        by: max(searched, key=lambda one: choice(scores.scores(one.x, "selection")))
+        for by, choice in choices.items()
+    }
+
+
+def _evaluated(
+    candidates: Sequence[Candidate],
+    tried: Sequence[Candidate],
+    scores: SplitScores,
+    split: str,
+) -> list[Candidate]:
+    """The candidates without those tried on the split whose evaluation failed.
 
     Raises:
         EvaluationError: One is missing that the table cannot do without.
     """
-    left = [candidate for candidate in candidates if scores.known(candidate.x, split)]
+    left = [one for one in candidates if one not in tried or scores.known(one.x, split)]
     for candidate in candidates:
         if candidate.kind in ("base", "expert") and candidate not in left:
             raise EvaluationError(

@@ -6,18 +6,17 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from qdmerge.archives import AxisSizing
 from qdmerge.backend import GenomeBackend, reported_tasks
-from qdmerge.config import RunConfig, load_config
+from qdmerge.config import RunConfig
 from qdmerge.cycleqd import CycleQD
-from qdmerge.errors import ConfigError, QDMergeError, RunError
+from qdmerge.errors import QDMergeError, RunError
 from qdmerge.execution import (
     Evaluator,
     Executor,
@@ -25,107 +24,35 @@ from qdmerge.execution import (
     SerialExecutor,
     limit_threads,
 )
-from qdmerge.parts import (
-    ARCHIVES,
-    EMITTERS,
-    SCHEDULERS,
-    SPACES,
-    Part,
-    build_part,
-)
-from qdmerge.runs._choice import Choice
+from qdmerge.runs._building import BuildBackend, build_search
+from qdmerge.runs._choice import choices
 from qdmerge.runs._examples import can_illustrate, draw_examples
 from qdmerge.runs._final import settle
 from qdmerge.runs._folder import RunFolder, versions
 from qdmerge.runs._history import describe_domain, read_history
+from qdmerge.runs._incumbents import incumbents
 from qdmerge.runs._log import Event, EventLog
 from qdmerge.runs._scores import SplitScores
 from qdmerge.runs._search import Listener, LoggedSearch, Progress, archive_stats
 
-if TYPE_CHECKING:
-    from qdmerge.spaces import TaskVectors, WeightSpace
-
-
 _EXAMPLES = Progress("drawing examples", 0, 0)
-
-
-class BuildBackend:
-    """Builds a configuration's backend; picklable, so that workers build their own.
-
-    Args:
-        config: The run's configuration.
-    """
-
-    def __init__(self, config: RunConfig) -> None:
-        self._backend = config.backend
-        self._space = config.space
-
-    def __call__(self) -> GenomeBackend:
-        """Builds the backend with the configured space.
-
-        Raises:
-            ConfigError: A space is configured, but the backend has one of its own.
-        """
-        part = self._space
-        if part is None:
-            return self._backend.build(None)
-        built = []
-
-        def space(vectors: TaskVectors) -> WeightSpace:
-            built.append(build_part(SPACES, part, {"vectors": vectors}))
-            return built[-1]
-
-        backend = self._backend.build(space)
-        if not built:
-            raise ConfigError(
-                f"backend '{self._backend.name}' has a space of its own, so 'space: {part.name}' "
-                "would be ignored; remove it"
-            )
-        return backend
-
-
-def load_backend(source: str | Path, overrides: Sequence[str] = ()) -> GenomeBackend:
-    """Builds the backend of a configuration file, a preset, or a backend's first preset.
-
-    Args:
-        source: Path of a YAML file, or a name of ``qdmerge list``.
-        overrides: ``"dotted.key=value"`` settings that win over the source.
-
-    Raises:
-        QDMergeError: The configuration is wrong, or the backend cannot be built.
-    """
-    return BuildBackend(load_config(source, overrides))()
-
-
-def build_search(config: RunConfig, backend: GenomeBackend) -> CycleQD:
-    """The search of a configuration.
-
-    Raises:
-        QDMergeError: Parts that do not fit each other, or options that a part refuses.
-    """
-
-    def emitter_factory(part: Part) -> Callable[..., Any]:
-        return lambda archive, spec: build_part(
-            EMITTERS, part, {"archive": archive, **spec.context}
-        )
-
-    try:
-        return CycleQD(
-            backend,
-            archive=lambda spec: build_part(ARCHIVES, config.archive, spec.context),
-            emitters=[emitter_factory(part) for part in config.emitters],
-            scheduler=lambda archives, emitters: build_part(
-                SCHEDULERS, config.scheduler, {"archives": archives, "emitters": emitters}
-            ),
-            axes=AxisSizing(**config.axes.model_dump()),
-            seed=config.seed,
-        )
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"a part refuses its options: {error}") from error
 
 
 def _digest(config: RunConfig) -> str:
     return hashlib.sha256(json.dumps(config.echo(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """What evaluates the models of a run.
+
+    Attributes:
+        backend: The domain, with the run's space.
+        executor: Evaluates models of the same backend.
+    """
+
+    backend: GenomeBackend
+    executor: Executor
 
 
 class Run:
@@ -169,11 +96,17 @@ class Run:
         execution = self.config.execution
         return execution.threads or max(1, (os.cpu_count() or 1) // execution.workers)
 
-    def execute(self, listener: Listener = lambda progress: None) -> dict[str, Any]:
+    def execute(
+        self,
+        listener: Listener = lambda progress: None,
+        workplace: Workplace | None = None,
+    ) -> dict[str, Any]:
         """Starts the run, or goes on where its log ends; returns ``results.json``.
 
         Args:
             listener: Is told of the progress.
+            workplace: Backend and executor that several runs share; the caller closes them, and
+                no model is exported or drawn. None for ones of the run's own.
 
         Raises:
             QDMergeError: The run cannot start or go on; what is in the log is kept.
@@ -183,10 +116,16 @@ class Run:
         with self.folder.locked():
             log = EventLog(self.folder.log)
             self._check_log(log)
-            backend = self._build(listener)
-            executor = self._executor(backend)
+            shared = workplace is not None
+            if workplace is None:
+                backend = self._build(listener)
+                workplace = Workplace(backend, self._executor(backend))
             try:
-                return self._execute(log, backend, executor, listener, began)
+                results = self._execute(log, workplace, listener, began)
+                if not shared:
+                    self._export(workplace.backend, results)
+                    self._illustrate(workplace.backend, listener)
+                return results
             except KeyboardInterrupt:
                 _log_stop(log, "interrupted")
                 raise
@@ -194,8 +133,9 @@ class Run:
                 _log_stop(log, f"{type(error).__name__}: {error}")
                 raise
             finally:
-                executor.close()
-                backend.close()
+                if not shared:
+                    workplace.executor.close()
+                    workplace.backend.close()
                 log.close()
 
     def illustrate(self, listener: Listener = lambda progress: None) -> list[Path]:
@@ -248,16 +188,15 @@ class Run:
     def _execute(
         self,
         log: EventLog,
-        backend: GenomeBackend,
-        executor: Executor,
+        workplace: Workplace,
         listener: Listener,
         began: float,
     ) -> dict[str, Any]:
-        config = self.config
-        choice = Choice(config.final, backend.tasks)
+        config, backend = self.config, workplace.backend
+        criteria = choices(config.final, backend.tasks)
         search = build_search(config, backend)
         store = self.folder.solutions
-        evaluator = Evaluator(executor, config.execution.retries)
+        evaluator = Evaluator(workplace.executor, config.execution.retries)
         logged = LoggedSearch(
             search,
             evaluator,
@@ -281,11 +220,12 @@ class Run:
         logged.run()
         reported = [task.name for task in reported_tasks(backend)]
         scores = SplitScores(search.tasks, reported, evaluator, log, store, listener)
-        table = settle(search, config.final, scores, choice, config.seed)
-        results = self._finish(log, search, scores, table)
-        self._export(backend, table)
-        self._illustrate(backend, listener)
-        return results
+        table = settle(search, config.final, scores, criteria, config.seed)
+        if config.final.table == "picks":
+            history = read_history(self.folder.read_events())
+            choice = criteria[config.final.choose_by]
+            table["incumbents"] = incumbents(history, choice, scores, store)
+        return self._finish(log, search, scores, table)
 
     def _export(self, backend: GenomeBackend, table: dict[str, Any]) -> None:
         """Exports the chosen model into the folder, if the backend can export."""

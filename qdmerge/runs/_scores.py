@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from qdmerge.backend import REPORTED, SPLITS
-from qdmerge.execution import Evaluator, Outcome, PendingEvaluation
+from qdmerge.execution import Evaluator, PendingEvaluation
 from qdmerge.runs._log import EventLog
 from qdmerge.runs._search import Listener, Progress, plain_scores
 from qdmerge.runs._solutions import SolutionStore, solution_id
@@ -83,7 +83,6 @@ class SplitScores:
                 "final",
                 split=split,
                 solution=identity,
-                items=_plain_items(outcome),
                 **plain_scores(outcome),
             )
             self._known[split, identity] = event
@@ -107,10 +106,3 @@ class SplitScores:
         if items is None:
             return None
         return [np.asarray(items[task], float) for task in self._tasks[split]]
-
-
-def _plain_items(outcome: Outcome) -> dict[str, list[float]] | None:
-    evaluation = outcome.evaluation
-    if evaluation is None or evaluation.items is None:
-        return None
-    return {task: np.asarray(values).tolist() for task, values in evaluation.items[0].items()}

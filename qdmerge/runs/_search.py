@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -274,12 +274,15 @@ class LoggedSearch:
         backend = self.search.backend
         n, k, m = len(out.batch), len(backend.tasks), len(backend.measures)
         scores, measures = np.full((n, k), np.nan), np.full((n, m), np.nan)
+        items: list[Mapping[str, np.ndarray] | None] = [None] * n
         for index, outcome in out.outcomes.items():
             if outcome.evaluation is not None:
                 scores[index] = outcome.evaluation.scores[0]
                 if outcome.evaluation.measures is not None:
                     measures[index] = outcome.evaluation.measures[0]
-        self.search.tell(out.batch, Evaluation(scores, measures))
+                if outcome.evaluation.items is not None:
+                    items[index] = outcome.evaluation.items[0]
+        self.search.tell(out.batch, Evaluation(scores, measures, items))
 
 
 def plain_scores(outcome: Outcome) -> dict[str, Any]:
@@ -290,15 +293,26 @@ def plain_scores(outcome: Outcome) -> dict[str, Any]:
     return {
         "scores": evaluation.scores[0].tolist(),
         "measures": [] if measures is None else measures[0].tolist(),
+        "items": _plain_items(evaluation),
         "seconds": round(outcome.seconds, 4),
         "attempts": outcome.attempts,
     }
 
 
+def _plain_items(evaluation: Evaluation) -> dict[str, list[float]] | None:
+    items = None if evaluation.items is None else evaluation.items[0]
+    if items is None:
+        return None
+    return {task: np.asarray(values, float).tolist() for task, values in items.items()}
+
+
 def _outcome(event: Event) -> Outcome:
     if event["event"] == "failed":
         return Outcome(None, 0.0, event["attempts"], event["cause"])
+    items = event.get("items")
     evaluation = Evaluation(
-        np.array([event["scores"]], float), np.array([event["measures"]], float)
+        np.array([event["scores"]], float),
+        np.array([event["measures"]], float),
+        items and [{task: np.array(values, float) for task, values in items.items()}],
     )
     return Outcome(evaluation, event["seconds"], event["attempts"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,10 @@ from qdmerge.archives import role_of
 if TYPE_CHECKING:
     from ribs.archives import ArchiveBase
     from ribs.emitters import EmitterBase
+
+
+Items = Sequence[Mapping[str, np.ndarray] | None] | None
+"""Per solution, task name to ``(n_items,)`` scores of single items, or None."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +161,11 @@ class TaskScheduler(ABC):
         return batch
 
     def tell(
-        self, batch: Batch, scores: np.ndarray, measures: np.ndarray | None = None
+        self,
+        batch: Batch,
+        scores: np.ndarray,
+        measures: np.ndarray | None = None,
+        items: Items = None,
     ) -> dict[str, np.ndarray]:
         """Gives the scores of a batch: all archives are offered all its solutions.
 
@@ -165,6 +173,8 @@ class TaskScheduler(ABC):
             batch: A batch from :meth:`ask` that was not told yet.
             scores: ``(n, K)``; a row that is not finite failed, and enters no archive.
             measures: ``(n, M)`` own measures of the backend, if it has any.
+            items: Per solution, task name to the scores of single items, or None where it failed;
+                told to emitters that have an attribute ``uses_items``. None if there are none.
 
         Returns:
             Task name to ``(n,)`` pyribs add status: 0 not added, 1 improved a cell, 2 new cell.
@@ -185,7 +195,7 @@ class TaskScheduler(ABC):
             for column, task in enumerate(self.tasks)
         }
         del self._out[batch.id]
-        self._tell_emitters(asked, sizes, scores, measures, valid, infos[asked.task])
+        self._tell_emitters(asked, sizes, scores, measures, valid, infos[asked.task], items)
         status = {task: np.asarray(info["status"]) for task, info in infos.items()}
         self.learn(asked.task, int((status[asked.task] > 0).sum()), len(asked))
         return status
@@ -255,6 +265,7 @@ class TaskScheduler(ABC):
         measures: np.ndarray,
         valid: np.ndarray,
         info: dict[str, np.ndarray],
+        items: Items,
     ) -> None:
         assert batch.task is not None
         if self.archives[batch.task].empty:
@@ -271,9 +282,13 @@ class TaskScheduler(ABC):
         start = 0
         for emitter, size in zip(self.emitters[batch.task], sizes, strict=True):
             rows = slice(start, start + size)
+            more: dict[str, Any] = {}
+            if getattr(emitter, "uses_items", False):
+                more["items"] = [None] * size if items is None else list(items[rows])
             emitter.tell(
                 solution=batch.solutions[rows],
                 **{name: array[rows] for name, array in role.items()},
                 add_info={name: array[rows] for name, array in info.items()},
+                **more,
             )
             start += size

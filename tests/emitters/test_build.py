@@ -20,7 +20,7 @@ from qdmerge.emitters import EmitterSpec, MergeEmitter, build_emitters, expert_o
 from qdmerge.errors import ConfigError, UnsupportedError
 from qdmerge.operators import Chain, GaussianMutation, NoCrossover, RankSelection, SVDMutation
 from qdmerge.parts import EMITTERS
-from qdmerge.runs._run import build_search
+from qdmerge.runs import build_search
 from qdmerge.spaces import CoreSpace, Space, SpectralSpace, TaskVectors, VectorSpace
 
 SPACE = VectorSpace(

@@ -1,0 +1,99 @@
+"""From a configuration to the objects of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qdmerge.archives import AxisSizing
+from qdmerge.backend import GenomeBackend
+from qdmerge.config import RunConfig, load_config
+from qdmerge.cycleqd import CycleQD
+from qdmerge.errors import ConfigError
+from qdmerge.parts import (
+    ARCHIVES,
+    EMITTERS,
+    SCHEDULERS,
+    SPACES,
+    Part,
+    build_part,
+)
+
+if TYPE_CHECKING:
+    from qdmerge.spaces import TaskVectors, WeightSpace
+
+
+class BuildBackend:
+    """Builds a configuration's backend; picklable, so that workers build their own.
+
+    Args:
+        config: The run's configuration.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self._backend = config.backend
+        self._space = config.space
+
+    def __call__(self) -> GenomeBackend:
+        """Builds the backend with the configured space.
+
+        Raises:
+            ConfigError: A space is configured, but the backend has one of its own.
+        """
+        part = self._space
+        if part is None:
+            return self._backend.build(None)
+        built = []
+
+        def space(vectors: TaskVectors) -> WeightSpace:
+            built.append(build_part(SPACES, part, {"vectors": vectors}))
+            return built[-1]
+
+        backend = self._backend.build(space)
+        if not built:
+            raise ConfigError(
+                f"backend '{self._backend.name}' has a space of its own, so 'space: {part.name}' "
+                "would be ignored; remove it"
+            )
+        return backend
+
+
+def load_backend(source: str | Path, overrides: Sequence[str] = ()) -> GenomeBackend:
+    """Builds the backend of a configuration file, a preset, or a backend's first preset.
+
+    Args:
+        source: Path of a YAML file, or a name of ``qdmerge list``.
+        overrides: ``"dotted.key=value"`` settings that win over the source.
+
+    Raises:
+        QDMergeError: The configuration is wrong, or the backend cannot be built.
+    """
+    return BuildBackend(load_config(source, overrides))()
+
+
+def build_search(config: RunConfig, backend: GenomeBackend) -> CycleQD:
+    """The search of a configuration.
+
+    Raises:
+        QDMergeError: Parts that do not fit each other, or options that a part refuses.
+    """
+
+    def emitter_factory(part: Part) -> Callable[..., Any]:
+        return lambda archive, spec: build_part(
+            EMITTERS, part, {"archive": archive, **spec.context}
+        )
+
+    try:
+        return CycleQD(
+            backend,
+            archive=lambda spec: build_part(ARCHIVES, config.archive, spec.context),
+            emitters=[emitter_factory(part) for part in config.emitters],
+            scheduler=lambda archives, emitters: build_part(
+                SCHEDULERS, config.scheduler, {"archives": archives, "emitters": emitters}
+            ),
+            axes=AxisSizing(**config.axes.model_dump()),
+            seed=config.seed,
+        )
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"a part refuses its options: {error}") from error
