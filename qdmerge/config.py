@@ -94,7 +94,8 @@ class FinalConfig(_Settings):
             candidates.
         table: What is scored on the test split: "full" is every candidate, and base, experts and
             recipes without search beside; "picks" is what each criterion picks, and no more.
-        aggregates: Whether aggregates of the archives become candidates.
+        candidates: What the choice is made among: "all" is elites and the archives' aggregates,
+            "elites" leaves the aggregates out, "children" the experts among the elites, too.
         aggregate_scales: Scales tried on validation for the scaled aggregate.
         task_arithmetic_scales: Scales tried on validation for task arithmetic.
         bootstrap: Resamples of the test items behind the 95 % intervals.
@@ -104,7 +105,7 @@ class FinalConfig(_Settings):
     weights: dict[str, Annotated[float, Field(ge=0)]] = {}
     leading: Annotated[int, Field(ge=1)] = 5
     table: Literal["full", "picks"] = "full"
-    aggregates: bool = True
+    candidates: Literal["all", "elites", "children"] = "all"
     aggregate_scales: Annotated[list[FiniteFloat], Field(min_length=1)] = [1.0, 1.25, 1.5, 1.75]
     task_arithmetic_scales: Annotated[list[FiniteFloat], Field(min_length=1)] = [
         0.2,

@@ -85,12 +85,24 @@ def aggregates(
     return found
 
 
-def elites(search: CycleQD, leading: int) -> list[Candidate]:
-    """Each archive's best elite, and the leading ones by validation mean and geometric mean."""
+def elites(search: CycleQD, leading: int, children: bool = False) -> list[Candidate]:
+    """Each archive's best elite, and the leading ones by validation mean and geometric mean.
+
+    Args:
+        search: The finished search.
+        leading: How many by either.
+        children: Leaves out base and experts.
+    """
+    left_out = {solution_id(x) for x in search.backend.space.seeds.values()} if children else set()
     by_id: dict[str, Elite] = {}
+    found = []
     for task in search.tasks:
-        by_id |= {solution_id(elite.x): elite for elite in search.elites(task)}
-    found = [Candidate(f"best:{task}", "elite", search.best(task).x) for task in search.tasks]
+        kept = {solution_id(elite.x): elite for elite in search.elites(task)}
+        kept = {identity: elite for identity, elite in kept.items() if identity not in left_out}
+        by_id |= kept
+        if kept:
+            best = max(kept.values(), key=lambda elite: elite.scores[task])
+            found.append(Candidate(f"best:{task}", "elite", best.x))
     for name, key in (("mean", np.mean), ("gmean", geometric_mean)):
         ranked = sorted(
             by_id.items(), key=lambda item: (-key(list(item[1].scores.values())), item[0])
@@ -141,8 +153,10 @@ def settle(
         candidates += references(search)
         scores.evaluate([candidate.x for candidate in candidates], "validation", "references")
         candidates += scaled_references(search, settings, scores, choice)
-    combined = aggregates(search, settings, scores, choice) if settings.aggregates else []
-    candidates += distinct([*combined, *elites(search, settings.leading)])
+    found = elites(search, settings.leading, children=settings.candidates == "children")
+    if settings.candidates == "all":
+        found = [*aggregates(search, settings, scores, choice), *found]
+    candidates += distinct(found)
     everything = list(candidates)
     for split in ("validation", "selection"):
         scores.evaluate([candidate.x for candidate in candidates], split, split)

@@ -1,0 +1,227 @@
+"""The methods that can be compared: each is a change of the user's configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from qdmerge.config import RunConfig, parse_config
+from qdmerge.errors import ConfigError
+from qdmerge.recipes import RECIPES
+from qdmerge.registry import explain, nearest
+
+
+class Method(BaseModel):
+    """A way to get a merged model, as a change of a run's configuration.
+
+    Attributes:
+        summary: One line.
+        changes: Configuration keys that it sets, beside those of all methods.
+        space: "own" takes the configured space; "weights" needs one of merged weights; a name asks
+            for that space, or, where the backend has a space of its own, for that one.
+        recipe: A recipe without search, whose grid is the budget; None for a search.
+        candidates: What is chosen among; see :class:`~qdmerge.config.FinalConfig`.
+        keeps: "elites" of the configured archives, or "everything" it evaluated.
+        model: "merged" from the experts, or the "multitask" model, fine-tuned on all tasks' data.
+        requires: Python packages beyond qdmerge's own.
+        tasks: Tasks it needs at least.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    summary: str = ""
+    changes: dict[str, Any] = {}
+    space: str = "own"
+    recipe: str | None = None
+    candidates: Literal["all", "elites", "children"] = "elites"
+    keeps: Literal["elites", "everything"] = "everything"
+    model: Literal["merged", "multitask"] = "merged"
+    requires: tuple[str, ...] = ()
+    tasks: int = 1
+
+    @property
+    def seeded(self) -> bool:
+        """Whether its result depends on the seed."""
+        return self.recipe is None
+
+
+def _search(emitter: str, summary: str, space: str = "layer", **more: Any) -> Method:
+    options = more.pop("options", {})
+    changes = {"emitters": [{"name": emitter, **options}], "scheduler": "fixed"}
+    return Method(summary=summary, space=space, changes=changes, **more)
+
+
+def _recipe(name: str, summary: str, space: str = "expert") -> Method:
+    return Method(summary=summary, space=space, recipe=name, candidates="children")
+
+
+def _quality_diversity(summary: str, changes: Mapping[str, Any]) -> Method:
+    return Method(summary=summary, changes=dict(changes), candidates="all", keeps="elites")
+
+
+METHODS: Mapping[str, Method] = {
+    "experts": Method(summary="the best expert", space="expert", recipe="experts"),
+    "average": _recipe("average", "the mean of the experts' weights"),
+    "task_arithmetic": _recipe("task_arithmetic", "one scale on all task vectors"),
+    "tilted": _recipe("tilted", "one expert high, the others lower"),
+    "ties": _recipe("ties", "trimmed task vectors, elected signs (TIES)", "ties"),
+    "dare": _recipe("dare", "randomly dropped, rescaled task vectors (DARE)", "dare"),
+    "dare_ties": _recipe("dare_ties", "DARE, then TIES' elected signs", "dare_ties"),
+    "slerp": _recipe("slerp", "spherical interpolation of weights, chained", "slerp"),
+    "finetune": Method(
+        summary="the base fine-tuned on all tasks' data",
+        model="multitask",
+        space="expert",
+        recipe="experts",
+    ),
+    "random": _search("random", "random search around the average"),
+    "random_uniform": _search(
+        "random", "random search, uniform", options={"distribution": "uniform"}
+    ),
+    "cma_es": _search("scalar_cma_es", "CMA-ES on the mean score", requires=("cma",)),
+    "nsga2": _search("nsga2", "NSGA-II on all scores", requires=("pymoo",), tasks=2),
+    "map_elites": _search(
+        "iso_line", "MAP-Elites with a fixed quality axis", space="own", keeps="elites"
+    ),
+    "m2n2": _search("m2n2", "natural niches (M2N2)", space="own"),
+    **{
+        name: _quality_diversity(f"CycleQD, the {name} recipe", changes)
+        for name, changes in RECIPES.items()
+    },
+    "config": _quality_diversity("the configuration as it stands", {}),
+}
+"""Name to method."""
+
+
+def find_methods(names: Sequence[str]) -> dict[str, Method]:
+    """Methods by name, and from files.
+
+    Args:
+        names: Names of :data:`METHODS`; or paths of YAML files that map names of one's own to
+            fields of :class:`Method`.
+
+    Raises:
+        ConfigError: All mistakes, one per line.
+    """
+    found: dict[str, Method] = {}
+    problems: list[str] = []
+    for name in names:
+        if name.endswith((".yaml", ".yml")):
+            methods = _read_methods(Path(name), problems)
+        elif name in METHODS:
+            methods = {name: METHODS[name]}
+        else:
+            problems.append(
+                f"unknown method '{name}'{nearest(name, METHODS)} "
+                f"Known: {', '.join(METHODS)}, or a YAML file of your own."
+            )
+            continue
+        problems += [f"method '{twice}' is listed twice" for twice in methods if twice in found]
+        found |= methods
+    if not (found or problems):
+        problems.append(f"no method to compare; known: {', '.join(METHODS)}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return found
+
+
+def _read_methods(path: Path, problems: list[str]) -> dict[str, Method]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        problems.append(f"cannot read methods from {path}: {' '.join(str(error).split())}")
+        return {}
+    if not isinstance(data, dict):
+        problems.append(f"{path} must map names of methods to their settings")
+        return {}
+    found = {}
+    for name, settings in data.items():
+        try:
+            own = {"candidates": "all", "keeps": "elites", **(settings or {})}
+            found[str(name)] = Method.model_validate(own)
+        except (ValidationError, TypeError) as error:
+            where = f"{path}, method '{name}'"
+            lines = explain(error, Method) if isinstance(error, ValidationError) else [str(error)]
+            problems += [f"{where}: {line}" for line in lines]
+    return found
+
+
+def misfits(methods: Mapping[str, Method], config: RunConfig, n_tasks: int, weights: bool) -> str:
+    """Why methods cannot be compared on a configuration, a line each; "" if all can.
+
+    Args:
+        methods: Name to method.
+        config: The configuration.
+        n_tasks: Number of its tasks.
+        weights: Whether its models are merged weights.
+    """
+    lines = []
+    for name, method in methods.items():
+        if missing := [package for package in method.requires if find_spec(package) is None]:
+            lines.append(
+                f"method '{name}' needs {', '.join(missing)}: pip install 'qdmerge[compare]'"
+            )
+        if n_tasks < method.tasks:
+            lines.append(f"method '{name}' needs {method.tasks} tasks or more, not {n_tasks}")
+        if method.recipe is not None and not weights:
+            lines.append(
+                f"method '{name}' merges weights, but backend '{config.backend.name}' has a space "
+                "of its own; leave it out"
+            )
+        if method.model == "multitask" and config.backend.multitask() is None:
+            lines.append(
+                f"method '{name}': these settings of backend '{config.backend.name}' do not say "
+                "how to train one model on all tasks; leave it out"
+            )
+    return "\n".join(lines)
+
+
+def configure(
+    method: Method,
+    config: RunConfig,
+    *,
+    seed: int,
+    evaluations: int,
+    weights: bool,
+    grid_size: Callable[..., int],
+) -> RunConfig:
+    """The configuration of one run of a method.
+
+    Args:
+        method: The method.
+        config: The user's configuration.
+        seed: Seed of the run.
+        evaluations: Children of a search.
+        weights: Whether models are merged weights, so that another space can be asked for.
+        grid_size: Tells how many solutions a recipe's grid has.
+
+    Raises:
+        ConfigError: The method's changes do not fit.
+    """
+    data = config.echo()
+    if method.model == "multitask":
+        backend = config.backend.multitask()
+        assert backend is not None
+        data["backend"] = {"name": backend.name, **backend.model_dump(mode="json")}
+        experts = 1
+    else:
+        experts = len(getattr(config.backend, "experts", ()))
+    if method.recipe is not None:
+        data["emitters"] = [{"name": "recipe", "recipe": method.recipe}]
+        data["scheduler"] = "fixed"
+        evaluations = grid_size(method.recipe, experts)
+    if method.space != "own" and weights:
+        data["space"] = method.space
+    if method.keeps == "everything":
+        data["archive"] = {"name": "dns", "capacity": evaluations + experts + 2}
+    data |= method.changes
+    data |= {"seed": seed, "evaluations": evaluations}
+    data["execution"] |= {"workers": 1, "in_flight": 1, "timeout": None}
+    table = "full" if method.recipe == "experts" and method.model == "merged" else "picks"
+    data["final"] |= {"table": table, "candidates": method.candidates}
+    return parse_config(data)

@@ -1,0 +1,84 @@
+"""What the runs of a comparison found, read from their folders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from qdmerge.backend import SPLITS
+from qdmerge.compare._data import Pick, RunRow
+from qdmerge.compare._study import PlannedRun
+from qdmerge.runs import RunFolder, read_history
+
+_VALIDATION = SPLITS[0]
+
+
+def read_rows(
+    planned: Sequence[PlannedRun], failures: Mapping[str, str], block: str
+) -> list[RunRow]:
+    """One row per run, in order; a run without results is a failed one.
+
+    Args:
+        planned: The runs.
+        failures: Label to cause of the runs that failed.
+        block: Name of the test bed.
+
+    Raises:
+        RunError: A folder is damaged.
+    """
+    return [_row(run, failures.get(run.label), block) for run in planned]
+
+
+def _row(planned: PlannedRun, failure: str | None, block: str) -> RunRow:
+    folder = RunFolder(planned.folder)
+    if failure is not None or not folder.results.is_file():
+        cause = failure or "it has not been run to its end"
+        return RunRow(planned.name, planned.seed, block, status="failed", cause=cause)
+    results = folder.read_results()
+    history = read_history(folder.read_events())
+    tasks = results["tasks"]
+    tested = {row["name"]: row for row in results["candidates"]}
+    items = {
+        event["solution"]: event["items"] for event in history.final if event["split"] == "test"
+    }
+    tuning = sum(event["split"] == _VALIDATION for event in history.final)
+    return RunRow(
+        planned.name,
+        planned.seed,
+        block,
+        evaluations=history.n_children + tuning,
+        seconds=history.evaluating_seconds,
+        training=planned.config.backend.training_cost()
+        if planned.method.model == "multitask"
+        else None,
+        picks={
+            by: _pick(tested[name], items.get(tested[name]["solution"]))
+            for by, name in results["picks"].items()
+        },
+        points=np.array([_values(one["selection"], tasks) for one in results["held_out"]]),
+        evaluated=[model.scores for model in history.evaluated if model.batch >= 0],
+        seeds=np.array(
+            [m.scores for m in history.evaluated if m.batch < 0 and m.scores is not None]
+        ),
+        incumbents=[
+            (one["evaluations"], np.array(_values(one["selection"], tasks)))
+            for one in results.get("incumbents", ())
+        ],
+    )
+
+
+def _pick(row: Mapping[str, Any], items: Mapping[str, Sequence[float]] | None) -> Pick:
+    return Pick(
+        name=row["name"],
+        solution=row["solution"],
+        validation=row["validation"],
+        selection=row["selection"],
+        test=row["test"],
+        items={} if items is None else {task: np.array(v, float) for task, v in items.items()},
+    )
+
+
+def _values(scores: Mapping[str, float], tasks: Sequence[str]) -> list[float]:
+    return [scores[task] for task in tasks]

@@ -1,0 +1,161 @@
+"""Evaluations that many runs share: each model once, remembered on disk, ended all at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qdmerge.backend import Evaluation, GenomeBackend
+from qdmerge.execution import Timed, WorkerPool
+from qdmerge.runs import EventLog, solution_id
+
+_Key = tuple[str, str, str]
+
+
+class SharedEvaluations:
+    """Evaluates each model once for all runs that ask for it, in one pool of workers.
+
+    What was evaluated is kept in a file by domain, split and solution hash, with the seconds it
+    took: a run that takes it from there reports what it would have cost alone.
+
+    Args:
+        pool: Evaluates.
+        path: The file; evaluations in it are known.
+
+    Raises:
+        RunError: The file is damaged or cannot be written.
+    """
+
+    def __init__(self, pool: WorkerPool, path: Path) -> None:
+        self._pool = pool
+        self._log = EventLog(path)
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._waiting: dict[_Key, list[Future[Timed]]] = {}
+        self._known: dict[_Key, Timed] = {
+            (event["domain"], event["split"], event["solution"]): _recalled(event)
+            for event in self._log.events
+        }
+        self._log.events.clear()
+        self.taken = 0
+        """Evaluations that were known, or under way for another run."""
+
+    def executor(self, domain: str, build: Callable[[], GenomeBackend]) -> SharedExecutor:
+        """An executor of one domain.
+
+        Args:
+            domain: Stands for models, tasks, items and space.
+            build: Builds its backend in a worker.
+        """
+        return SharedExecutor(self, domain, build)
+
+    def submit(
+        self, domain: str, build: Callable[[], GenomeBackend], x: np.ndarray, split: str
+    ) -> Future[Timed]:
+        """Starts the evaluation of ``x``, unless it is known or under way."""
+        key = (domain, split, solution_id(x))
+        future: Future[Timed] = Future()
+        begun: Future[Timed] | None = None
+        with self._lock:
+            if self._stopped:
+                future.set_exception(KeyboardInterrupt())
+            elif key in self._known:
+                self.taken += 1
+                future.set_result(self._known[key])
+            elif key in self._waiting:
+                self.taken += 1
+                self._waiting[key].append(future)
+            else:
+                self._waiting[key] = [future]
+                begun = self._pool.submit(domain, build, x, split)
+        if begun is not None:  # the lock is free: the evaluation may have ended already
+            begun.add_done_callback(partial(self._ended, key))
+        return future
+
+    def _ended(self, key: _Key, begun: Future[Timed]) -> None:
+        error = _error(begun)
+        with self._lock:
+            waiting = self._waiting.pop(key, [])
+            if error is None:
+                self._known[key] = begun.result()
+                try:
+                    self._remember(key, begun.result())
+                except Exception as cause:  # the runs that wait must hear of it
+                    error = cause
+        for future in waiting:
+            if error is None:
+                future.set_result(begun.result())
+            else:
+                future.set_exception(error)
+
+    def _remember(self, key: _Key, timed: Timed) -> None:
+        evaluation, seconds = timed
+        if not evaluation.valid.all():
+            return
+        items = evaluation.items and evaluation.items[0]
+        measures = evaluation.measures
+        self._log.append(
+            "evaluation",
+            domain=key[0],
+            split=key[1],
+            solution=key[2],
+            scores=evaluation.scores[0].tolist(),
+            measures=None if measures is None else measures[0].tolist(),
+            items=items and {task: np.asarray(v, float).tolist() for task, v in items.items()},
+            seconds=round(seconds, 4),
+        )
+
+    def stop(self) -> None:
+        """Interrupts all runs: what they wait for raises KeyboardInterrupt in their threads."""
+        with self._lock:
+            self._stopped = True
+            waiting = [future for futures in self._waiting.values() for future in futures]
+            self._waiting.clear()
+        for future in waiting:
+            future.set_exception(KeyboardInterrupt())
+
+    def close(self) -> None:
+        """Ends the workers and closes the file."""
+        self._pool.close()
+        self._log.close()
+
+
+class SharedExecutor:
+    """One domain of :class:`SharedEvaluations`, as an executor."""
+
+    def __init__(
+        self, shared: SharedEvaluations, domain: str, build: Callable[[], GenomeBackend]
+    ) -> None:
+        self._shared = shared
+        self._domain = domain
+        self._build = build
+
+    def submit(self, x: np.ndarray, split: str) -> Future[Timed]:
+        """See :class:`qdmerge.execution.Executor`."""
+        return self._shared.submit(self._domain, self._build, x, split)
+
+    def close(self) -> None:
+        """Nothing to end; the workers are shared."""
+
+
+def _error(future: Future[Timed]) -> BaseException | None:
+    try:
+        return future.exception()
+    except BaseException as error:  # cancelled
+        return error
+
+
+def _recalled(event: dict[str, Any]) -> Timed:
+    items = event["items"]
+    evaluation = Evaluation(
+        np.array([event["scores"]], float),
+        None if event["measures"] is None else np.array([event["measures"]], float),
+        None if items is None else [{task: np.array(v, float) for task, v in items.items()}],
+    )
+    return evaluation, event["seconds"]
