@@ -5,6 +5,7 @@ from __future__ import annotations
 from qdmerge.config import read_preset
 from qdmerge.discovery import backend_names, find_backend, presets
 from qdmerge.errors import ConfigError
+from qdmerge.methods import METHODS
 from qdmerge.parts import (
     ARCHIVES,
     CROSSOVERS,
@@ -30,6 +31,7 @@ def catalog() -> dict[str, list[tuple[str, str]]]:
     return {
         "backends": [(name, _summary(name)) for name in backend_names()],
         "presets": [(name, _first_comment(read_preset(name))) for name in presets()],
+        "methods": [(name, method.summary) for name, method in METHODS.items()],
         **{
             kind: [(name, entry.summary) for name, entry in registry.items()]
             for kind, registry in registries.items()

@@ -51,6 +51,10 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: execution.workers=2."),
 ]
+Unsandboxed = Annotated[
+    bool,
+    typer.Option("--allow-unsandboxed", help="Execute what models write without a sandbox."),
+]
 
 
 def main() -> None:
@@ -164,10 +168,7 @@ def run(
         typer.Option("--out", help="Folder of the run; a new one under runs/ if not given."),
     ] = None,
     settings: Settings = None,
-    allow_unsandboxed: Annotated[
-        bool,
-        typer.Option("--allow-unsandboxed", help="Execute what models write without a sandbox."),
-    ] = False,
+    allow_unsandboxed: Unsandboxed = False,
 ) -> None:
     """Run a search and leave results, figures and the chosen model in a folder."""
     from qdmerge.config import load_config
@@ -179,12 +180,82 @@ def run(
         overrides.append("backend.allow_unsandboxed=true")
     parts = {"archive": archive, "emitters": emitter, "scheduler": scheduler, "space": space}
     config = load_config(source, overrides + (settings or []), parts)
-    if getattr(config.backend, "allow_unsandboxed", False) and not allow_unsandboxed:
-        raise ConfigError(
-            "the configuration asks to execute what models write without a sandbox; if you accept "
-            "the risk on this machine, add --allow-unsandboxed"
-        )
+    _refuse_unsandboxed(config, allow_unsandboxed)
     _execute(Run.create(config, to or _new_folder(source)))
+
+
+@app.command()
+def compare(
+    source: Source,
+    methods: Annotated[
+        str,
+        typer.Option(
+            help="Names of `qdmerge list methods`, or YAML files of your own, between commas."
+        ),
+    ] = "experts,average,task_arithmetic,ties,random,cma_es,nsga2,paper,recommended",
+    seeds: Annotated[int, typer.Option(help="Seeds of every method that has one.")] = 5,
+    evaluations: Annotated[
+        int | None, typer.Option(help="Children of each search; the configured ones if not given.")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Method to compare the others with; the last one.")
+    ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=V,V", help="Repeat it for several values: backend.tiny_seed=0,1."
+        ),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that evaluate.")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of the comparison; the same one goes on where it was."),
+    ] = None,
+    settings: Settings = None,
+    allow_unsandboxed: Unsandboxed = False,
+) -> None:
+    """Compare methods in the same budget: all runs, tables with intervals, curves, tests."""
+    from qdmerge.compare import Study, find_methods, write_comparison
+    from qdmerge.compare import vary as test_beds
+    from qdmerge.config import load_config
+    from qdmerge.progress import show_progress
+
+    found = find_methods([name.strip() for name in methods.split(",") if name.strip()])
+    reference = reference or list(found)[-1]
+    if reference not in found:
+        raise ConfigError(f"--reference '{reference}' is none of the compared methods")
+    fixed = [*(settings or []), *(["backend.allow_unsandboxed=true"] if allow_unsandboxed else [])]
+    blocks = test_beds(
+        lambda more: load_config(source, [*fixed, *more]), Path(source).stem, vary or []
+    )
+    config = next(iter(blocks.values()))
+    _refuse_unsandboxed(config, allow_unsandboxed)
+    study = Study(
+        blocks,
+        found,
+        seeds=seeds,
+        evaluations=config.evaluations if evaluations is None else evaluations,
+        folder=to or _new_folder(f"compare-{Path(source).stem}"),
+        workers=workers,
+    )
+    _end_like_interrupt()
+    try:
+        with show_progress(out) as listener:
+            planned = study.execute(listener)
+    except KeyboardInterrupt:
+        err.print(
+            f"Interrupted; everything so far is in {study.folder}. Give the same command with "
+            f"--out {study.folder} to go on",
+            highlight=False,
+        )
+        raise typer.Exit(130) from None
+    page, *others = write_comparison(study, planned, reference)
+    out.print(page.read_text(encoding="utf-8"), markup=False, highlight=False)
+    out.print(f"In {study.folder}:", highlight=False)
+    for path in (page, *others):
+        out.print(f"  {path.relative_to(study.folder)}", highlight=False)
+    if study.failures:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -271,6 +342,14 @@ def export(
         raise ConfigError(str(error)) from error
     finally:
         backend.close()
+
+
+def _refuse_unsandboxed(config: Any, allowed: bool) -> None:
+    if getattr(config.backend, "allow_unsandboxed", False) and not allowed:
+        raise ConfigError(
+            "the configuration asks to execute what models write without a sandbox; if you accept "
+            "the risk on this machine, add --allow-unsandboxed"
+        )
 
 
 def _new_folder(source: str) -> Path:

@@ -78,6 +78,32 @@ class ExecutionConfig(_Settings):
         return self
 
 
+class StartConfig(_Settings):
+    """Merges without search that a search begins with, as children after the seeds.
+
+    Attributes:
+        recipe: The recipe; see :func:`qdmerge.baselines.grid`.
+        scales: Of task arithmetic, the weights that all experts share; None for its own.
+        tilts: Of ``tilted``, the weight of one expert and that of all others; None for its own.
+    """
+
+    recipe: Literal["average", "task_arithmetic", "tilted"]
+    scales: Annotated[list[FiniteFloat], Field(min_length=1)] | None = None
+    tilts: Annotated[list[tuple[FiniteFloat, FiniteFloat]], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _has_axes(self) -> StartConfig:
+        axis = {"task_arithmetic": "scales", "tilted": "tilts"}.get(self.recipe)
+        for name in ("scales", "tilts"):
+            if name != axis and getattr(self, name) is not None:
+                raise ValueError(f"recipe '{self.recipe}' has no '{name}'")
+        return self
+
+
+def _start_of(value: Any) -> Any:
+    return {"recipe": value} if isinstance(value, str) else value
+
+
 Criterion = Literal["geometric_mean", "mean", "minimum", "weights"]
 """What one number is made of the scores on several tasks."""
 
@@ -96,6 +122,8 @@ class FinalConfig(_Settings):
             recipes without search beside; "picks" is what each criterion picks, and no more.
         candidates: What the choice is made among: "all" is elites and the archives' aggregates,
             "elites" leaves the aggregates out, "children" the experts among the elites, too.
+        recombine: Numbers of leading elites by validation whose mean becomes a candidate: what is
+            good by luck alone averages out.
         aggregate_scales: Scales tried on validation for the scaled aggregate.
         task_arithmetic_scales: Scales tried on validation for task arithmetic.
         bootstrap: Resamples of the test items behind the 95 % intervals.
@@ -106,6 +134,7 @@ class FinalConfig(_Settings):
     leading: Annotated[int, Field(ge=1)] = 5
     table: Literal["full", "picks"] = "full"
     candidates: Literal["all", "elites", "children"] = "all"
+    recombine: list[Annotated[int, Field(ge=2)]] = []
     aggregate_scales: Annotated[list[FiniteFloat], Field(min_length=1)] = [1.0, 1.25, 1.5, 1.75]
     task_arithmetic_scales: Annotated[list[FiniteFloat], Field(min_length=1)] = [
         0.2,
@@ -154,6 +183,7 @@ class RunConfig(_Settings):
         space: The space of merged models; None for the backend's own choice.
         archive: One archive per task is made from this.
         axes: Ranges of the archives' axes.
+        start: Merging recipes whose models are the first children.
         emitters: Each is made for every task's archive.
         scheduler: Which task is active when.
         execution: Where evaluations run.
@@ -166,6 +196,7 @@ class RunConfig(_Settings):
     space: SpacePart | None = None
     archive: ArchivePart = Part(name="grid")
     axes: AxesConfig = AxesConfig()
+    start: list[Annotated[StartConfig, BeforeValidator(_start_of)]] = []
     emitters: Annotated[list[EmitterPart], Field(min_length=1)] = [Part(name="merge")]
     scheduler: SchedulerPart = Part(name="cycle")
     execution: ExecutionConfig = ExecutionConfig()

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ribs.archives import ArchiveBase
     from ribs.emitters import EmitterBase
 
+    from qdmerge.spaces import Space
+
 SchedulerFactory = Callable[
     [Mapping[str, "ArchiveBase"], Mapping[str, Sequence["EmitterBase"]]], TaskScheduler
 ]
@@ -69,6 +71,8 @@ class CycleQD:
         scheduler: Makes the scheduler from archives and emitters, for instance a class of
             :mod:`qdmerge.schedulers`, or ``functools.partial`` of one.
         axes: How the axes of the archives are sized.
+        start: Makes ``(n, dim)`` solutions of the backend's space that are evaluated right after
+            the seeds, such as cheap merging recipes; None for none.
         seed: The one seed that decides everything random in the search.
 
     Raises:
@@ -83,6 +87,7 @@ class CycleQD:
         emitters: Sequence[EmitterFactory] = (paper_emitter,),
         scheduler: SchedulerFactory = CycleScheduler,
         axes: AxisSizing | None = None,
+        start: Callable[[Space], np.ndarray] | None = None,
         seed: int = 0,
     ) -> None:
         self.backend = backend
@@ -93,6 +98,7 @@ class CycleQD:
         self._emitter_factories = tuple(emitters)
         self._scheduler_factory = scheduler
         self._axes = axes or AxisSizing()
+        self._start = None if start is None else start(backend.space)
         self._scheduler: TaskScheduler | None = None
         self._seeds_asked = False
         check_axes(backend.tasks, backend.measures)
@@ -198,6 +204,8 @@ class CycleQD:
             evaluation.scores[rows],
             None if measures is None else measures[rows],
         )
+        if self._start is not None:
+            self._scheduler.enqueue(self._start)
 
     def _build(self, expert_scores: np.ndarray) -> TaskScheduler:
         space, k = self.backend.space, len(self.tasks)

@@ -15,27 +15,24 @@ from qdmerge.runs import RunFolder, read_history
 _VALIDATION = SPLITS[0]
 
 
-def read_rows(
-    planned: Sequence[PlannedRun], failures: Mapping[str, str], block: str
-) -> list[RunRow]:
+def read_rows(planned: Sequence[PlannedRun], failures: Mapping[str, str]) -> list[RunRow]:
     """One row per run, in order; a run without results is a failed one.
 
     Args:
         planned: The runs.
         failures: Label to cause of the runs that failed.
-        block: Name of the test bed.
 
     Raises:
         RunError: A folder is damaged.
     """
-    return [_row(run, failures.get(run.label), block) for run in planned]
+    return [_row(run, failures.get(run.label)) for run in planned]
 
 
-def _row(planned: PlannedRun, failure: str | None, block: str) -> RunRow:
+def _row(planned: PlannedRun, failure: str | None) -> RunRow:
     folder = RunFolder(planned.folder)
     if failure is not None or not folder.results.is_file():
         cause = failure or "it has not been run to its end"
-        return RunRow(planned.name, planned.seed, block, status="failed", cause=cause)
+        return RunRow(planned.name, planned.seed, planned.block, status="failed", cause=cause)
     results = folder.read_results()
     history = read_history(folder.read_events())
     tasks = results["tasks"]
@@ -47,7 +44,7 @@ def _row(planned: PlannedRun, failure: str | None, block: str) -> RunRow:
     return RunRow(
         planned.name,
         planned.seed,
-        block,
+        planned.block,
         evaluations=history.n_children + tuning,
         seconds=history.evaluating_seconds,
         training=planned.config.backend.training_cost()

@@ -16,8 +16,9 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from qdmerge.backend import GenomeBackend, Task
 from qdmerge.baselines import grid_size
-from qdmerge.compare._methods import Method, configure, misfits
+from qdmerge.methods import Method, configure, misfits
 from qdmerge.compare._shared import SharedEvaluations
 from qdmerge.config import RunConfig
 from qdmerge.errors import ConfigError, QDMergeError, RunError
@@ -42,6 +43,7 @@ class PlannedRun:
     """One run of a comparison.
 
     Attributes:
+        block: Name of the test bed.
         name: Name of the method.
         method: The method.
         seed: Seed of the run; None where the method does not depend on it.
@@ -49,6 +51,7 @@ class PlannedRun:
         folder: Its folder.
     """
 
+    block: str
     name: str
     method: Method
     seed: int | None
@@ -58,14 +61,16 @@ class PlannedRun:
     @property
     def label(self) -> str:
         """What messages call it."""
-        return self.name if self.seed is None else f"{self.name}, seed {self.seed}"
+        seed = "" if self.seed is None else f", seed {self.seed}"
+        return f"{self.name}{seed} on {self.block}"
 
 
 class Study:
     """Runs of several methods and seeds, each in a folder of its own, which share evaluations.
 
     Args:
-        config: What all methods are compared on.
+        blocks: Name of a test bed to what all methods are compared on there; the tasks have the
+            same names everywhere.
         methods: Name to method.
         seeds: Number of seeds, counted up from the configuration's.
         evaluations: Children of each search.
@@ -74,6 +79,8 @@ class Study:
         workers: Processes that evaluate; None for the configured number.
 
     Attributes:
+        config: What the first test bed has.
+        tasks: The tasks; known after :meth:`execute`.
         failures: Label to cause of the runs that failed in this session.
 
     Raises:
@@ -83,7 +90,7 @@ class Study:
 
     def __init__(
         self,
-        config: RunConfig,
+        blocks: Mapping[str, RunConfig],
         methods: Mapping[str, Method],
         *,
         seeds: int,
@@ -98,29 +105,33 @@ class Study:
         ]
         if problems:
             raise ConfigError("\n".join(problems))
-        self.config = config
+        self.blocks = dict(blocks)
+        self.config = config = next(iter(blocks.values()))
         self.methods = dict(methods)
         self.seeds = range(config.seed, config.seed + seeds)
         self.evaluations = evaluations
         self.folder = folder
         self.workers = workers or config.execution.workers
+        self.tasks: tuple[Task, ...] = ()
         self.failures: dict[str, str] = {}
         self._count = threading.Lock()
         self._check_folder()
 
     def _check_folder(self) -> None:
-        now = {"evaluations": self.evaluations, **self.config.echo()}
-        for key in ("seed", "execution"):  # more seeds and other workers change no run
-            now.pop(key)
+        now: dict[str, Any] = {"evaluations": self.evaluations, "blocks": {}}
+        for block, config in self.blocks.items():
+            echo = config.echo()
+            # More seeds and other workers change no run; the budget is each method's.
+            kept = echo.keys() - {"seed", "execution", "evaluations"}
+            now["blocks"][block] = {key: echo[key] for key in echo if key in kept}
         path = self.folder / "compare.yaml"
         try:
             if path.is_file():
                 then = yaml.safe_load(path.read_text(encoding="utf-8"))
                 if then != now:
-                    changed = [key for key in now if then.get(key) != now[key]]
                     raise RunError(
                         f"{self.folder} holds a comparison of another configuration "
-                        f"({', '.join(changed)} differ); choose another --out"
+                        f"({_difference(then, now)}); choose another --out"
                     )
                 return
             if self.folder.is_dir() and any(self.folder.iterdir()):
@@ -159,7 +170,11 @@ class Study:
         with self._locked():
             threads = self.config.execution.threads or max(1, (os.cpu_count() or 1) // self.workers)
             limit_threads(threads)
-            planned = self._plan(listener)
+            planned = [
+                run
+                for block, config in self.blocks.items()
+                for run in self._plan(block, config, listener)
+            ]
             pool = WorkerPool(self.workers, threads, self.config.execution.timeout)
             shared = SharedEvaluations(pool, self.folder / "evaluations.jsonl")
             counter = _Counter(planned, listener)
@@ -170,13 +185,14 @@ class Study:
                 shared.close()
             return planned
 
-    def _plan(self, listener: Listener) -> list[PlannedRun]:
-        """All runs, checked against the configuration's own backend."""
-        _prepare(self.config, listener)
-        backend = BuildBackend(self.config)()
+    def _plan(self, block: str, base: RunConfig, listener: Listener) -> list[PlannedRun]:
+        """All runs of a test bed, checked against its own backend."""
+        _prepare(base, listener)
+        backend = BuildBackend(base)()
         try:
             weights = isinstance(backend.space, WeightSpace)
-            problem = misfits(self.methods, self.config, len(backend.tasks), weights)
+            self._check_tasks(block, backend.tasks)
+            problem = misfits(self.methods, base, len(backend.tasks), weights)
             if problem:
                 raise ConfigError(problem)
             planned = []
@@ -184,22 +200,31 @@ class Study:
                 for seed in self.seeds if method.seeded else [None]:
                     config = configure(
                         method,
-                        self.config,
-                        seed=self.config.seed if seed is None else seed,
+                        base,
+                        seed=base.seed if seed is None else seed,
                         evaluations=self.evaluations,
                         weights=weights,
                         grid_size=grid_size,
                     )
                     end = "run" if seed is None else f"seed-{seed}"
-                    folder = self.folder / "runs" / name / end
-                    planned.append(PlannedRun(name, method, seed, config, folder))
-            own = (self.config.backend, self.config.space)
-            for run in planned:
+                    folder = self.folder / "runs" / block / name / end
+                    planned.append(PlannedRun(block, name, method, seed, config, folder))
+            own = (base.backend, base.space)
+            for run in {run.name: run for run in planned}.values():
                 if (run.config.backend, run.config.space) == own:
-                    build_search(run.config, backend)  # refuses parts that do not fit, now
+                    _check_parts(run, backend)
         finally:
             backend.close()
         return planned
+
+    def _check_tasks(self, block: str, tasks: Sequence[Task]) -> None:
+        names = [task.name for task in tasks]
+        if self.tasks and names != [task.name for task in self.tasks]:
+            raise ConfigError(
+                f"test bed '{block}' has other tasks ({', '.join(names)}) than the first one; "
+                "compare them one by one"
+            )
+        self.tasks = tuple(tasks)
 
     def _execute_group(
         self,
@@ -279,6 +304,26 @@ class Study:
             cause = f"{type(error).__name__}: {cause}"
         with self._count:
             self.failures[planned.label] = cause
+
+
+def _difference(then: Any, now: Mapping[str, Any]) -> str:
+    """What differs between two plain comparisons, in words."""
+    if not isinstance(then, dict) or not isinstance(then.get("blocks"), dict):
+        return "its compare.yaml is damaged"
+    if then.get("evaluations") != now["evaluations"]:
+        return f"{then.get('evaluations')} evaluations, not {now['evaluations']}"
+    if list(then["blocks"]) != list(now["blocks"]):
+        return f"test beds {', '.join(then['blocks'])}, not {', '.join(now['blocks'])}"
+    pairs = [(then["blocks"][block], now["blocks"][block]) for block in now["blocks"]]
+    keys = [key for old, new in pairs for key in new if old.get(key) != new[key]]
+    return f"other settings of {', '.join(dict.fromkeys(keys))}"
+
+
+def _check_parts(run: PlannedRun, backend: GenomeBackend) -> None:
+    try:
+        build_search(run.config, backend)
+    except QDMergeError as error:
+        raise ConfigError(f"method '{run.name}': {error}") from error
 
 
 def _other_configuration(planned: PlannedRun) -> RunError:

@@ -37,20 +37,29 @@ class LinearCrossover:
     Args:
         sigma: Standard deviation of the weights; 0.03 in the paper, 0.01 in the released
             configuration.
+        total: Ends of the uniform distribution of the sum of both weights: 1 in the paper. The
+            sum of unlike skills' task vectors, at a total above 1, keeps more of each than their
+            mean.
     """
 
     sigma: Annotated[float, Field(ge=0)] = 0.03
+    total: tuple[float, float] = (1.0, 1.0)
 
     parents: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         if not self.sigma >= 0:
             raise ValueError(f"sigma must be at least 0; got {self.sigma}")
+        if not self.total[0] <= self.total[1]:
+            raise ValueError(f"total must not fall; got {self.total}")
 
     def __call__(self, parents: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """``(n, 2, dim)`` parents to ``(n, dim)`` children, in the parents' dtype."""
         weights = rng.normal(1.0, self.sigma, size=parents.shape[:2])
         weights /= weights.sum(axis=1, keepdims=True)
+        low, high = self.total
+        if (low, high) != (1.0, 1.0):
+            weights *= rng.uniform(low, high, size=(len(weights), 1))
         return np.einsum("np,npd->nd", weights, parents).astype(parents.dtype)
 
 

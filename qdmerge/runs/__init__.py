@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qdmerge.runs._building import BuildBackend, build_search, load_backend
-from qdmerge.runs._folder import RunFolder
+from qdmerge.runs._folder import RunFolder, versions
 from qdmerge.runs._history import Evaluated, History, Stats, read_history
 from qdmerge.runs._log import EventLog, read_events
 from qdmerge.runs._obtain import obtain_results
@@ -31,4 +31,5 @@ __all__ = [
     "read_events",
     "read_history",
     "solution_id",
+    "versions",
 ]

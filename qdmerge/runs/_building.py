@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from qdmerge.archives import AxisSizing
 from qdmerge.backend import GenomeBackend
 from qdmerge.config import RunConfig, load_config
@@ -21,7 +23,7 @@ from qdmerge.parts import (
 )
 
 if TYPE_CHECKING:
-    from qdmerge.spaces import TaskVectors, WeightSpace
+    from qdmerge.spaces import Space, TaskVectors, WeightSpace
 
 
 class BuildBackend:
@@ -72,6 +74,25 @@ def load_backend(source: str | Path, overrides: Sequence[str] = ()) -> GenomeBac
     return BuildBackend(load_config(source, overrides))()
 
 
+def _start(config: RunConfig) -> Callable[[Space], np.ndarray]:
+    """Makes the solutions of the configured recipes."""
+    from qdmerge.baselines import Mergeable, grid
+
+    def solutions(space: Space) -> np.ndarray:
+        if not isinstance(space, Mergeable):
+            raise ConfigError(
+                f"'start' merges experts, which the space '{space.name}' cannot; remove it"
+            )
+        rows = [
+            row
+            for part in config.start
+            for row in grid(part.recipe, len(space.experts), scales=part.scales, tilts=part.tilts)
+        ]
+        return np.stack([space.merge(row) for row in rows])
+
+    return solutions
+
+
 def build_search(config: RunConfig, backend: GenomeBackend) -> CycleQD:
     """The search of a configuration.
 
@@ -93,6 +114,7 @@ def build_search(config: RunConfig, backend: GenomeBackend) -> CycleQD:
                 SCHEDULERS, config.scheduler, {"archives": archives, "emitters": emitters}
             ),
             axes=AxisSizing(**config.axes.model_dump()),
+            start=_start(config) if config.start else None,
             seed=config.seed,
         )
     except (TypeError, ValueError) as error:

@@ -91,6 +91,7 @@ class TaskScheduler(ABC):
         nothing: dict[str, np.ndarray] = {"status": np.zeros(1, np.int32), "value": np.zeros(1)}
         self._last_info: dict[str, dict[str, np.ndarray]] = dict.fromkeys(self.archives, nothing)
         self._asked = 0
+        self._queued: list[np.ndarray] = []
 
     @property
     def tasks(self) -> list[str]:
@@ -105,13 +106,15 @@ class TaskScheduler(ABC):
     @property
     def ready(self) -> bool:
         """Whether :meth:`ask` can be called now."""
-        return bool(self._ready_tasks())
+        return bool(self._queued or self._ready_tasks())
 
     def _ready_tasks(self) -> list[str]:
         waiting = {
             batch.task
-            for batch, _ in self._out.values()
-            if batch.task is not None and any(learns(e) for e in self.emitters[batch.task])
+            for batch, sizes in self._out.values()
+            if sizes
+            and batch.task is not None
+            and any(learns(e) for e in self.emitters[batch.task])
         }
         return [task for task in self._candidates() if task not in waiting]
 
@@ -142,6 +145,8 @@ class TaskScheduler(ABC):
         Raises:
             RuntimeError: Every emitter waits for the results of a batch that is out.
         """
+        if self._queued:
+            return self._ask_queued()
         ready = self._ready_tasks()
         if not ready:
             raise RuntimeError(
@@ -158,6 +163,24 @@ class TaskScheduler(ABC):
         batch = Batch(self._asked, task, np.concatenate(parts), parents=tuple(parents))
         self._asked += 1
         self._out[batch.id] = (batch, [len(part) for part in parts])
+        return batch
+
+    def enqueue(self, solutions: np.ndarray) -> None:
+        """Has the next :meth:`ask` give solutions from elsewhere, instead of the emitters.
+
+        They are evaluated and told like any children, but to no emitter.
+
+        Args:
+            solutions: ``(n, dim)``, at least one.
+        """
+        self._queued.append(solutions)
+
+    def _ask_queued(self) -> Batch:
+        solutions = self._queued.pop(0)
+        task = self._candidates()[0]
+        batch = Batch(self._asked, task, solutions, parents=(None,) * len(solutions))
+        self._asked += 1
+        self._out[batch.id] = (batch, [])
         return batch
 
     def tell(
@@ -195,9 +218,10 @@ class TaskScheduler(ABC):
             for column, task in enumerate(self.tasks)
         }
         del self._out[batch.id]
-        self._tell_emitters(asked, sizes, scores, measures, valid, infos[asked.task], items)
         status = {task: np.asarray(info["status"]) for task, info in infos.items()}
-        self.learn(asked.task, int((status[asked.task] > 0).sum()), len(asked))
+        if sizes:
+            self._tell_emitters(asked, sizes, scores, measures, valid, infos[asked.task], items)
+            self.learn(asked.task, int((status[asked.task] > 0).sum()), len(asked))
         return status
 
     def offer(

@@ -219,7 +219,7 @@ def configure(
         data["space"] = method.space
     if method.keeps == "everything":
         data["archive"] = {"name": "dns", "capacity": evaluations + experts + 2}
-    data |= method.changes
+    data |= {**method.changes, "final": data["final"] | method.changes.get("final", {})}
     data |= {"seed": seed, "evaluations": evaluations}
     data["execution"] |= {"workers": 1, "in_flight": 1, "timeout": None}
     table = "full" if method.recipe == "experts" and method.model == "merged" else "picks"

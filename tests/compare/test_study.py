@@ -1,0 +1,197 @@
+"""Comparisons: runs that share workers and evaluations, killed and gone on with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qdmerge.compare import Study, find_methods, vary
+from qdmerge.compare._rows import read_rows
+from qdmerge.config import load_config
+from qdmerge.errors import ConfigError, RunError
+from qdmerge.runs import Run, read_events
+
+QUICK = ["final.leading=1", "final.bootstrap=100"]
+METHODS = ("random", "cma_es", "config")
+
+
+def toy(*settings: str) -> Any:
+    return load_config("toy", [*QUICK, *settings])
+
+
+def study(folder: Path, *settings: str, methods=METHODS, seeds=2, evaluations=12, workers=2):
+    return Study(
+        {"toy": toy(*settings)},
+        find_methods(methods) if not isinstance(methods, dict) else methods,
+        seeds=seeds,
+        evaluations=evaluations,
+        folder=folder,
+        workers=workers,
+    )
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    made = study(tmp_path_factory.mktemp("study") / "out")
+    return made, made.execute()
+
+
+def found(results: dict[str, Any]) -> Any:
+    return {key: results[key] for key in ("candidates", "picks", "held_out", "incumbents")}
+
+
+def test_every_method_and_seed_has_its_run(done):
+    made, planned = done
+    assert made.failures == {}
+    assert [(run.name, run.seed) for run in planned] == [
+        (name, seed) for name in METHODS for seed in (0, 1)
+    ]
+    rows = read_rows(planned, {})
+    assert all(row.status == "ok" for row in rows)
+    assert {row.method: len(row.evaluated) for row in rows}["random"] == 12
+    for row in rows:
+        assert set(row.picks) == {"geometric_mean", "mean", "minimum"}
+        assert all(pick.items for pick in row.picks.values())
+        # What was best by validation comes with scores of the split that was not searched on.
+        assert [at for at, _ in row.incumbents] == sorted({at for at, _ in row.incumbents})
+
+
+def test_a_run_of_a_comparison_is_the_run_alone(done, tmp_path):
+    for run in done[1][::2]:
+        alone = Run.create(run.config, tmp_path / run.name).execute()
+        together = json.loads((run.folder / "results.json").read_text())
+        assert found(alone) == found(together)
+
+
+def test_only_picks_are_tested_and_each_once(done):
+    for run in done[1]:
+        results = json.loads((run.folder / "results.json").read_text())
+        tested = [row["name"] for row in results["candidates"]]
+        assert sorted(tested) == sorted(set(results["picks"].values()))
+        assert not any(row["kind"] in ("base", "expert") for row in results["candidates"])
+
+
+def test_no_model_is_evaluated_twice(done):
+    made, planned = done
+    events = read_events(made.folder / "evaluations.jsonl")
+    keys = [(e["domain"], e["split"], e["solution"]) for e in events]
+    assert len(keys) == len(set(keys))
+    asked = sum(
+        event["event"] in ("scores", "final")
+        for run in planned
+        for event in read_events(run.folder / "events.jsonl")
+    )
+    assert len(keys) < asked  # the seeds at least were shared
+
+
+def test_interrupted_at_any_moment_it_goes_on_to_the_same_end(done, tmp_path):
+    made, planned = done
+    again = study(tmp_path / "out")
+    for moment in (1, 9, 20):
+        heard = 0
+
+        def stop(progress, moment=moment):
+            nonlocal heard
+            heard += 1
+            if heard == moment:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            study(tmp_path / "out").execute(stop)
+    for one, two in zip(planned, again.execute(), strict=True):
+        first, second = (
+            json.loads((run.folder / "results.json").read_text()) for run in (one, two)
+        )
+        assert found(first) == found(second)
+        assert not any(e["event"] == "failed" for e in read_events(two.folder / "events.jsonl"))
+
+
+def test_more_seeds_and_methods_keep_what_is_there(done):
+    made, planned = done
+    before = {run.folder: (run.folder / "events.jsonl").stat().st_mtime_ns for run in planned}
+    more = study(made.folder, methods=(*METHODS, "map_elites"), seeds=3)
+    assert len(more.execute()) == 12
+    assert before == {path: (path / "events.jsonl").stat().st_mtime_ns for path in before}
+
+
+def test_a_method_that_fails_in_one_place_is_told_and_the_others_go_on(tmp_path):
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(
+        "broken:\n  changes:\n    backend: {name: toy, n_tasks: 3, fault_rate: 1}\n"
+        "    execution: {workers: 1, in_flight: 1, retries: 0, max_failures: 2}\n"
+    )
+    made = study(tmp_path / "out", methods=("random", str(broken)), seeds=1)
+    rows = read_rows(made.execute(), made.failures)
+    assert [row.status for row in rows] == ["ok", "failed"]
+    assert "2 evaluations failed in a row" in rows[1].cause
+    assert list(made.failures) == ["broken, seed 0 on toy"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "more", "message"),
+    [
+        (["archive.bins=7"], {}, r"other settings of archive"),
+        ([], {"evaluations": 13}, "12 evaluations, not 13"),
+        (["final.leading=2"], {}, "other settings of final"),
+    ],
+)
+def test_a_folder_of_another_configuration_is_refused(done, settings, more, message):
+    with pytest.raises(RunError, match=message):
+        study(done[0].folder, *settings, **more)
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(RunError, match="is not empty"):
+        study(tmp_path)
+
+
+def test_zero_seeds_and_evaluations_are_both_told(tmp_path):
+    with pytest.raises(ConfigError, match=r"seeds must be at least 1; got 0\nevaluations must"):
+        study(tmp_path / "out", seeds=0, evaluations=0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_does_not_fit_is_refused_before_anything_runs(tmp_path):
+    made = study(
+        tmp_path / "out", "backend.n_tasks=1", "backend.n_measures=2", methods=("nsga2", "ties")
+    )
+    with pytest.raises(ConfigError) as caught:
+        made.execute()
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "method 'nsga2' needs 2 tasks or more, not 1"
+    assert lines[1].startswith("method 'ties' merges weights, but backend 'toy'")
+    assert not list((tmp_path / "out").glob("runs/*"))
+
+
+def test_parts_that_do_not_fit_are_refused_before_anything_runs(tmp_path):
+    with pytest.raises(ConfigError, match="spectral coordinates"):
+        study(tmp_path / "out", methods=("random", "paper")).execute()
+    assert not list((tmp_path / "out").glob("runs/*"))
+
+
+def test_unknown_methods_are_all_told_with_the_nearest_name(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("mine: {sumary: x}\n")
+    with pytest.raises(ConfigError) as caught:
+        find_methods(["nsga", "ties", "ties", str(own), str(tmp_path / "no.yaml")])
+    lines = str(caught.value).splitlines()
+    assert "unknown method 'nsga'; did you mean 'nsga2'?" in lines[0]
+    assert lines[1] == "method 'ties' is listed twice"
+    assert "method 'mine': unknown key 'sumary'; did you mean 'summary'?" in lines[2]
+    assert "cannot read methods from" in lines[3]
+
+
+def test_test_beds_are_all_combinations():
+    loaded = vary(lambda more: more, "toy", ["backend.dim=4,5", "seed=1"])  # type: ignore[arg-type]
+    assert loaded == {
+        "dim=4 seed=1": ["backend.dim=4", "seed=1"],
+        "dim=5 seed=1": ["backend.dim=5", "seed=1"],
+    }
+    assert list(vary(lambda more: toy(*more), "toy", [])) == ["toy"]
+    for wrong in ("seed", "seed=", "seed=1,1"):
+        with pytest.raises(ConfigError):
+            vary(lambda more: toy(*more), "toy", [wrong])
