@@ -83,12 +83,12 @@ class Evaluation:
         scores: ``(n, K)`` float64, one column per task. A row that is not finite counts as failed.
         measures: ``(n, M)`` float64, the backend's own measures, or None if it has none.
         items: Per model, task name to ``(n_items,)`` scores of single items: what bootstrap
-            intervals are computed from. None if the domain has no items.
+            intervals are computed from. None if the domain has no items, and for a failed model.
     """
 
     scores: np.ndarray
     measures: np.ndarray | None = None
-    items: Sequence[Mapping[str, np.ndarray]] | None = None
+    items: Sequence[Mapping[str, np.ndarray] | None] | None = None
 
     def checked(self, n: int, n_tasks: int, n_measures: int) -> Evaluation:
         """This evaluation as float64 arrays of the expected shapes.
@@ -256,6 +256,26 @@ class BackendConfig(BaseModel):
             Name to path of the models made.
         """
         raise NotImplementedError(f"backend '{self.name}' cannot make experts")
+
+    def multitask(self) -> BackendConfig | None:
+        """These settings with one expert, ``"all"``: the base fine-tuned on all tasks' data.
+
+        Its :meth:`prepare` makes that model if necessary; tasks, splits and items stay the same,
+        so that its scores compare with those of merged models.
+
+        Returns:
+            The settings, or None where this backend cannot train such a model.
+        """
+        return None
+
+    def training_cost(self) -> dict[str, float] | None:
+        """What it cost to fine-tune the expert of :meth:`multitask`; for those settings.
+
+        Returns:
+            ``{"steps": optimizer steps, "examples": training examples over all steps, "seconds":
+            wall time}``; None for other settings, or before :meth:`prepare`.
+        """
+        return None
 
     def build(self, space: SpaceFactory | None) -> GenomeBackend:
         """Builds the backend.

@@ -195,7 +195,10 @@ def compare(
     ] = "experts,average,task_arithmetic,ties,random,cma_es,nsga2,paper,recommended",
     seeds: Annotated[int, typer.Option(help="Seeds of every method that has one.")] = 5,
     evaluations: Annotated[
-        int | None, typer.Option(help="Children of each search; the configured ones if not given.")
+        int | None,
+        typer.Option(
+            help="Models that each search may evaluate; the configured number if not given."
+        ),
     ] = None,
     reference: Annotated[
         str | None, typer.Option(help="Method to compare the others with; the last one.")

@@ -84,6 +84,12 @@ METHODS: Mapping[str, Method] = {
         "random", "random search, uniform", options={"distribution": "uniform"}
     ),
     "cma_es": _search("scalar_cma_es", "CMA-ES on the mean score", requires=("cma",)),
+    "cma_es_gmean": _search(
+        "scalar_cma_es",
+        "CMA-ES on the geometric mean of the scores",
+        requires=("cma",),
+        options={"objective": "geometric_mean"},
+    ),
     "nsga2": _search("nsga2", "NSGA-II on all scores", requires=("pymoo",), tasks=2),
     "map_elites": _search(
         "iso_line", "MAP-Elites with a fixed quality axis", space="own", keeps="elites"
@@ -196,7 +202,7 @@ def configure(
         method: The method.
         config: The user's configuration.
         seed: Seed of the run.
-        evaluations: Children of a search.
+        evaluations: Models that a search may evaluate on validation.
         weights: Whether models are merged weights, so that another space can be asked for.
         grid_size: Tells how many solutions a recipe's grid has.
 
@@ -220,8 +226,11 @@ def configure(
     if method.keeps == "everything":
         data["archive"] = {"name": "dns", "capacity": evaluations + experts + 2}
     data |= {**method.changes, "final": data["final"] | method.changes.get("final", {})}
-    data |= {"seed": seed, "evaluations": evaluations}
+    data |= {"seed": seed}
     data["execution"] |= {"workers": 1, "in_flight": 1, "timeout": None}
     table = "full" if method.recipe == "experts" and method.model == "merged" else "picks"
     data["final"] |= {"table": table, "candidates": method.candidates}
-    return parse_config(data)
+    if method.candidates == "all":
+        # What aggregates are tried on validation is part of the budget.
+        evaluations -= 2 * len(data["final"]["aggregate_scales"]) + len(data["final"]["recombine"])
+    return parse_config({**data, "evaluations": max(1, evaluations)})

@@ -29,6 +29,12 @@ SPACES = Registry(
             "qdmerge.spaces:CoreSpace",
             "a small core per matrix, between bases that the experts share; exact for LoRA",
         ),
+        "ties": Entry("qdmerge.baselines:TiesSpace", "TIES: expert weights, density and scale"),
+        "dare": Entry("qdmerge.baselines:DareSpace", "DARE: expert weights and density"),
+        "dare_ties": Entry(
+            "qdmerge.baselines:DareTiesSpace", "DARE with TIES' signs: expert weights and density"
+        ),
+        "slerp": Entry("qdmerge.baselines:SlerpSpace", "SLERP from expert to expert: scale and t"),
     },
 )
 
@@ -84,6 +90,22 @@ EMITTERS = Registry(
             "ribs.emitters:EvolutionStrategyEmitter",
             "the same with a diagonal covariance, for large spaces",
             {"sigma0": 0.1, "batch_size": 6, "es": "sep_cma_es"},
+        ),
+        "recipe": Entry(
+            "qdmerge.baselines:RecipeEmitter", "the grid of a recipe without search, a baseline"
+        ),
+        "random": Entry("qdmerge.baselines:RandomEmitter", "random search, a baseline"),
+        "scalar_cma_es": Entry(
+            "qdmerge.baselines:CMAESEmitter",
+            "CMA-ES on one number of all task scores, without the archive: a baseline",
+        ),
+        "nsga2": Entry(
+            "qdmerge.baselines:NSGA2Emitter",
+            "NSGA-II over all task scores, without the archive: a baseline",
+        ),
+        "m2n2": Entry(
+            "qdmerge.baselines:M2N2Emitter",
+            "natural niches (M2N2): a population that competes for items, a baseline",
         ),
     },
 )

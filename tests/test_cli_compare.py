@@ -70,7 +70,7 @@ def test_few_seeds_carry_no_star(done):
     )  # fmt: skip
     assert code == 0, output
     assert "too few pairs" in output
-    assert " *" not in output
+    assert " * |" not in output
 
 
 def test_killed_and_given_again_it_ends_the_same(tmp_path):

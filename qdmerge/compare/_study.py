@@ -73,7 +73,7 @@ class Study:
             same names everywhere.
         methods: Name to method.
         seeds: Number of seeds, counted up from the configuration's.
-        evaluations: Children of each search.
+        evaluations: Models that each search may evaluate on validation.
         folder: The comparison's folder; one that exists is gone on with, and may gain methods and
             seeds.
         workers: Processes that evaluate; None for the configured number.

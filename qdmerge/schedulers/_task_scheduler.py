@@ -296,13 +296,12 @@ class TaskScheduler(ABC):
             return  # All failed so far: there is nothing to learn, and no elite to restart from.
         role = role_of(self.tasks.index(batch.task), scores, measures)
         if not valid.all():
-            # An evolution strategy ranks its whole batch: failures take the batch's worst values.
-            worst = {
-                name: array[valid].min(axis=0) if valid.any() else 0.0
-                for name, array in role.items()
-            }
+            # An evolution strategy ranks its whole batch: failures take the batch's worst values,
+            # or, where all failed, those of the archive.
+            known = role if valid.any() else self.archives[batch.task].data(list(role))
+            rows = valid if valid.any() else slice(None)
             for name, array in role.items():
-                array[~valid] = worst[name]
+                array[~valid] = known[name][rows].min(axis=0)
         start = 0
         for emitter, size in zip(self.emitters[batch.task], sizes, strict=True):
             rows = slice(start, start + size)

@@ -1,10 +1,13 @@
 """Spaces: what a solution vector ``x`` means.
 
-Every model that merging can reach is ``theta_base + (a linear map)(x)``; a space knows the map.
+Every model that linear merging can reach is ``theta_base + (a linear map)(x)``; a space knows the
+map. Spaces of merging recipes that are not linear (TIES, DARE, SLERP) are in
+:mod:`qdmerge.baselines`.
 
 - :class:`Space`: dimension, bounds and seeds; all that archives, emitters and operators see.
 - :class:`VectorSpace`: a free, possibly bounded vector, for domains without weights.
-- :class:`WeightSpace`: a space whose vectors are model weights: merge, express, export.
+- :class:`WeightSpace`: a space whose vectors are model weights: express, export.
+- :class:`LinearSpace`: a weight space with a linear map: merge, export as an adapter.
 - :class:`ExpertSpace`: one coordinate per expert.
 - :class:`LayerSpace`: one coordinate per expert and group of tensors.
 - :class:`SpectralSpace`: multipliers on the singular components of every task vector.
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from qdmerge.spaces._core import CoreSpace
     from qdmerge.spaces._expert import ExpertSpace
     from qdmerge.spaces._layer import LayerSpace
+    from qdmerge.spaces._linear import LinearSpace
     from qdmerge.spaces._similarity import singular_value_similarity, task_vector_cosine
     from qdmerge.spaces._spectral import SpectralSpace
     from qdmerge.spaces._task_vectors import TaskVectors
@@ -40,6 +44,7 @@ _NEEDS_TORCH = {
     "CoreSpace": "_core",
     "ExpertSpace": "_expert",
     "LayerSpace": "_layer",
+    "LinearSpace": "_linear",
     "SpectralSpace": "_spectral",
     "TaskVectors": "_task_vectors",
     "WeightSpace": "_weights",
@@ -51,6 +56,7 @@ __all__ = [
     "CoreSpace",
     "ExpertSpace",
     "LayerSpace",
+    "LinearSpace",
     "Space",
     "SpectralSpace",
     "TaskVectors",

@@ -11,9 +11,10 @@ import numpy.typing as npt
 import torch
 
 from qdmerge.spaces._core_factors import core_factors, core_shape
+from qdmerge.spaces._linear import LinearSpace
 from qdmerge.spaces._shapes import as_matrix
 from qdmerge.spaces._task_vectors import TaskVectors
-from qdmerge.spaces._weights import Merger, WeightSpace
+from qdmerge.spaces._weights import Merger
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class _Block:
         return slice(self.core.stop, self.core.stop + len(self.weighted))
 
 
-class CoreSpace(WeightSpace):
+class CoreSpace(LinearSpace):
     """Experts and their linear merges exactly, and every move within the experts' subspaces.
 
     Per matrix, ``P`` and ``Q`` are orthonormal bases of all experts' leading left and right

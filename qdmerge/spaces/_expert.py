@@ -7,11 +7,12 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from qdmerge.spaces._linear import LinearSpace
 from qdmerge.spaces._task_vectors import TaskVectors
-from qdmerge.spaces._weights import Merger, WeightSpace
+from qdmerge.spaces._weights import Merger
 
 
-class ExpertSpace(WeightSpace):
+class ExpertSpace(LinearSpace):
     """``theta = theta_base + sum_k x[k] tau_k``: ``x`` holds one weight per expert, in order.
 
     Tensors are merged element by element, so their shapes (convolutions too) do not matter.

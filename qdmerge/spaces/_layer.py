@@ -8,11 +8,12 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 
+from qdmerge.spaces._linear import LinearSpace
 from qdmerge.spaces._task_vectors import TaskVectors
-from qdmerge.spaces._weights import Merger, WeightSpace
+from qdmerge.spaces._weights import Merger
 
 
-class LayerSpace(WeightSpace):
+class LayerSpace(LinearSpace):
     """``theta_t = theta_base,t + sum_k x[g(t), k] tau_k,t`` for every tensor ``t`` of group ``g``.
 
     ``x`` is a table of shape ``(len(groups), K)``, flattened: group after group, in each one

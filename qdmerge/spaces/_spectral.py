@@ -9,13 +9,14 @@ import numpy as np
 import torch
 
 from qdmerge.spaces._factorize import factorize
+from qdmerge.spaces._linear import LinearSpace
 from qdmerge.spaces._shapes import as_matrix
 from qdmerge.spaces._svd import kept_rank
 from qdmerge.spaces._task_vectors import TaskVectors
-from qdmerge.spaces._weights import Merger, WeightSpace
+from qdmerge.spaces._weights import Merger
 
 
-class SpectralSpace(WeightSpace):
+class SpectralSpace(LinearSpace):
     """Experts and their linear merges exactly, and moves along the experts' singular directions.
 
     For a matrix with task vectors ``tau_k``, whose leading ``r`` singular components are

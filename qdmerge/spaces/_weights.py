@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from qdmerge.errors import CheckpointError
 from qdmerge.registry import nearest
 from qdmerge.spaces._base import Space
 from qdmerge.spaces._export import write_checkpoint
-from qdmerge.spaces._export_adapter import write_adapter
 from qdmerge.spaces._module import bind
 from qdmerge.spaces._task_vectors import TaskVectors
 
@@ -22,12 +22,11 @@ Merger = Callable[[str, torch.device | str], torch.Tensor]
 
 
 class WeightSpace(Space, ABC):
-    """A linear map from ``x`` to ``theta - theta_base``, applied tensor by tensor.
+    """A map from ``x`` to the weights of a model, applied tensor by tensor.
 
-    Solutions are float32 and unbounded. The base is at zero and every expert has its own ``x``.
-    All arithmetic is done in float32 and then cast to the dtype of the place it is written to.
-    Float buffers that the checkpoint holds are merged like any tensor; tensors that are not
-    floating-point are the base's.
+    Solutions are float32. The base is at zero and every expert has its own ``x``. All arithmetic is
+    done in float32 and then cast to the dtype of the place it is written to. Float buffers that the
+    checkpoint holds are merged like any tensor; tensors that are not floating-point are the base's.
 
     Tensors may have any shape. Where a space needs matrices, a tensor of two or more dimensions is
     viewed as (first dimension) x (all others): a linear layer as ``out x in``, a convolution as
@@ -37,42 +36,30 @@ class WeightSpace(Space, ABC):
     Args:
         vectors: The base and its experts.
         expert_seeds: The experts' coordinates, shape ``(K, dim)``.
+        lower: Lower bounds, a number or shape ``(dim,)``.
+        upper: Upper bounds, a number or shape ``(dim,)``.
     """
 
-    def __init__(self, vectors: TaskVectors, expert_seeds: np.ndarray) -> None:
+    def __init__(
+        self,
+        vectors: TaskVectors,
+        expert_seeds: np.ndarray,
+        lower: npt.ArrayLike = -np.inf,
+        upper: npt.ArrayLike = np.inf,
+    ) -> None:
         self.vectors = vectors
         seeds = dict(zip(vectors.experts, expert_seeds, strict=True))
         super().__init__(
             seeds={"base": np.zeros(expert_seeds.shape[1]), **seeds},
             experts=vectors.experts,
+            lower=lower,
+            upper=upper,
             dtype=np.float32,
         )
 
     @abstractmethod
     def _merger(self, x: np.ndarray) -> Merger:
         """Return the function that computes the merged tensors of a valid ``x``."""
-
-    def merge(self, weights: Sequence[float] | Mapping[str, float]) -> np.ndarray:
-        """The ``x`` of ``theta_base + sum_k weights[k] tau_k``.
-
-        Args:
-            weights: One weight per expert in order, or by name (missing ones count as zero).
-
-        Raises:
-            ValueError: If the number of weights or a name does not fit the experts.
-        """
-        if isinstance(weights, Mapping):
-            unknown = [name for name in weights if name not in self.experts]
-            if unknown:
-                raise ValueError(f"expected weights of {list(self.experts)}; received {unknown}")
-            weights = [weights.get(name, 0.0) for name in self.experts]
-        values = np.asarray(weights, dtype=np.float64)
-        if values.shape != (len(self.experts),):
-            raise ValueError(
-                f"expected one weight for each of {list(self.experts)}; "
-                f"received shape {values.shape}"
-            )
-        return self.check(values @ np.stack([self.seeds[name] for name in self.experts]))
 
     def tensors(self, x: npt.ArrayLike) -> Iterator[tuple[str, torch.Tensor]]:
         """Stream the merged tensors, in the base's key order and dtypes, on the CPU.
@@ -133,26 +120,15 @@ class WeightSpace(Space, ABC):
         return write_checkpoint(self.vectors.checkpoint, tensors, Path(path))
 
     def export_adapter(self, x: npt.ArrayLike, path: Path) -> Path:
-        """Write the model of ``x`` as a LoRA adapter on the base, a folder that peft loads.
-
-        Its rank is at most the sum of the experts' ranks; on the base it gives the merged model's
-        weights to float32 rounding. Weights are float32. The folder appears only when complete.
-
-        Args:
-            x: The solution.
-            path: A folder that does not exist yet, or is empty.
-
-        Returns:
-            The folder written.
+        """Write the model of ``x`` as a LoRA adapter on the base, where the map is linear.
 
         Raises:
-            CheckpointError: If an expert is a whole checkpoint, or changes tensors in a way that
-                LoRA cannot (trained as a whole, biases); or if ``path`` exists and is not an empty
-                folder, or cannot be written.
-            ValueError: If ``x`` is no solution of this space.
+            CheckpointError: This space's merges are no products of low rank.
         """
-        merged = self._merger(self.check(x))
-        return write_adapter(self.vectors, lambda name: merged(name, "cpu"), Path(path))
+        raise CheckpointError(
+            f"no LoRA adapter can hold a merge of the {self.name} space: it is no linear merge of "
+            "the experts. Export it as a whole checkpoint instead (leave --adapter out)"
+        )
 
     def _check_replacements(self, replace: Mapping[str, torch.Tensor]) -> None:
         shapes = self.vectors.shapes

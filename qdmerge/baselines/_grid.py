@@ -1,0 +1,150 @@
+"""The solutions that a recipe without search tries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from qdmerge.errors import ConfigError
+from qdmerge.registry import nearest
+
+Recipe = Literal[
+    "experts", "average", "task_arithmetic", "tilted", "ties", "dare", "dare_ties", "slerp"
+]
+#: Recipes that are linear merges; they work in every space that can merge.
+LINEAR = ("average", "task_arithmetic", "tilted")
+Rows = list[list[float]]
+
+
+@dataclass(frozen=True)
+class Axes:
+    """What a grid runs over; None where a recipe has no such axis.
+
+    Attributes:
+        scales: Of task arithmetic, DARE and DARE-TIES the one weight of all experts; of TIES and
+            SLERP the factor on the merged task vector.
+        densities: Shares of the task vectors' elements that stay.
+        tilts: The weight of one expert, and that of all others.
+    """
+
+    scales: Sequence[float] | None = None
+    densities: Sequence[float] | None = None
+    tilts: Sequence[tuple[float, float]] | None = None
+
+
+@dataclass(frozen=True)
+class _Grid:
+    defaults: Axes
+    rows: Callable[[int, Axes], Rows]
+
+
+def _average(k: int, axes: Axes) -> Rows:
+    return [[1 / k] * k]
+
+
+def _task_arithmetic(k: int, axes: Axes) -> Rows:
+    return [[scale] * k for scale in axes.scales or ()]
+
+
+def _tilted(k: int, axes: Axes) -> Rows:
+    return [
+        [high if other == expert else low for other in range(k)]
+        for high, low in axes.tilts or ()
+        for expert in range(k)
+    ]
+
+
+def _ties(k: int, axes: Axes) -> Rows:
+    return [[1.0] * k + [d, scale] for d in axes.densities or () for scale in axes.scales or ()]
+
+
+def _dare(k: int, axes: Axes) -> Rows:
+    return [[scale] * k + [d] for d in axes.densities or () for scale in axes.scales or ()]
+
+
+def _slerp(k: int, axes: Axes) -> Rows:
+    if k < 2:
+        raise ConfigError(f"recipe 'slerp' needs at least 2 experts; there is {k}")
+    return [[scale] + [1 / n for n in range(2, k + 1)] for scale in axes.scales or ()]
+
+
+def _experts(k: int, axes: Axes) -> Rows:
+    return np.eye(k).tolist()
+
+
+_GRIDS: dict[Recipe, _Grid] = {
+    "experts": _Grid(Axes(), _experts),
+    "average": _Grid(Axes(), _average),
+    "task_arithmetic": _Grid(
+        Axes(scales=(0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)), _task_arithmetic
+    ),
+    "tilted": _Grid(Axes(tilts=((0.8, 0.5), (0.7, 0.4), (1.0, 0.4), (0.6, 0.3))), _tilted),
+    "ties": _Grid(Axes(scales=(0.7, 1.0, 1.3, 1.6), densities=(0.2, 0.5, 0.8)), _ties),
+    "dare": _Grid(Axes(scales=(0.3, 0.5, 0.7, 0.9), densities=(0.2, 0.5, 0.8)), _dare),
+    "dare_ties": _Grid(Axes(scales=(0.4, 0.6, 0.8, 1.0), densities=(0.2, 0.5, 0.8)), _dare),
+    "slerp": _Grid(Axes(scales=(0.75, 1.0, 1.25, 1.5, 2.0, 2.5)), _slerp),
+}
+
+
+def grid(
+    recipe: Recipe,
+    n_experts: int,
+    scales: Sequence[float] | None = None,
+    densities: Sequence[float] | None = None,
+    tilts: Sequence[tuple[float, float]] | None = None,
+) -> np.ndarray:
+    """What a recipe tries for a number of experts.
+
+    Args:
+        recipe: Name of the recipe.
+        n_experts: Number of experts, K.
+        scales: See :class:`Axes`; None for the recipe's own.
+        densities: See :class:`Axes`; None for the recipe's own.
+        tilts: See :class:`Axes`; None for the recipe's own.
+
+    Returns:
+        A solution per row: of linear recipes and of ``experts`` the K experts' weights, of others
+        the ``x`` of the space of that name.
+
+    Raises:
+        ConfigError: Unknown recipe, an axis that the recipe does not have, an empty axis, a density
+            outside [0, 1], no experts, or one expert for SLERP.
+    """
+    if recipe not in _GRIDS:
+        known = ", ".join(get_args(Recipe))
+        raise ConfigError(f"unknown recipe '{recipe}'{nearest(recipe, _GRIDS)} Known: {known}.")
+    if n_experts < 1:
+        raise ConfigError(f"recipe '{recipe}' merges experts, but there are none")
+    given = {"scales": scales, "densities": densities, "tilts": tilts}
+    defaults = _GRIDS[recipe].defaults
+    for name, values in given.items():
+        if values is None:
+            continue
+        if getattr(defaults, name) is None:
+            raise ConfigError(f"recipe '{recipe}' has no '{name}'; remove the option")
+        if not len(values) or not np.isfinite(values).all():
+            raise ConfigError(
+                f"recipe '{recipe}': '{name}' must be finite numbers, at least one; got {values}"
+            )
+    if densities is not None and not all(0 <= density <= 1 for density in densities):
+        raise ConfigError(f"recipe '{recipe}': densities must lie in [0, 1]; got {densities}")
+    axes = Axes(
+        scales=defaults.scales if scales is None else scales,
+        densities=defaults.densities if densities is None else densities,
+        tilts=defaults.tilts if tilts is None else tilts,
+    )
+    return np.array(_GRIDS[recipe].rows(n_experts, axes))
+
+
+def grid_size(
+    recipe: Recipe,
+    n_experts: int,
+    scales: Sequence[float] | None = None,
+    densities: Sequence[float] | None = None,
+    tilts: Sequence[tuple[float, float]] | None = None,
+) -> int:
+    """How many solutions a recipe tries, which is the budget of a run of it; see :func:`grid`."""
+    return len(grid(recipe, n_experts, scales, densities, tilts))

@@ -1,0 +1,94 @@
+"""RecipeEmitter: a recipe's grid as a pyribs emitter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ribs.emitters import EmitterBase
+
+from qdmerge.baselines._grid import LINEAR, Recipe, grid
+from qdmerge.baselines._recipes import Mergeable
+from qdmerge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ribs.archives import ArchiveBase
+
+    from qdmerge.emitters import EmitterSpec
+    from qdmerge.spaces import Space
+
+
+class RecipeEmitter(EmitterBase):
+    """Emits all solutions of a recipe's grid in one batch, once.
+
+    Meant for the scheduler ``fixed`` and a budget of :func:`grid_size` evaluations.
+
+    Args:
+        archive: Archive of the active task.
+        spec: What the search provides.
+        recipe: The recipe. ``experts`` tries the experts alone. Linear ones (``average``,
+            ``task_arithmetic``, ``tilted``) need a space that can merge, the others the space of
+            their name.
+        scales: See :class:`Axes`; None for the recipe's own.
+        densities: See :class:`Axes`; None for the recipe's own.
+        tilts: See :class:`Axes`; None for the recipe's own.
+
+    Raises:
+        ConfigError: A recipe and a space that do not fit, or what :func:`grid` refuses.
+    """
+
+    def __init__(
+        self,
+        archive: ArchiveBase,
+        spec: EmitterSpec,
+        recipe: Recipe = "average",
+        scales: Sequence[float] | None = None,
+        densities: Sequence[float] | None = None,
+        tilts: Sequence[tuple[float, float]] | None = None,
+    ) -> None:
+        super().__init__(
+            archive,
+            solution_dim=archive.solution_dim,
+            bounds=None,
+            lower_bounds=spec.space.lower_bounds,
+            upper_bounds=spec.space.upper_bounds,
+        )
+        rows = grid(recipe, len(spec.space.experts), scales, densities, tilts)
+        self._recipe = recipe
+        self._solutions = _solutions(recipe, spec.space, rows)
+        self._asked = False
+
+    @property
+    def batch_size(self) -> int:
+        """Solutions of the one batch."""
+        return len(self._solutions)
+
+    def ask(self) -> np.ndarray:
+        """All solutions, ``(batch_size, dim)``.
+
+        Raises:
+            ConfigError: They were asked for before: the run's budget is larger than the grid.
+        """
+        if self._asked:
+            raise ConfigError(
+                f"recipe '{self._recipe}' has {self.batch_size} solutions, and all were tried; "
+                f"set 'evaluations: {self.batch_size}'"
+            )
+        self._asked = True
+        return self._solutions.copy()
+
+
+def _solutions(recipe: Recipe, space: Space, rows: np.ndarray) -> np.ndarray:
+    if recipe == "experts":
+        return np.stack([space.seeds[name] for name in space.experts])
+    if recipe in LINEAR:
+        if not isinstance(space, Mergeable):
+            raise ConfigError(
+                f"recipe '{recipe}' is a linear merge, which the space '{space.name}' cannot "
+                "express; use 'space: expert', 'layer', 'spectral' or 'core'"
+            )
+        return np.stack([space.merge(row) for row in rows])
+    if space.name != recipe:
+        raise ConfigError(f"recipe '{recipe}' needs 'space: {recipe}'; the space is '{space.name}'")
+    return rows.astype(space.dtype)

@@ -1,0 +1,60 @@
+"""What recipes try, without any space."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+
+from qdmerge.baselines import Recipe, grid, grid_size
+from qdmerge.errors import ConfigError
+
+RECIPES = get_args(Recipe)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_grids_are_small(recipe: Recipe) -> None:
+    assert 1 <= grid_size(recipe, 3) <= 12
+    rows = grid(recipe, 4)
+    assert len(np.unique(rows, axis=0)) == len(rows) == grid_size(recipe, 4)
+    extra = {"ties": 2, "dare": 1, "dare_ties": 1}.get(recipe, 0)
+    assert rows.shape[1] == 4 + extra
+
+
+def test_rows() -> None:
+    assert grid("average", 4).tolist() == [[0.25] * 4]
+    assert grid("experts", 2).tolist() == [[1, 0], [0, 1]]
+    assert grid("task_arithmetic", 2, scales=[0.4, 0.6]).tolist() == [[0.4, 0.4], [0.6, 0.6]]
+    assert grid("tilted", 3, tilts=[(0.8, 0.5)]).tolist() == [
+        [0.8, 0.5, 0.5],
+        [0.5, 0.8, 0.5],
+        [0.5, 0.5, 0.8],
+    ]
+    assert grid("ties", 2, scales=[1, 2], densities=[0.2]).tolist() == [
+        [1, 1, 0.2, 1],
+        [1, 1, 0.2, 2],
+    ]
+    assert grid("dare", 2, scales=[0.5], densities=[0.2, 1]).tolist() == [
+        [0.5, 0.5, 0.2],
+        [0.5, 0.5, 1],
+    ]
+    assert grid("slerp", 4, scales=[1]).tolist() == [[1, 1 / 2, 1 / 3, 1 / 4]]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "n", "options", "message"),
+    [
+        ("tie", 3, {}, "unknown recipe 'tie'; did you mean 'ties'"),
+        ("ties", 0, {}, "there are none"),
+        ("slerp", 1, {}, "at least 2 experts; there is 1"),
+        ("average", 3, {"scales": [1.0]}, "has no 'scales'"),
+        ("slerp", 3, {"densities": [0.5]}, "has no 'densities'"),
+        ("ties", 3, {"scales": []}, "'scales' must be finite numbers, at least one"),
+        ("ties", 3, {"scales": [np.inf]}, "must be finite"),
+        ("dare", 3, {"densities": [0.5, 1.5]}, r"must lie in \[0, 1\]"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(recipe: Any, n: int, options: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        grid_size(recipe, n, **options)
