@@ -325,3 +325,16 @@ def test_objects_and_factories_in_python(toy: Toy, evolve: Toy) -> None:
     assert (batch.id, batch.task, len(batch)) == (3, "task1", 4)
     seeds = {e._seed for listed in search.scheduler.emitters.values() for e in listed}
     assert len(seeds) == 6, "every emitter has a seed of its own"
+
+
+def test_a_start_is_evaluated_right_after_the_seeds(toy: Toy) -> None:
+    backend = toy()
+    start = np.stack([backend.space.merge([w] * 3) for w in (0.2, 0.4)])
+    search = CycleQD(backend, start=lambda space: start, seed=1)
+    seeds = search.ask()
+    search.tell(seeds, backend.evaluate(seeds.solutions, "validation"))
+    first = search.ask()
+    assert np.array_equal(first.solutions, start)
+    search.tell(first, backend.evaluate(first.solutions, "validation"))
+    assert any(np.array_equal(elite.x, x) for x in start for elite in search.elites("task0"))
+    assert len(search.ask()) == 1

@@ -110,7 +110,7 @@ class SegmentationBackend(GenomeBackend):
             )
             for name, task in config.tasks.items()
         ]
-        paths = {name: resolve(source, config.tiny_seed) for name, source in config.sources.items()}
+        paths = {name: resolve(source, config.tiny) for name, source in config.sources.items()}
         _refuse_seen_images(tasks, paths)
         base = paths.pop("base")
         segmenter = load_segmenter(

@@ -15,7 +15,7 @@ from qdmerge.sources import is_hub_id
 from qdmerge.spaces import checkpoint_problems
 from qdmerge_segmentation.data import ImageSet, Sample, find_samples, load_set, split_samples
 from qdmerge_segmentation.models import model_problems
-from qdmerge_segmentation.sources import is_tiny, resolve, source_problem
+from qdmerge_segmentation.sources import MULTITASK, Tiny, is_tiny, resolve, source_problem
 
 if TYPE_CHECKING:
     from qdmerge.backend import SpaceFactory
@@ -83,6 +83,7 @@ class TrainingConfig(_Settings):
             Hub id. A base that is there is used as it is.
         base: Training of a missing base, on all tasks.
         experts: Training of each missing expert, from the base, on its task.
+        expert_steps: Expert to its number of steps, where that is not the one of ``experts``.
         augment: Mirror and turn training images at random.
         validate_every: Steps between two points of the validation curve.
         seed: Decides initial weights, batches and augmentation.
@@ -91,9 +92,15 @@ class TrainingConfig(_Settings):
     start: str = "unet"
     base: StageConfig = StageConfig(steps=200, rate=2e-3)
     experts: StageConfig = StageConfig(steps=100, rate=1e-3, replay=0.15)
+    expert_steps: dict[str, PositiveInt] = Field(default_factory=dict)
     augment: bool = True
     validate_every: PositiveInt = 25
     seed: Annotated[int, Field(ge=0)] = 0
+
+    def expert(self, name: str) -> StageConfig:
+        """How the expert of a name is trained."""
+        steps = self.expert_steps.get(name, self.experts.steps)
+        return self.experts.model_copy(update={"steps": steps})
 
 
 class SegmentationConfig(BackendConfig):
@@ -121,6 +128,9 @@ class SegmentationConfig(BackendConfig):
         device: "cpu", "cuda", "cuda:N", or "auto" (a GPU if there is one).
         training: How missing models are made.
         tiny_seed: Seed of the tiny zoo that ``tiny://`` refers to.
+        tiny_conflict: How much the experts of that zoo contradict each other, from 0 (easy to
+            merge) to 3: less replay, unequal experts, a base that can less.
+        tiny_tasks: Tasks of that zoo: the first four, or all six.
     """
 
     name: ClassVar[str] = "segmentation"
@@ -128,6 +138,8 @@ class SegmentationConfig(BackendConfig):
     presets: ClassVar[Mapping[str, str]] = {
         "segmentation-tiny": "qdmerge_segmentation/presets/tiny.yaml",
         "segmentation-folders": "qdmerge_segmentation/presets/folders.yaml",
+        "segmentation-conflict": "qdmerge_segmentation/presets/conflict.yaml",
+        "segmentation-conflict-6": "qdmerge_segmentation/presets/conflict-6.yaml",
     }
 
     base: str
@@ -147,6 +159,8 @@ class SegmentationConfig(BackendConfig):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     training: TrainingConfig = TrainingConfig()
     tiny_seed: Annotated[int, Field(ge=0)] = 0
+    tiny_conflict: Annotated[int, Field(ge=0, le=3)] = 0
+    tiny_tasks: Literal[4, 6] = 4
 
     @field_validator("fractions", mode="before")
     @classmethod
@@ -174,6 +188,11 @@ class SegmentationConfig(BackendConfig):
         return get_args(Split)[1:]
 
     @property
+    def tiny(self) -> Tiny:
+        """The tiny zoo that ``tiny://`` refers to."""
+        return Tiny(self.tiny_seed, self.tiny_conflict, self.tiny_tasks)
+
+    @property
     def sources(self) -> dict[str, str]:
         """Where base and experts come from, by name; the base first."""
         return {"base": self.base, **self.experts}
@@ -183,14 +202,14 @@ class SegmentationConfig(BackendConfig):
         here = {}
         for name, source in self.sources.items():
             who = "base" if name == "base" else f"expert '{name}'"
-            problem = source_problem(source, data=False)
+            problem = source_problem(source, data=False, tiny=self.tiny)
             if problem:
                 made = (
                     "" if is_tiny(source) or is_hub_id(source) else "; `qdmerge experts` makes it"
                 )
                 found.append(f"{who}: {problem}{made}")
             elif not (is_tiny(source) or is_hub_id(source)):
-                here[name] = resolve(source, self.tiny_seed)
+                here[name] = resolve(source, self.tiny)
                 wrong = model_problems(here[name], self.factory, self.prompt)
                 found += [f"{who}: {line}" for line in wrong]
         base = here.pop("base", None)
@@ -208,13 +227,17 @@ class SegmentationConfig(BackendConfig):
                 hint = nearest(task.expert, self.experts)
                 known = ", ".join(self.experts)
                 found.append(f"task '{name}': unknown expert '{task.expert}'{hint} Known: {known}.")
+        for name in self.training.expert_steps:
+            if name not in self.experts:
+                hint = nearest(name, self.experts)
+                found.append(f"training.expert_steps: unknown expert '{name}'{hint}")
         return found
 
     def data_problems(self) -> list[str]:
         """What is wrong with the tasks' images; all of them are read."""
         found = []
         for name, task in self.tasks.items():
-            problem = source_problem(task.data, data=True)
+            problem = source_problem(task.data, data=True, tiny=self.tiny)
             if problem is None and not is_tiny(task.data):
                 try:
                     for split in self.fractions:
@@ -231,7 +254,7 @@ class SegmentationConfig(BackendConfig):
         Raises:
             ConfigError: The folder is wrong, or a split would be empty.
         """
-        folder = resolve(self.tasks[task].data, self.tiny_seed)
+        folder = resolve(self.tasks[task].data, self.tiny)
         fractions = {str(split): fraction for split, fraction in self.fractions.items()}
         parts = split_samples(find_samples(folder), fractions, self.split_seed)
         return {split: parts[split][: self.max_images.get(split)] for split in self.fractions}
@@ -258,11 +281,45 @@ class SegmentationConfig(BackendConfig):
         return self.tasks[task].expert or (task if task in self.experts else None)
 
     def prepare(self, progress: Callable[[str, int, int], None]) -> None:
-        """Builds the tiny zoo if it is referred to and not built yet."""
-        if any(map(is_tiny, [*self.sources.values(), *(t.data for t in self.tasks.values())])):
-            from qdmerge_segmentation.tiny import zoo
+        """Builds the tiny zoo, and its model of all tasks, if referred to and not built yet."""
+        named = [*self.sources.values(), *(task.data for task in self.tasks.values())]
+        if not any(map(is_tiny, named)):
+            return
+        from qdmerge_segmentation.tiny import Recipe, multitask, zoo
 
-            zoo(seed=self.tiny_seed, progress=progress)
+        make = multitask if MULTITASK in named else zoo
+        make(recipe=Recipe.of(*self.tiny), progress=progress)
+
+    def multitask(self) -> SegmentationConfig | None:
+        """These settings with one expert, ``all``; None where models are not of the tiny zoo.
+
+        The expert is the base fine-tuned on the training images of all tasks alike, with as many
+        steps as the zoo's experts took together.
+        """
+        if not all(map(is_tiny, self.sources.values())):
+            return None
+        tasks = {
+            name: task.model_copy(update={"expert": "all"}) for name, task in self.tasks.items()
+        }
+        return self.model_copy(update={"experts": {"all": MULTITASK}, "tasks": tasks})
+
+    def training_cost(self) -> dict[str, float] | None:
+        """Steps, images seen and seconds of the training behind ``tiny://all``, once it is made."""
+        if MULTITASK not in self.experts.values():
+            return None
+        from qdmerge_segmentation.tiny import Recipe, multitask_place
+        from qdmerge_segmentation.training import training_seconds
+
+        recipe = Recipe.of(*self.tiny)
+        seconds = training_seconds(multitask_place(recipe))
+        if seconds is None:
+            return None
+        stage = recipe.multitask
+        return {
+            "steps": stage.steps,
+            "examples": stage.steps * stage.batch_size,
+            "seconds": seconds,
+        }
 
     def make_experts(self, progress: Callable[[str, int, int], None]) -> dict[str, Path]:
         """Trains base and experts whose directories are missing; see :class:`TrainingConfig`.

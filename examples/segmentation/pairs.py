@@ -3,6 +3,7 @@
 On the generated images, then on folders of images and masks::
 
     python examples/segmentation/pairs.py segmentation-tiny --out runs/pairs-tiny
+    python examples/segmentation/pairs.py segmentation-conflict-6 --seeds 2 --out runs/pairs-6
     python examples/segmentation/pairs.py examples/segmentation/folders.yaml --data FOLDER
 
 Every seed trains experts of its own (and splits the images anew), then searches. All runs are
@@ -18,16 +19,13 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from _forecasts import forecasts, rank_correlation, smallest_p
 
-from qdmerge.baselines import plain_average
 from qdmerge.config import RunConfig, load_config, parse_config
-from qdmerge.runs import BuildBackend, obtain_results
-from qdmerge.spaces import singular_value_similarity, task_vector_cosine
+from qdmerge.runs import obtain_results
 
 KEEPS = 0.9
 """Share of its own expert's score that a merged model must keep on every task (paper, table 4)."""
-FEW = 8
-"""Validation images of a task that the cheap forecast looks at."""
 METHODS = ("base", "best expert", "average", "task_arithmetic", "aggregate", "best elite", "chosen")
 
 Relative = dict[str, np.ndarray]
@@ -93,32 +91,6 @@ def relative_scores(results: Mapping[str, Any]) -> Relative:
     }
 
 
-def forecasts(config: RunConfig, pair: tuple[str, ...]) -> dict[str, float]:
-    """What can be told before any search: from the task vectors, and from validation images.
-
-    Forecasts that look at images are the score of the two experts' average (the middle of the
-    straight line between them), relative to the own experts: the lower one of the two tasks.
-    """
-    backend = BuildBackend(config)()
-    space = backend.space
-    xs = np.stack([plain_average(space), *(space.seeds[name] for name in pair)])
-    items = backend.evaluate(xs, "validation").items
-    backend.close()
-
-    def kept(count: int | None) -> float:
-        return min(
-            items[0][task][:count].mean() / max(items[k][task][:count].mean(), 1e-9)
-            for k, task in enumerate(pair, start=1)
-        )
-
-    return {
-        "similarity s": singular_value_similarity(space.vectors, *pair),
-        "task vector cosine": task_vector_cosine(space.vectors, *pair),
-        f"average on {FEW} images": kept(FEW),
-        "average on validation": kept(None),
-    }
-
-
 def print_scores(found: Mapping[tuple[str, ...], Sequence[Relative]], similar: Any) -> None:
     """A row per group of tasks: mean over tasks (least over tasks), averaged over the seeds."""
     print(f"\n| tasks | {' | '.join(METHODS)} | s |")
@@ -169,6 +141,34 @@ def print_forecasts(
         print(f"| {name} | {' | '.join(cells)} |")
 
 
+def print_ranks(
+    found: Mapping[tuple[str, ...], Sequence[Relative]],
+    told: Mapping[tuple[str, ...], Sequence[Mapping[str, float]]],
+    seeds: int,
+) -> None:
+    """Rank correlations of forecasts with what merging gave on test, over all zoos at once."""
+    methods = ("average", "task_arithmetic", "aggregate", "best elite", "chosen")
+    experts = len({task for pair in told for task in pair})
+    names = list(next(iter(told.values()))[0])
+    print(
+        f"\n| Spearman correlation (p) with the lower relative score of | {' | '.join(methods)} |"
+    )
+    print("|---|" + "---|" * len(methods))
+    for name in names:
+        cells = []
+        for method in methods:
+            forecast = [[one[seed][name] for one in told.values()] for seed in range(seeds)]
+            outcome = [[found[pair][seed][method].min() for pair in told] for seed in range(seeds)]
+            cells.append("{:+.2f} ({:.2g})".format(*rank_correlation(forecast, outcome, experts)))
+        print(f"| {name} | {' | '.join(cells)} |")
+    print(
+        f"\nn = {len(told)} pairs of {experts} experts in each of {seeds} zoos; means over the "
+        "zoos. p is two-sided, by relabeling the experts of each zoo, and never below "
+        f"{smallest_p(experts, seeds):.2g}; it is not corrected for the {len(names)} forecasts "
+        f"and {len(methods)} methods."
+    )
+
+
 def main(
     source: Annotated[str, typer.Argument()] = "segmentation-tiny",
     data: Annotated[Path | None, typer.Option(help="Folder with a folder per task.")] = None,
@@ -195,6 +195,7 @@ def main(
     print_scores(found, {p: [one["similarity s"] for one in told[p]] for p in told})
     print_kept(found, seeds)
     print_forecasts(found, told, seeds)
+    print_ranks(found, told, seeds)
 
 
 if __name__ == "__main__":

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from math import ceil, log2
 
 import numpy as np
 
 LEVEL = 0.05
 """Corrected p-values up to here count as significant; intervals are 95 % ones."""
 
-EXACT = 12
-"""Up to so many pairs all sign flips are tried; above, `FLIPS` random ones."""
-
 FLIPS = 9999
+"""Sign flips that are tried: all of up to 13 pairs, random ones of more."""
 
 
 @dataclass(frozen=True)
@@ -80,14 +79,14 @@ def estimate(
 def sign_flip_test(differences: np.ndarray, seed: int) -> float:
     """Two-sided p-value that paired differences are symmetric about 0, from sign flips.
 
-    Exact up to `EXACT` pairs. The statistic is the mean (Fisher 1935, The Design of Experiments,
+    Exact up to 13 pairs. The statistic is the mean (Fisher 1935, The Design of Experiments,
     section 21).
 
     Args:
         differences: ``(n,)``.
         seed: Seed of the random flips, where there are too many pairs for all of them.
     """
-    if not np.any(differences):
+    if len(differences) < 2 or not np.any(differences):
         return 1.0
     from scipy.stats import permutation_test
 
@@ -102,7 +101,7 @@ def sign_flip_test(differences: np.ndarray, seed: int) -> float:
         mean,
         permutation_type="samples",
         vectorized=True,
-        n_resamples=np.inf if len(differences) <= EXACT else FLIPS,
+        n_resamples=FLIPS,
         rng=np.random.default_rng(seed),
     )
     return float(min(tested.pvalue, 1.0))
@@ -110,7 +109,12 @@ def sign_flip_test(differences: np.ndarray, seed: int) -> float:
 
 def smallest_p(pairs: int) -> float:
     """The smallest two-sided p-value that a sign-flip test of so many pairs can have."""
-    return 2.0 ** (1 - pairs) if pairs <= EXACT else 2.0 / (FLIPS + 1)
+    return max(2.0 ** (1 - pairs), 2.0 / (FLIPS + 1))
+
+
+def pairs_needed(methods: int) -> int:
+    """Fewest pairs with which as many methods can all differ significantly, Holm-corrected."""
+    return ceil(1 + log2(methods / LEVEL))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

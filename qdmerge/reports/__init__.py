@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from qdmerge.reports._chart import candidates_chart
+from qdmerge.reports._compare import comparison_chart
+from qdmerge.reports._compare_curves import comparison_curves
+from qdmerge.reports._compare_draw import draw_comparison
+from qdmerge.reports._compare_fronts import comparison_fronts
 from qdmerge.reports._draw import draw_figures
 from qdmerge.reports._filling import Moment, archive_filling, filling_moments
 from qdmerge.reports._heatmap import archive_heatmap
@@ -20,6 +24,10 @@ __all__ = [
     "archive_heatmap",
     "archive_maps",
     "candidates_chart",
+    "comparison_chart",
+    "comparison_curves",
+    "comparison_fronts",
+    "draw_comparison",
     "draw_figures",
     "filling_moments",
     "new_figure",

@@ -79,3 +79,18 @@ def test_no_crossover_passes_one_parent_on() -> None:
 def test_sigma_must_not_be_negative(sigma: float) -> None:
     with pytest.raises(ValueError, match="sigma"):
         LinearCrossover(sigma)
+
+
+def test_the_total_is_drawn_between_its_ends() -> None:
+    unit = np.broadcast_to(np.eye(2), (2000, 2, 2)).copy()
+    totals = LinearCrossover(0.03, total=(0.9, 1.4))(unit, np.random.default_rng(0)).sum(axis=1)
+    assert 0.9 <= totals.min() < 0.91
+    assert 1.39 < totals.max() <= 1.4
+    # At the paper's total no further number is drawn: its children stay what they were.
+    first, second = (
+        LinearCrossover(0.03, total=total)(unit, np.random.default_rng(0))
+        for total in ((1.0, 1.0), (1.0, 1.0 + 1e-12))
+    )
+    assert np.allclose(first, second, atol=1e-9)
+    with pytest.raises(ValueError, match="must not fall"):
+        LinearCrossover(total=(1.2, 1.0))

@@ -313,3 +313,47 @@ def test_archives_and_emitters_must_be_of_the_same_tasks(make_parts: MakeParts) 
             CycleScheduler(parts.archives, emitters)
     with pytest.raises(ValueError, match="task 'b' has no emitter"):
         CycleScheduler(parts.archives, {**parts.emitters, "b": []})
+
+
+def test_where_all_failed_a_strategy_is_told_the_archive_s_worst(make_parts: MakeParts) -> None:
+    """Scores may all lie below 0, where 0 would be the best of all."""
+    seen = []
+    parts = make_parts("e", tasks=("a", "b"))
+    parts.emitters["a"][0]._ranker.rank = lambda emitter, archive, data, add_info: (
+        seen.append(data) or (np.arange(4), add_info["value"])
+    )
+    scheduler = scheduled(parts)
+    scheduler.offer(np.zeros((2, DIM)), np.array([[-5.0, 0.5], [-7.0, 0.1]]))
+    scheduler.tell(scheduler.ask(), np.full((4, 2), np.nan))
+    assert seen[0]["objective"].tolist() == [-7] * 4
+
+
+def test_enqueued_solutions_come_next_and_are_told_to_no_emitter(make_parts: MakeParts) -> None:
+    parts, plain = make_parts("e"), scheduled(make_parts("e"))
+    scheduler = scheduled(parts)
+    elsewhere = np.random.default_rng(0).normal(size=(3, DIM))
+    scheduler.enqueue(elsewhere)
+    batch = scheduler.ask()
+    assert batch.id == 0
+    assert np.array_equal(batch.solutions, elsewhere)
+    # The emitters do not notice: they are asked as if nothing had been.
+    assert np.array_equal(scheduler.ask().solutions, plain.ask().solutions)
+    status = scheduler.tell(batch, np.tile([[0.5, 0.6, 0.7]], (3, 1)))
+    assert (status["a"] > 0).any()
+    assert all(emitter.itrs == 0 for listed in parts.emitters.values() for emitter in listed)
+
+
+def test_items_reach_the_emitters_that_use_them(make_parts: MakeParts) -> None:
+    parts = make_parts("gg", batch_size=2)
+    told: list[Any] = []
+    second = parts.emitters["a"][1]
+    second.uses_items = True
+    second.tell = lambda *args, items, **fields: told.append(items)
+    scheduler = scheduled(parts)
+    items = [{"a": np.array([float(n)])} for n in range(4)]
+    scheduler.tell(scheduler.ask(), np.full((4, 3), 0.5), items=items)
+    assert told == [items[2:]]
+    for _ in range(2):
+        scheduler.tell(scheduler.ask(), np.full((4, 3), 0.5))
+    scheduler.tell(scheduler.ask(), np.full((4, 3), 0.5))
+    assert told[1] == [None, None]

@@ -1,8 +1,9 @@
-"""The tiny preset: a base, four experts and their images, generated and trained, never downloaded.
+"""Tiny zoos: a base, four or six experts, their images; generated and trained, not downloaded.
 
 - :func:`zoo`: build them once into a cache and return the folder
+- :func:`multitask`: the base fine-tuned on all tasks, in a folder of its own
 - :class:`Recipe`: every number of their making
-- :func:`generate`, :data:`TASKS`: the images of the four tasks
+- :func:`generate`, :data:`TASKS`, :data:`ALL_TASKS`: the images of the four or all six tasks
 
 Importing this package imports neither torch nor transformers.
 """
@@ -10,8 +11,18 @@ Importing this package imports neither torch nor transformers.
 from __future__ import annotations
 
 from ._build import Progress
-from ._images import TASKS, generate
+from ._images import ALL_TASKS, TASKS, generate
+from ._multitask import multitask, multitask_place
 from ._recipe import Recipe
 from ._zoo import zoo
 
-__all__ = ["TASKS", "Progress", "Recipe", "generate", "zoo"]
+__all__ = [
+    "ALL_TASKS",
+    "TASKS",
+    "Progress",
+    "Recipe",
+    "generate",
+    "multitask",
+    "multitask_place",
+    "zoo",
+]

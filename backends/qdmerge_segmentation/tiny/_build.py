@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from ._images import TASKS, write_images
+from ._images import write_images
 from ._recipe import VERSION, Recipe
 
 Progress = Callable[[str, int, int], None]
@@ -35,12 +35,12 @@ def build(recipe: Recipe, folder: Path, progress: Progress) -> None:
     make_models(recipe.config(folder), progress, PROCESSES)
     facts = {
         "version": VERSION,
-        "settings": recipe.model_dump(mode="json"),
+        "settings": json.loads(recipe.dump()),
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in _MEASURED},
         },
-        **_last_points(folder),
+        **_last_points(recipe, folder),
         "seconds": round(time.perf_counter() - started, 1),
     }
     (folder / "recipe.json").write_text(json.dumps(facts, indent=2) + "\n")
@@ -48,22 +48,22 @@ def build(recipe: Recipe, folder: Path, progress: Progress) -> None:
 
 def _draw(recipe: Recipe, folder: Path, progress: Progress) -> None:
     """Write every task's images."""
-    drawn, total = 0, len(TASKS) * recipe.images
+    drawn, total = 0, len(recipe.names) * recipe.images
 
     def done() -> None:
         nonlocal drawn
         drawn += 1
         progress("data", drawn, total)
 
-    for task in TASKS:
+    for task in recipe.names:
         write_images(task, recipe.images, recipe.seed, recipe.size, folder / "data" / task, done)
 
 
-def _last_points(folder: Path) -> dict[str, dict[str, object]]:
+def _last_points(recipe: Recipe, folder: Path) -> dict[str, dict[str, object]]:
     """Return the last training loss of every model, and its Dice on all validation splits."""
     records = {
         name: yaml.safe_load((folder / name / "training.yaml").read_text(encoding="utf-8"))
-        for name in ("base", *TASKS)
+        for name in ("base", *recipe.names)
     }
     return {
         "final_loss": {name: record["curve"][-1]["loss"] for name, record in records.items()},

@@ -1,4 +1,4 @@
-"""The images of the four tasks: drawn from a seed, and written as folders of images and masks."""
+"""The images of the tasks: drawn from a seed, and written as folders of images and masks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from . import _camouflage, _leaf, _polyp, _skeleton
+from . import _camouflage, _crack, _focus, _leaf, _polyp, _skeleton
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 """An image (size, size, 3) and its mask (size, size)."""
@@ -20,9 +20,14 @@ GENERATORS: Mapping[str, Callable[[np.random.Generator, int], Pair]] = {
     "polyp": _polyp.generate,
     "skeleton": _skeleton.generate,
     "leaf": _leaf.generate,
+    "crack": _crack.generate,
+    "focus": _focus.generate,
 }
 """For each task, what draws an image with so many pixels a side."""
-TASKS: tuple[str, ...] = tuple(GENERATORS)
+ALL_TASKS: tuple[str, ...] = tuple(GENERATORS)
+"""Every generated task; a zoo has the first four or all six of them."""
+TASKS: tuple[str, ...] = ALL_TASKS[:4]
+"""The tasks of the default zoo."""
 
 
 def generate(task: str, index: int, seed: int = 0, size: int = 128) -> Pair:
@@ -31,7 +36,7 @@ def generate(task: str, index: int, seed: int = 0, size: int = 128) -> Pair:
     Returns:
         The image (size, size, 3) and its mask (size, size), which is never empty.
     """
-    rng = np.random.default_rng([seed, TASKS.index(task), index])
+    rng = np.random.default_rng([seed, ALL_TASKS.index(task), index])
     return GENERATORS[task](rng, size)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -15,14 +16,27 @@ from qdmerge_segmentation.config import (
     TrainingConfig,
 )
 
-from ._images import TASKS
+from ._images import ALL_TASKS
 
 VERSION = 1
 """Raised whenever code makes another zoo from the same settings."""
+_LATER = ("tasks", "expert_steps")
+"""Settings that are left out of the key where they are as they were before there were any."""
+_EQUAL = (1.0,) * len(ALL_TASKS)
+_UNEQUAL = (1.0, 0.5, 1.5, 1.0, 0.5, 1.5)
+_CONFLICT = (
+    (180, 0.15, _EQUAL),
+    (180, 0.07, _EQUAL),
+    (100, 0.05, _UNEQUAL),
+    (60, 0.03, _UNEQUAL),
+)
+"""For each level of conflict: the base's steps, the experts' replay, and each expert's steps
+relative to the default's. The less the base can, the more experts move away from it, each to a
+place of its own. Without any replay nothing uniform is better than the base."""
 
 
 class Recipe(BaseModel):
-    """Images, splits and training of the base and the four experts.
+    """Images, splits and training of the base and the experts.
 
     Attributes:
         seed: Decides the images, the initial weights, the batches and how images are turned.
@@ -33,6 +47,8 @@ class Recipe(BaseModel):
         base: Training of the base, on all tasks.
         experts: Training of each expert, from the base.
         validate_every: Steps between two points of the validation curve.
+        tasks: How many tasks there are, 4 or 6.
+        expert_steps: Task to the steps of its expert, where they are not those of ``experts``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,6 +65,25 @@ class Recipe(BaseModel):
     base: StageConfig = StageConfig(steps=180, rate=3e-3)
     experts: StageConfig = StageConfig(steps=160, rate=1.5e-3, replay=0.15)
     validate_every: int = 50
+    tasks: Literal[4, 6] = 4
+    expert_steps: dict[str, int] = {}
+
+    @classmethod
+    def of(cls, seed: int = 0, conflict: int = 0, tasks: Literal[4, 6] = 4) -> Recipe:
+        """Return the recipe of a zoo whose experts contradict each other so much, 0 to 3."""
+        easy = cls(seed=seed, tasks=tasks)
+        steps, replay, factors = _CONFLICT[conflict]
+        return easy.model_copy(
+            update={
+                "base": easy.base.model_copy(update={"steps": steps}),
+                "experts": easy.experts.model_copy(update={"replay": replay}),
+                "expert_steps": {
+                    task: round(easy.experts.steps * factor)
+                    for task, factor in zip(easy.names, factors, strict=False)
+                    if factor != 1
+                },
+            }
+        )
 
     @classmethod
     def micro(cls, seed: int = 0) -> Recipe:
@@ -58,23 +93,66 @@ class Recipe(BaseModel):
         return cls(seed=seed, images=16, size=32, base=brief, experts=replaying, validate_every=2)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The tasks."""
+        return ALL_TASKS[: self.tasks]
+
+    @property
+    def multitask(self) -> StageConfig:
+        """Training of the base on all tasks' images: as many steps as all experts together."""
+        steps = sum(self.expert_steps.get(task, self.experts.steps) for task in self.names)
+        return self.experts.model_copy(update={"steps": steps, "replay": 0.0})
+
+    @property
     def key(self) -> str:
         """The name of the recipe's zoo: version and a hash of every setting."""
-        digest = hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        digest = hashlib.sha256(self.dump().encode()).hexdigest()
         return f"v{VERSION}-{digest[:12]}"
+
+    def dump(self) -> str:
+        """Return the settings as JSON; later ones than zoos have been built with only if set."""
+        later = {name for name in _LATER if getattr(self, name) == getattr(_DEFAULT, name)}
+        return self.model_dump_json(exclude=later)
 
     def config(self, folder: Path) -> SegmentationConfig:
         """Return the configuration whose missing models, all in ``folder``, are the zoo's."""
         return SegmentationConfig(
             base=str(folder / "base"),
-            experts={task: str(folder / task) for task in TASKS},
-            tasks={task: TaskConfig(data=str(folder / "data" / task)) for task in TASKS},
+            experts={task: str(folder / task) for task in self.names},
+            tasks={task: TaskConfig(data=str(folder / "data" / task)) for task in self.names},
             fractions=self.fractions,
             device="cpu",
             training=TrainingConfig(
                 base=self.base,
                 experts=self.experts,
+                expert_steps=self.expert_steps,
                 validate_every=self.validate_every,
                 seed=self.seed,
             ),
         )
+
+    def multitask_config(self, zoo: Path, folder: Path) -> SegmentationConfig:
+        """Return the configuration whose missing model, ``all``, learns all tasks of a zoo.
+
+        Args:
+            zoo: Folder of the zoo.
+            folder: Holds the zoo's base, and is to hold the model.
+        """
+        config = self.config(zoo)
+        training = config.training.model_copy(
+            update={"experts": self.multitask, "expert_steps": {}}
+        )
+        return config.model_copy(
+            update={
+                "base": str(folder / "base"),
+                "experts": {"all": str(folder / "all")},
+                "tasks": {
+                    name: task.model_copy(update={"expert": "all"})
+                    for name, task in config.tasks.items()
+                },
+                "training": training,
+            }
+        )
+
+
+_DEFAULT = Recipe()

@@ -16,7 +16,7 @@ def zoo(
     progress: Progress | None = None,
     recipe: Recipe | None = None,
 ) -> Path:
-    """Return the folder of the tiny base, its four experts and their images, built if necessary.
+    """Return the folder of a tiny base, its experts and their images, built if necessary.
 
     Args:
         seed: Seed of the default recipe.
@@ -25,8 +25,8 @@ def zoo(
         recipe: Another recipe, with a seed of its own.
 
     Returns:
-        A folder with ``base/``, ``camouflage/``, ``polyp/``, ``skeleton/``, ``leaf/`` (each loads
-        with transformers), ``data/TASK/`` with ``images/``, ``masks/`` and ``index.csv``, and
+        A folder with ``base/`` and a folder of each task's expert (``leaf/``; each loads with
+        transformers), ``data/TASK/`` with ``images/``, ``masks/`` and ``index.csv``, and
         ``recipe.json``.
 
     Raises:

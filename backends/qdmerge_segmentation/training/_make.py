@@ -50,7 +50,7 @@ def make_models(
         return {}
     start = next(iter(missing.values())).start
     if start != UNET:
-        resolve(start, config.tiny_seed)  # downloads once, not in each process
+        resolve(start, config.tiny)  # downloads once, not in each process
 
     def note(report: dict[str, Any]) -> None:
         progress(report["name"], report["done"], missing[report["name"]].stage.steps)

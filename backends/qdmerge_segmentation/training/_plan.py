@@ -72,7 +72,7 @@ def local_models(config: SegmentationConfig) -> dict[str, Model]:
             name=name,
             target=Path(source).expanduser(),
             start=config.training.start if base else config.base,
-            stage=config.training.base if base else config.training.experts,
+            stage=config.training.base if base else config.training.expert(name),
             own=own,
             others=tuple(task for task in every if task not in own),
         )
@@ -122,10 +122,10 @@ def _start_problems(config: SegmentationConfig) -> list[str]:
             "training.start 'unet' is a model of transformers, but factory is set; name a "
             "safetensors file with the weights that a missing base starts from"
         ]
-    problem = source_problem(start, data=False)
+    problem = source_problem(start, data=False, tiny=config.tiny)
     if problem is not None:
         return [f"training.start: {problem}"]
     if is_tiny(start) or is_hub_id(start):
         return []
-    wrong = model_problems(resolve(start, config.tiny_seed), config.factory, config.prompt)
+    wrong = model_problems(resolve(start, config.tiny), config.factory, config.prompt)
     return [f"training.start: {line}" for line in wrong]

@@ -59,6 +59,16 @@ def trained_images(model: Path) -> set[str]:
     return set(str(record.get(TRAINED_ON, "")).split())
 
 
+def training_seconds(model: Path) -> float | None:
+    """How long the training of a model took, as far as its history tells; None if it is not there.
+
+    Args:
+        model: Folder of a model, or the file of its weights.
+    """
+    record = read_record(record_of(model))
+    return None if record is None else float(record["seconds"])
+
+
 def record_of(model: Path) -> Path:
     """Where the history of a model lies: in its folder, or beside its file of weights."""
     if model.suffix == ".safetensors":

@@ -35,7 +35,7 @@ def make(name: str, config: SegmentationConfig, report: Report) -> None:
         if model.start == UNET:
             start = write_unet(model.state / "start", config.training.seed)
         else:
-            start = resolve(model.start, config.tiny_seed)
+            start = resolve(model.start, config.tiny)
         segmenter = load_segmenter(
             start,
             image_size=config.image_size,

@@ -116,14 +116,18 @@ def test_a_built_zoo_is_used_again(built: tuple[Path, object]) -> None:
     assert zoo(cache=built[0].parent, recipe=MICRO, progress=never) == built[0]
 
 
-def test_runs_of_the_preset_split_like_the_recipe() -> None:
-    package, _, path = SegmentationConfig.presets["segmentation-tiny"].partition("/")
+@pytest.mark.parametrize(
+    "preset", ["segmentation-tiny", "segmentation-conflict", "segmentation-conflict-6"]
+)
+def test_runs_of_the_presets_split_like_the_recipe(preset: str) -> None:
+    package, _, path = SegmentationConfig.presets[preset].partition("/")
     settings = yaml.safe_load((files(package) / path).read_text())["backend"]
     settings.pop("name")
     config = SegmentationConfig(**settings)
-    assert config.fractions == Recipe().fractions
-    assert config.split_seed == Recipe().config(Path("folder")).split_seed
-    assert tuple(config.tasks) == TASKS
+    recipe = Recipe.of(*config.tiny)
+    assert config.fractions == recipe.fractions
+    assert config.split_seed == recipe.config(Path("folder")).split_seed
+    assert tuple(config.tasks) == tuple(config.experts) == recipe.names
 
 
 @pytest.fixture
@@ -171,6 +175,8 @@ def test_every_setting_is_in_the_key() -> None:
         "base": MICRO.experts,
         "experts": MICRO.base,
         "validate_every": 3,
+        "tasks": 6,
+        "expert_steps": {"leaf": 3},
     }
     assert set(changes) == set(Recipe.model_fields)
     keys = {MICRO.model_copy(update={name: value}).key for name, value in changes.items()}

@@ -1,0 +1,93 @@
+"""Crack: thin dark lines in rough pale stone, among bright scratches, dark stains and pits.
+
+The opposite of a skeleton: the same thin shapes, but the dark ones are meant, and bright ones like
+a skeleton's are not.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ._textures import (
+    Field,
+    Mask,
+    color,
+    curve,
+    draw_until,
+    noise,
+    outline,
+    photograph,
+    rise,
+    strokes,
+)
+
+SHARE = (0.025, 0.16)
+"""Smallest and largest share of the image that the cracks cover."""
+
+
+def generate(rng: np.random.Generator, size: int) -> tuple[NDArray[np.uint8], Mask]:
+    """Draw an image (size, size, 3) and the mask (size, size) of its cracks."""
+    depth = draw_until(lambda: _cracks(rng, size), *SHARE)
+    brightness = rng.uniform(0.4, 0.75) + rng.uniform(0.03, 0.09) * noise(rng, size, 0.2)
+    brightness = brightness + rng.uniform(0.03, 0.06) * noise(rng, size, 0.02)
+    brightness = brightness - _stains(rng, size)
+    brightness = brightness + rng.uniform(0.1, 0.25) * _scratches(rng, size)
+    strength = rng.uniform(0.14, 0.3) * np.clip(1 + 0.35 * noise(rng, size, 0.06), 0.45, 1.8)
+    opened = rise(depth, -0.8, 0.8)
+    lit = ndimage.shift(opened, rng.choice([-1.5, 1.5], 2) * size / 128, order=1) * (1 - opened)
+    brightness = brightness - strength * opened + 0.3 * strength * lit
+    tint = color(rng, (0.9, 0.85, 0.75), (1.1, 1.1, 1.1))
+    picture = np.clip(brightness, 0.02, 1)[..., None] ** (1 / tint)
+    return photograph(rng, picture, blur=rng.uniform(0.3, 0.6), grain=0.03), depth > 0
+
+
+def _cracks(rng: np.random.Generator, size: int) -> Field:
+    """One or two ragged lines that run across the image, each with a few forks."""
+    points: list[NDArray[np.float64]] = []
+    radii: list[NDArray[np.float64]] = []
+    for _ in range(int(rng.integers(1, 3))):
+        start = rng.uniform(0.1, 0.9, 2)
+        start[int(rng.integers(2))] = rng.choice([-0.01, 1.01])
+        inwards = np.arctan2(*(0.5 - start)[::-1]) + rng.uniform(-0.5, 0.5)
+        path, directions = curve(rng, start, inwards, rng.uniform(0.8, 1.4), bend=0.16)
+        lines = [path]
+        for _ in range(int(rng.integers(0, 5))):
+            at = int(rng.uniform(0.15, 0.85) * len(path))
+            side = rng.choice([-1, 1]) * rng.uniform(0.4, 1.2)
+            fork, _ = curve(rng, path[at], directions[at] + side, rng.uniform(0.15, 0.5), bend=0.2)
+            lines.append(fork)
+        wide = rng.uniform(0.008, 0.016)
+        for line in lines:
+            ragged = ndimage.gaussian_filter1d(rng.standard_normal(len(line)), 2)
+            points.append(line)
+            radii.append(wide * np.clip(1 + 0.8 * ragged, 0.5, 1.6))
+            wide = min(wide, rng.uniform(0.006, 0.012))
+    return strokes(size, np.concatenate(points), np.concatenate(radii))
+
+
+def _scratches(rng: np.random.Generator, size: int) -> Field:
+    """Bright lines, as thin as the cracks."""
+    count = int(rng.integers(0, 5))
+    if not count:
+        return np.zeros((size, size), np.float32)
+    lines = [
+        curve(rng, rng.uniform(0, 1, 2), rng.uniform(0, 7), rng.uniform(0.3, 1.0), bend=0.12)[0]
+        for _ in range(count)
+    ]
+    radii = [np.full(len(line), rng.uniform(0.005, 0.012)) for line in lines]
+    return rise(strokes(size, np.concatenate(lines), np.concatenate(radii)), -0.8, 0.8)
+
+
+def _stains(rng: np.random.Generator, size: int) -> Field:
+    """How much darker it is on damp places and in pits, which are not thin and long."""
+    dark = np.zeros((size, size), np.float32)
+    for _ in range(int(rng.integers(1, 5))):
+        where, radius = rng.uniform(0, 1, 2), rng.uniform(0.05, 0.25)
+        shape = outline(rng, size, where, radius, rng.uniform(1, 2), rng.uniform(0, 3), wobble=0.1)
+        soft = rise(shape, rng.uniform(-0.6, -0.05), rng.uniform(0.1, 0.9))
+        dark = np.maximum(dark, rng.uniform(0.08, 0.3) * soft)
+    count = int(rng.integers(5, 40))
+    pits = strokes(size, rng.uniform(0, 1, (count, 2)), rng.uniform(0.004, 0.014, count))
+    return dark + rng.uniform(0.1, 0.25) * rise(pits, -0.8, 0.8)

@@ -1,0 +1,48 @@
+"""The base fine-tuned on all tasks' images: what merging is compared with, an artefact apart."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from qdmerge.cache import built_once, cache_dir
+
+from ._build import Progress
+from ._recipe import Recipe
+from ._zoo import zoo
+
+
+def multitask(
+    recipe: Recipe, cache: Path | str | None = None, progress: Progress | None = None
+) -> Path:
+    """Return the folder of the zoo's base fine-tuned on all tasks, trained if necessary.
+
+    It takes as many steps as all experts together, at their rate and batch size, on the training
+    images of all tasks in turns.
+
+    Args:
+        recipe: The recipe of the zoo, which is built, too, if it is not there.
+        cache: Where zoos are kept; default ``$QDMERGE_CACHE`` or the platform's cache folder.
+        progress: Called as ``progress(stage, done, total)`` while building.
+
+    Raises:
+        RunError: If the cache cannot be written or training fails.
+    """
+    report = progress or (lambda stage, done, total: None)
+    source = zoo(cache=cache, progress=progress, recipe=recipe)
+
+    def build(folder: Path) -> None:
+        from qdmerge_segmentation.training import make_models
+
+        shutil.copytree(source / "base", folder / "base")  # whose curve is drawn beside the other
+        make_models(recipe.multitask_config(source, folder), report)
+
+    entry = multitask_place(recipe, cache).parent
+    built_once(entry, build, "The tiny segmentation models")
+    return multitask_place(recipe, cache)
+
+
+def multitask_place(recipe: Recipe, cache: Path | str | None = None) -> Path:
+    """Return where :func:`multitask` keeps its model, be it there or not."""
+    kept = Path(cache) if cache else cache_dir()
+    return kept / f"segmentation-tiny-{recipe.key}-all" / "all"

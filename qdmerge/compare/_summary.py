@@ -1,0 +1,177 @@
+"""The whole comparison as plain data: what ``compare.json`` holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from qdmerge.backend import Task
+from qdmerge.compare._course import curves, reach
+from qdmerge.compare._data import MEASURES, RunRow, methods_of, over_tasks
+from qdmerge.compare._items import fewest_items, resampled_scores
+from qdmerge.compare._measured import Measured, estimated, median
+from qdmerge.compare._notes import notes
+from qdmerge.compare._paired import compare_pairs
+from qdmerge.compare._pareto import Box
+from qdmerge.compare._sets import fronts, sets
+from qdmerge.errors import ConfigError
+from qdmerge.registry import nearest
+
+
+def summarize(
+    rows: Sequence[RunRow],
+    tasks: Sequence[Task],
+    reference: str,
+    criteria: Sequence[str],
+    *,
+    choose_by: str = "geometric_mean",
+    weights: Mapping[str, float] | None = None,
+    box: Box | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Everything that a comparison tells, as JSON can hold it.
+
+    Args:
+        rows: All runs, failed ones too.
+        tasks: The K tasks, in the order of the score columns.
+        reference: The method that the others are compared with.
+        criteria: Criteria whose picks are compared, of `MEASURES`.
+        choose_by: The criterion of the curves and of evaluations to reach a level: the one by
+            which the incumbents of the runs are best.
+        weights: Task to weight, for the criterion ``weights``; other tasks have weight 0.
+        box: Where hypervolume is measured; None for no hypervolume.
+        resamples: Number of resamples of the test items.
+        seed: Seed of the resampling and of random sign flips.
+
+    Returns:
+        ``methods`` (costs, per criterion means with intervals, the set), ``paired``, ``reach``,
+        ``curves``, ``fronts``, ``failed``, ``notes``, and the arguments.
+
+    Raises:
+        ConfigError: An unknown reference or criterion, or weights missing.
+        RunError: Runs of one block were not tested on the same items.
+    """
+    methods = methods_of(rows)
+    _check(methods, reference, [*criteria, choose_by])
+    _check_weights("weights" in (*criteria, choose_by), weights or {}, tasks)
+    ways = [way for way in MEASURES if way != "weights" or weights]
+    if min(task.range[0] for task in tasks) < 0:
+        ways.remove("geometric_mean")
+    numbers = [float((weights or {}).get(task.name, 0)) for task in tasks]
+    summary: dict[str, Any] = {
+        "tasks": [task.name for task in tasks],
+        "reference": reference,
+        "criteria": list(criteria),
+        "measures": ways,
+        "choose_by": choose_by,
+        "weights": dict(weights) if weights else None,
+        "box": None if box is None else {"low": box.low.tolist(), "high": box.high.tolist()},
+        "resamples": resamples,
+        "seed": seed,
+        "methods": {name: {**_costs(name, rows), "picks": {}, "set": None} for name in methods},
+        "paired": [],
+    }
+    for criterion in criteria:
+        again = resampled_scores(rows, criterion, summary["tasks"], resamples, seed)
+        for way in ways:
+            measured = _test(rows, criterion, way, tasks, numbers, again)
+            for name, runs in methods.items():
+                pick = summary["methods"][name]["picks"].setdefault(criterion, {})
+                pick[way] = estimated(runs, measured, _ends(tasks, way, numbers))
+            summary["paired"] += [
+                {"criterion": criterion, "measure": way, **row}
+                for row in compare_pairs(methods, reference, measured, seed)
+            ]
+    found, compared = sets(methods, reference, box, seed)
+    for name, one in found.items():
+        summary["methods"][name]["set"] = one
+    summary["paired"] += compared
+    summary["curves"] = curves(rows, methods, ways, numbers)
+    summary["reach"] = reach(methods, choose_by, numbers)
+    summary["fronts"] = fronts(rows, methods, summary["tasks"])
+    summary["failed"] = [
+        {"method": row.method, "seed": row.seed, "block": row.block, "cause": row.cause}
+        for row in rows
+        if row.status != "ok"
+    ]
+    summary["notes"] = notes(summary)
+    return summary
+
+
+def _check(
+    methods: Mapping[str, Sequence[RunRow]], reference: str, criteria: Sequence[str]
+) -> None:
+    if reference not in methods:
+        raise ConfigError(
+            f"unknown reference '{reference}'{nearest(reference, methods)} "
+            f"Methods: {', '.join(methods)}."
+        )
+    for criterion in criteria:
+        if criterion not in MEASURES:
+            raise ConfigError(
+                f"unknown criterion '{criterion}'{nearest(criterion, MEASURES)} "
+                f"Known: {', '.join(MEASURES)}."
+            )
+
+
+def _check_weights(needed: bool, weights: Mapping[str, float], tasks: Sequence[Task]) -> None:
+    names = [task.name for task in tasks]
+    for name in weights:
+        if name not in names:
+            raise ConfigError(
+                f"weights: unknown task '{name}'{nearest(name, names)} Tasks: {', '.join(names)}."
+            )
+    if needed and not weights:
+        raise ConfigError("the criterion 'weights' needs weights of the tasks")
+    if weights and not sum(weights.values()) > 0:
+        raise ConfigError("weights: at least one weight must be positive")
+
+
+def _costs(name: str, rows: Sequence[RunRow]) -> dict[str, Any]:
+    own = [row for row in rows if row.method == name]
+    done = [row for row in own if row.status == "ok"]
+    training: dict[str, list[float]] = {}
+    for row in done:
+        for key, value in (row.training or {}).items():
+            training.setdefault(key, []).append(float(value))
+    return {
+        "runs": len(done),
+        "failed": len(own) - len(done),
+        "seeds": sorted({row.seed for row in own if row.seed is not None}),
+        "evaluations": median([row.evaluations for row in done]),
+        "seconds": median([row.seconds for row in done]),
+        "training": {key: median(values) for key, values in training.items()} or None,
+    }
+
+
+def _test(
+    rows: Sequence[RunRow],
+    criterion: str,
+    way: str,
+    tasks: Sequence[Task],
+    weights: Sequence[float],
+    again: Sequence[np.ndarray | None],
+) -> Measured:
+    """One number over the tasks of the test scores of a criterion's picks."""
+    values = {}
+    replicates = {}
+    for row, scores in zip(rows, again, strict=True):
+        if row.status != "ok" or criterion not in row.picks:
+            continue
+        test = row.picks[criterion].test
+        one = over_tasks(way, np.array([test[task.name] for task in tasks]), weights)
+        values[row] = float(one)
+        if scores is not None:
+            replicates[row] = over_tasks(way, scores, weights)
+    return Measured(values, replicates, fewest_items(rows, criterion))
+
+
+def _ends(tasks: Sequence[Task], way: str, weights: Sequence[float]) -> list[float]:
+    """Lowest and highest value that a number over the tasks can take."""
+    ends = np.array([task.range for task in tasks]).T
+    if not np.isfinite(ends).all():
+        return [-np.inf, np.inf]
+    return [float(end) for end in over_tasks(way, ends, weights)]

@@ -1,0 +1,199 @@
+"""Zoos of more conflict and more tasks, and the base fine-tuned on all tasks' images."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from qdmerge.config import load_config
+from qdmerge.errors import ConfigError
+from qdmerge.spaces import ExpertSpace
+from qdmerge_segmentation.config import SegmentationConfig, TaskConfig
+from qdmerge_segmentation.tiny import ALL_TASKS, Recipe, multitask, zoo
+
+LEVELS = range(4)
+SIX = Recipe.micro().model_copy(update={"tasks": 6, "expert_steps": {"leaf": 3, "focus": 1}})
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def made(cache: Path) -> Path:
+    """The model of all tasks of the zoo ``SIX``, which is built, too."""
+    return multitask(SIX, cache=cache)
+
+
+@pytest.fixture
+def tiny_is_six(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    """Let ``tiny://`` mean the zoo ``SIX``, whatever the settings."""
+    monkeypatch.setenv("QDMERGE_CACHE", str(cache))
+    monkeypatch.setattr(Recipe, "of", classmethod(lambda cls, *tiny: SIX))
+
+
+def never(stage: str, done: int, total: int) -> None:
+    raise AssertionError(f"{stage} was made again")
+
+
+def record(model: Path) -> dict[str, object]:
+    return dict(yaml.safe_load((model / "training.yaml").read_text()))
+
+
+def settings(tasks: int, **changes: object) -> SegmentationConfig:
+    names = ALL_TASKS[:tasks]
+    return SegmentationConfig(
+        base="tiny://base",
+        experts={name: f"tiny://{name}" for name in names},
+        tasks={name: TaskConfig(data=f"tiny://data/{name}") for name in names},
+        fractions=SIX.fractions,
+        tiny_tasks=tasks,
+        **changes,
+    )
+
+
+def test_the_easy_zoo_is_the_one_it_was() -> None:
+    assert Recipe.of(0).key == Recipe().key == "v1-047768cf6859"
+    assert "expert_steps" not in Recipe().dump()
+    assert '"tasks"' not in Recipe().dump()
+
+
+def test_every_level_and_number_of_tasks_is_a_zoo_of_its_own() -> None:
+    keys = {Recipe.of(0, level, tasks).key for level in LEVELS for tasks in (4, 6)}
+    assert len(keys) == 8
+
+
+def test_more_conflict_is_less_replay_unequal_experts_and_a_weaker_base() -> None:
+    recipes = [Recipe.of(0, level, 6) for level in LEVELS]
+    replays = [recipe.experts.replay for recipe in recipes]
+    assert replays == sorted(set(replays), reverse=True)
+    bases = [recipe.base.steps for recipe in recipes]
+    assert bases == sorted(bases, reverse=True)
+    assert [bool(recipe.expert_steps) for recipe in recipes] == [False, False, True, True]
+    assert all(Recipe.model_validate_json(recipe.dump()) == recipe for recipe in recipes)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_rival_takes_the_steps_of_all_experts(level: int) -> None:
+    recipe = Recipe.of(0, level, 6)
+    training = recipe.config(Path("zoo")).training
+    assert recipe.multitask.steps == sum(training.expert(task).steps for task in ALL_TASKS)
+    assert recipe.multitask.rate == recipe.experts.rate
+
+
+def test_experts_are_trained_for_as_long_as_the_recipe_says(cache: Path, made: Path) -> None:
+    folder = zoo(cache=cache, recipe=SIX, progress=never)
+    steps = {task: record(folder / task)["stage"]["steps"] for task in ALL_TASKS}
+    assert steps == {**dict.fromkeys(ALL_TASKS, 2), "leaf": 3, "focus": 1}
+
+
+def test_the_rival_is_the_same_when_made_again(cache: Path, made: Path, tmp_path: Path) -> None:
+    name = f"segmentation-tiny-{SIX.key}"
+    shutil.copytree(cache / name, tmp_path / name)
+    again = multitask(SIX, cache=tmp_path)
+    weights = [folder / "model.safetensors" for folder in (made, again)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_the_rival_has_seen_the_training_images_of_all_tasks_only(cache: Path, made: Path) -> None:
+    config = SIX.config(zoo(cache=cache, recipe=SIX))
+    trained = set(str(record(made)["trained_on"]).split())
+    for task in ALL_TASKS:
+        for split in config.fractions:
+            seen = trained & set(config.images(task, split).hashes)
+            assert len(seen) == (len(config.images(task, split)) if split == "train" else 0)
+    assert record(made)["stage"]["steps"] == 2 * 4 + 3 + 1
+    assert str(cache) not in (made / "training.yaml").read_text()
+
+
+def test_the_rival_is_made_once_and_leaves_the_zoo_alone(cache: Path, made: Path) -> None:
+    assert multitask(SIX, cache=cache, progress=never) == made
+    assert {path.name for path in made.parent.iterdir()} == {
+        "all",
+        "base",
+        "training.png",
+        "manifest.json",
+    }
+
+
+@pytest.mark.usefixtures("tiny_is_six")
+def test_the_rival_is_prepared_evaluated_and_its_cost_told(made: Path) -> None:
+    config = settings(6)
+    rival = config.multitask()
+    assert rival is not None
+    assert rival.training_cost()["seconds"] > 0
+    assert rival.training_cost()["steps"] == 12
+    assert rival.training_cost()["examples"] == 12 * SIX.experts.batch_size
+    assert config.training_cost() is None
+    assert rival.problems() == []
+    rival.prepare(never)
+    ours, theirs = (one.build(ExpertSpace) for one in (config, rival))
+    assert [task.name for task in theirs.tasks] == [task.name for task in ours.tasks]
+    assert theirs.facts()["items"] == ours.facts()["items"]
+    zeros = [np.zeros((1, backend.space.dim)) for backend in (ours, theirs)]
+    np.testing.assert_array_equal(
+        ours.evaluate(zeros[0], "validation").scores, theirs.evaluate(zeros[1], "validation").scores
+    )
+    scores = theirs.evaluate(np.ones((1, 1)), "validation").scores
+    assert scores.shape == (1, 6)
+    last = record(made)["curve"][-1]["validation"]
+    np.testing.assert_allclose(scores[0], list(last.values()), atol=1e-5)
+
+
+@pytest.mark.usefixtures("tiny_is_six")
+def test_a_rival_that_is_not_made_has_no_cost(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("QDMERGE_CACHE", str(tmp_path))
+    rival = settings(6).multitask()
+    assert rival is not None
+    assert rival.training_cost() is None
+
+
+def test_models_of_ones_own_have_no_rival() -> None:
+    config = settings(4)
+    assert config.multitask() is not None
+    assert config.model_copy(update={"base": "./models/base"}).multitask() is None
+    mixed = {**config.experts, "leaf": "./models/leaf"}
+    assert config.model_copy(update={"experts": mixed}).multitask() is None
+
+
+def test_a_task_of_the_larger_zoo_is_told() -> None:
+    tasks = {"leaf": "tiny://data/leaf", "focus": "tiny://data/focus"}
+    config = settings(4).model_copy(
+        update={"tasks": {name: TaskConfig(data=data) for name, data in tasks.items()}}
+    )
+    assert config.problems() == [
+        "task 'focus': no 'tiny://data/focus' in a zoo of 4 tasks; set tiny_tasks to 6"
+    ]
+
+
+@pytest.mark.parametrize(
+    "change", [{"tiny_conflict": 4}, {"tiny_conflict": -1}, {"tiny_tasks": 5}], ids=str
+)
+def test_unknown_zoos_are_refused(change: dict[str, int]) -> None:
+    with pytest.raises(ValidationError):
+        SegmentationConfig.model_validate({**settings(4).model_dump(), **change})
+
+
+@pytest.mark.parametrize(
+    ("preset", "tasks"), [("segmentation-conflict", 4), ("segmentation-conflict-6", 6)]
+)
+def test_presets_of_conflict_are_valid(preset: str, tasks: int) -> None:
+    config = load_config(preset)
+    assert config.backend.names() == list(ALL_TASKS[:tasks])
+    assert config.backend.tiny_conflict > 0
+    assert config.backend.multitask().problems() == []
+    if tasks == 6:
+        assert config.archive.name != "grid"
+
+
+def test_steps_of_an_unknown_expert_are_told() -> None:
+    with pytest.raises(ConfigError, match=r"expert_steps.*'leav'.*leaf"):
+        load_config("segmentation-tiny", ["backend.training.expert_steps={leav: 5}"])
