@@ -121,16 +121,16 @@ class LLMBackend(GenomeBackend):
         """Builds the backend of a configuration; see :meth:`LLMConfig.build`."""
         from qdmerge.spaces import SpectralSpace, TaskVectors
 
-        sandbox = Sandbox(config.allow_unsandboxed)
+        sandbox, tiny = Sandbox(config.allow_unsandboxed), config.tiny_recipe()
 
         def ready(name: str, task: TaskConfig | ReportedConfig, expert: str | None) -> LLMTask:
             kind = KINDS.build(task.kind, task.options, {"sandbox": sandbox})
             described = Task(name, kind.metric, (0.0, 1.0), expert)
-            items = {} if kind.reported_only else task.items(config.tiny_seed)
+            items = {} if kind.reported_only else task.items(tiny)
             return LLMTask(described, kind, items, task.max_new_tokens, (*kind.stop, *task.stop))
 
-        base = resolve(config.base, config.tiny_seed)
-        experts = {k: resolve(source, config.tiny_seed) for k, source in config.experts.items()}
+        base = resolve(config.base, tiny)
+        experts = {name: resolve(source, tiny) for name, source in config.experts.items()}
         vectors = TaskVectors(base, experts)
         kinds = [task.kind_class() for task in (*config.tasks.values(), *config.reported.values())]
         packages = ["gguf"] * is_gguf(config.base) + ["lm_eval"] * (LMEvalTask in kinds)

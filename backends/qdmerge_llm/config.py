@@ -17,13 +17,23 @@ from qdmerge_llm import sandbox
 from qdmerge_llm.items import Item, shared_item
 from qdmerge_llm.leaks import leaked_items
 from qdmerge_llm.models import Base, made_otherwise, template_problem
-from qdmerge_llm.sources import is_here, is_local, is_tiny, resolve, source_problem
+from qdmerge_llm.sources import (
+    TINY_ALL,
+    TINY_TASKS,
+    is_here,
+    is_local,
+    is_tiny,
+    resolve,
+    source_problem,
+    tiny_task,
+)
 from qdmerge_llm.task_settings import ReportedConfig, TaskConfig
 from qdmerge_llm.training import LoRAConfig
 
 if TYPE_CHECKING:
     from qdmerge.backend import SpaceFactory
     from qdmerge_llm.backend import LLMBackend
+    from qdmerge_llm.tiny import Recipe
 
 
 class TrainingConfig(BaseModel):
@@ -46,7 +56,8 @@ class LLMConfig(BackendConfig):
     Attributes:
         base: Directory, Hub id, GGUF file, or ``tiny://base``.
         experts: Expert name to directory (of a whole model, or of a LoRA adapter), Hub id, or
-            ``tiny://NAME``; fine-tuned from ``base``.
+            ``tiny://NAME``; fine-tuned from ``base``. ``tiny://all`` is the tiny base fine-tuned
+            on all its tasks.
         tasks: Task name to its settings; the order is that of the score columns.
         reported: Tasks outside of the search, on which base, experts, average, aggregate and result
             are scored at the end.
@@ -59,11 +70,17 @@ class LLMConfig(BackendConfig):
         training: Expert name to how it is made if it is missing.
         allow_unsandboxed: Execute answers without a sandbox where none works.
         tiny_seed: Seed of the tiny zoo that ``tiny://`` refers to.
+        tiny_tasks: How many tasks that zoo has.
+        tiny_conflict: How much its experts get in each other's way, from 0 (easy to merge) to 3.
     """
 
     name: ClassVar[str] = "llm"
     summary: ClassVar[str] = "causal language models; tasks that execute what the model writes"
-    presets: ClassVar[Mapping[str, str]] = {"llm-tiny": "qdmerge_llm/presets/tiny.yaml"}
+    presets: ClassVar[Mapping[str, str]] = {
+        "llm-tiny": "qdmerge_llm/presets/tiny.yaml",
+        "llm-conflict": "qdmerge_llm/presets/conflict.yaml",
+        "llm-conflict-6": "qdmerge_llm/presets/conflict-6.yaml",
+    }
 
     base: str
     experts: dict[str, str] = Field(min_length=1)
@@ -76,10 +93,12 @@ class LLMConfig(BackendConfig):
     training: dict[str, TrainingConfig] = Field(default_factory=dict)
     allow_unsandboxed: bool = False
     tiny_seed: int = Field(0, ge=0)
+    tiny_tasks: Literal[3, 4, 6] = 3
+    tiny_conflict: int = Field(0, ge=0, le=3)
 
     def problems(self) -> list[str]:
         """All mistakes that show without loading weights, building or downloading anything."""
-        found = self._model_problems() + self._training_problems()
+        found = self._model_problems() + self._training_problems() + self._tiny_problems()
         items: dict[str, dict[str, list[Item]]] = {}
         for name, task in self.tasks.items():
             lines, items[name] = task.examined()
@@ -105,6 +124,29 @@ class LLMConfig(BackendConfig):
         """Names of the tasks."""
         return list(self.tasks)
 
+    def tiny_recipe(self) -> Recipe:
+        """The recipe of the zoo that ``tiny://`` refers to."""
+        from qdmerge_llm.tiny import Recipe
+
+        return Recipe.conflicting(self.tiny_conflict, self.tiny_tasks, self.tiny_seed)
+
+    def _tiny_sources(self) -> list[str]:
+        """All that is named of the tiny zoo."""
+        asked = [*self.tasks.values(), *self.reported.values()]
+        data = [source for task in asked for source in task.files()]
+        return list(filter(is_tiny, [self.base, *self.experts.values(), *data]))
+
+    def _tiny_problems(self) -> list[str]:
+        """Parts that the tiny zoo has only with more tasks."""
+        there = TINY_TASKS[: self.tiny_tasks]
+        lacking = {source: tiny_task(source) for source in self._tiny_sources()}
+        return [
+            f"'{source}': the zoo of `tiny_tasks: {self.tiny_tasks}` has {', '.join(there)}; "
+            f"give it more tasks (at most {len(TINY_TASKS)})"
+            for source, task in lacking.items()
+            if task and task not in there
+        ]
+
     def _model_problems(self) -> list[str]:
         wrong = {name: source_problem(v, "expert") for name, v in self.experts.items()}
         # Its place, not a model on the Hub, whatever it looks like.
@@ -118,7 +160,7 @@ class LLMConfig(BackendConfig):
             found.append("an expert cannot be named 'base'; that name is the base model's")
         local = {k: v for k, v in self.experts.items() if is_here(v) and not wrong[k]}
         local.pop("base", None)
-        experts = {name: resolve(source, self.tiny_seed) for name, source in local.items()}
+        experts = {name: resolve(source) for name, source in local.items()}
         try:
             base = Base(self.base) if is_local(self.base) and not lines["base"] else None
             if experts:
@@ -205,11 +247,11 @@ class LLMConfig(BackendConfig):
         if problems:
             raise ConfigError("\n".join(problems))
         self.prepare(progress)
-        asked = {**self.tasks, **self.reported}
-        leaks = self._leaks({name: task.items(self.tiny_seed) for name, task in asked.items()})
+        asked, tiny = {**self.tasks, **self.reported}, self.tiny_recipe()
+        leaks = self._leaks({name: task.items(tiny) for name, task in asked.items()})
         if leaks:
             raise ConfigError("\n".join(leaks))
-        base, made = resolve(self.base, self.tiny_seed), {}
+        base, made = resolve(self.base, tiny), {}
         for name in self._to_be_made():
             data = Path(self.training[name].data).expanduser()
             out = Path(self.experts[name]).expanduser()
@@ -245,14 +287,37 @@ class LLMConfig(BackendConfig):
         return found
 
     def prepare(self, progress: Callable[[str, int, int], None]) -> None:
-        """Builds the tiny zoo if it is referred to and not built yet."""
-        asked = [*self.tasks.values(), *self.reported.values()]
-        data = [source for task in asked for source in task.files()]
-        sources = [self.base, *self.experts.values(), *data]
-        if any(map(is_tiny, sources)):
-            from qdmerge_llm.tiny import zoo
+        """Builds what is referred to of the tiny zoo and not built yet."""
+        sources = self._tiny_sources()
+        if sources:
+            from qdmerge_llm.tiny import multitask_model, zoo
 
-            zoo(seed=self.tiny_seed, progress=progress)
+            zoo(recipe=self.tiny_recipe(), progress=progress)
+            if TINY_ALL in sources:
+                multitask_model(self.tiny_recipe(), progress=progress)
+
+    def multitask(self) -> LLMConfig | None:
+        """The tiny zoo's base fine-tuned on all tasks of the zoo, in place of its experts.
+
+        Returns:
+            The settings; None where base, experts and data are not all from the tiny zoo.
+        """
+        data = [source for task in self.tasks.values() for source in task.files()]
+        if not all(map(is_tiny, [self.base, *self.experts.values(), *data])):
+            return None
+        tasks = {
+            name: task.model_copy(update={"expert": None}) for name, task in self.tasks.items()
+        }
+        experts = {"all": TINY_ALL}
+        return self.model_copy(update={"experts": experts, "tasks": tasks, "training": {}})
+
+    def training_cost(self) -> dict[str, float] | None:
+        """What it cost to train ``tiny://all``, where that is the only expert and is built."""
+        if list(self.experts.values()) != [TINY_ALL]:
+            return None
+        from qdmerge_llm.tiny import multitask_cost
+
+        return multitask_cost(self.tiny_recipe())
 
     def build(self, space: SpaceFactory | None = None) -> LLMBackend:
         """Loads the base model and the items; builds the tiny zoo or downloads models when needed.

@@ -33,7 +33,7 @@ class Base:
     """
 
     def __init__(self, source: str) -> None:
-        path = resolve(source, 0) if is_here(source) else Path(source).expanduser()
+        path = resolve(source) if is_here(source) else Path(source).expanduser()
         self.folder = gguf.converted(path) if is_gguf(source) else path
         self.header = None if self.folder else gguf.read_header(path)
 

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from qdmerge.errors import QDMergeError
 from qdmerge.registry import nearest
 from qdmerge.sources import fetch, is_hub_id, missing
 
+if TYPE_CHECKING:
+    from qdmerge_llm.tiny import Recipe
+
 _TINY = "tiny://"
-_TINY_NAMES = ("base", "coding", "db", "os")
+TINY_TASKS = ("coding", "db", "os", "regex", "joins", "sed")
+"""Tasks of the largest tiny zoo; smaller ones have the first of them."""
+TINY_ALL = f"{_TINY}all"
+"""The zoo's base, fine-tuned on all its tasks."""
 
 
 def is_tiny(source: str) -> bool:
     """Whether a source is a part of the tiny zoo, which is built on first use."""
     return source.startswith(_TINY)
+
+
+def tiny_task(source: str) -> str | None:
+    """The task of which a source is the expert or the data in the tiny zoo, or None."""
+    name = source.removeprefix(_TINY).removesuffix(".jsonl")
+    return name if is_tiny(source) and name in TINY_TASKS else None
 
 
 def is_gguf(source: str) -> bool:
@@ -36,8 +48,8 @@ def is_here(source: str) -> bool:
 def source_problem(source: str, what: Literal["base", "expert", "data"]) -> str | None:
     """What is wrong with the source of a model or of data, or None; only looks."""
     if is_tiny(source):
-        data = [f"{name}.jsonl" for name in _TINY_NAMES[1:]]
-        names = data if what == "data" else list(_TINY_NAMES)
+        data = [f"{name}.jsonl" for name in TINY_TASKS]
+        names = data if what == "data" else ["base", *TINY_TASKS, "all"]
         name = source.removeprefix(_TINY)
         if name not in names:
             return f"no '{source}'{nearest(name, names)} Known: {', '.join(names)}."
@@ -71,18 +83,24 @@ def _gguf_problem(path: Path) -> str | None:
     return None
 
 
-def resolve(source: str, tiny_seed: int) -> Path:
+def resolve(source: str, tiny: Recipe | None = None) -> Path:
     """The local file or directory of a source; builds, converts or downloads when needed.
+
+    Args:
+        source: Path, Hub id, or part of the tiny zoo.
+        tiny: Recipe of the zoo that ``tiny://`` refers to; None for the default one.
 
     Raises:
         CheckpointError: The Hub does not give the model, or the GGUF file holds none.
         ConfigError: A GGUF file is given and the package to read it is not installed.
     """
     if is_tiny(source):
-        from qdmerge_llm.tiny import zoo
+        from qdmerge_llm.tiny import Recipe, multitask_model, zoo
 
+        if source == TINY_ALL:
+            return multitask_model(tiny or Recipe())
         name = source.removeprefix(_TINY)
-        folder = zoo(seed=tiny_seed)
+        folder = zoo(recipe=tiny)
         return folder / "data" / name if name.endswith(".jsonl") else folder / name
     path = fetch(source)
     if is_gguf(source):

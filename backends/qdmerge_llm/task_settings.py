@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator, model_validator
 
@@ -14,6 +14,9 @@ from qdmerge_llm.items import Item, check_disjoint, read_items, split_items
 from qdmerge_llm.sandbox import Sandbox, available
 from qdmerge_llm.sources import is_tiny, resolve, source_problem
 from qdmerge_llm.tasks import KINDS, EpisodeTask, TaskKind
+
+if TYPE_CHECKING:
+    from qdmerge_llm.tiny import Recipe
 
 Count = PositiveInt | Literal["all"]
 _SHOWN = 5  # items of a file that cannot be used
@@ -51,11 +54,13 @@ class _Asked(BaseModel):
         """Per data file the number of items that each split takes from it; None for all."""
         raise NotImplementedError
 
-    def items(self, tiny_seed: int, task: TaskKind | None = None) -> dict[str, list[Item]]:
+    def items(
+        self, tiny: Recipe | None = None, task: TaskKind | None = None
+    ) -> dict[str, list[Item]]:
         """The items of each split.
 
         Args:
-            tiny_seed: Seed of the tiny zoo that ``tiny://`` refers to.
+            tiny: Recipe of the zoo that ``tiny://`` refers to; None for the default one.
             task: The kind, ready, which tries the items; None to read them only.
 
         Raises:
@@ -64,7 +69,7 @@ class _Asked(BaseModel):
         kind = self.kind_class()
         chosen: dict[str, list[Item]] = {}
         for source, counts in self.files().items():
-            path = resolve(source, tiny_seed)
+            path = resolve(source, tiny)
             items = read_items(path, kind)
             try:
                 found = split_items(items, counts, whole=len(counts) == 1)
@@ -102,7 +107,7 @@ class _Asked(BaseModel):
         found += [problem for problem in wrong if problem]
         if not found and self.files() and not any(map(is_tiny, self.files())):
             try:
-                items = self.items(0, None if available() else self._task())
+                items = self.items(task=None if available() else self._task())
             except QDMergeError as error:
                 found += str(error).split("\n")
         return found, items

@@ -1,8 +1,10 @@
-"""The tiny preset: a base and three experts that are generated and trained, never downloaded.
+"""The tiny presets: a base and its experts that are generated and trained, never downloaded.
 
 - :func:`zoo`: build them once into a cache and return the folder
-- :class:`Recipe`, :class:`Stage`: every number of their making
-- :func:`items`, :data:`TASKS`: the exercises of the three tasks
+- :func:`multitask_model`, :func:`multitask_cost`: the base fine-tuned on all tasks instead
+- :class:`Recipe`, :class:`Stage`: every number of their making; :data:`CONFLICTS`: how much the
+  experts get in each other's way
+- :func:`items`, :data:`TASKS`: the exercises of all tasks; a zoo has the first ones
 
 Importing this package imports neither torch nor transformers.
 """
@@ -12,7 +14,19 @@ from __future__ import annotations
 from ._build import Progress
 from ._grammar import Item
 from ._items import TASKS, items
-from ._recipe import Recipe, Stage
-from ._zoo import zoo
+from ._recipe import ALL, CONFLICTS, Recipe, Stage
+from ._zoo import multitask_cost, multitask_model, zoo
 
-__all__ = ["TASKS", "Item", "Progress", "Recipe", "Stage", "items", "zoo"]
+__all__ = [
+    "ALL",
+    "CONFLICTS",
+    "TASKS",
+    "Item",
+    "Progress",
+    "Recipe",
+    "Stage",
+    "items",
+    "multitask_cost",
+    "multitask_model",
+    "zoo",
+]

@@ -1,4 +1,4 @@
-"""What the three grammars share: a slot's choices, drawing from them, the item they produce."""
+"""What the grammars share: a slot's choices, drawing from them, the item they produce."""
 
 from __future__ import annotations
 

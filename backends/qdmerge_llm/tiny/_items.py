@@ -1,22 +1,37 @@
-"""The exercises of the three tasks: drawn from one seed, never twice the same."""
+"""The exercises of all tasks: drawn from one seed, never twice the same."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import numpy as np
 
 from ._coding import Functions
 from ._db import Tables
 from ._grammar import Item
+from ._joins import Pairs
 from ._os import Folders
+from ._regex import Patterns
+from ._sed import Scripts
 
-GRAMMARS: Mapping[str, type[Functions] | type[Tables] | type[Folders]] = {
+
+class Material(Protocol):
+    """What the exercises of a task are drawn from."""
+
+    def draw(self, rng: np.random.Generator) -> Item | None:
+        """Draw one exercise, or None where the drawn one asks for nothing."""
+
+
+GRAMMARS: Mapping[str, Callable[[np.random.Generator], Material]] = {
     "coding": Functions,
     "db": Tables,
     "os": Folders,
+    "regex": Patterns,
+    "joins": Pairs,
+    "sed": Scripts,
 }
-"""For each task, the material that its exercises are drawn from."""
+"""For each task, the material that its exercises are drawn from; small zoos have the first ones."""
 TASKS: tuple[str, ...] = tuple(GRAMMARS)
 
 

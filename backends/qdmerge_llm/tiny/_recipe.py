@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from types import MappingProxyType
 from typing import Literal
+
+from ._items import TASKS
 
 VERSION = 1
 """Raised whenever code makes another zoo from the same settings."""
+ALL = "all"
+"""The model that is fine-tuned on all tasks."""
+CONFLICTS: Mapping[int, tuple[float, float]] = MappingProxyType(
+    {0: (0.12, 1.0), 1: (0.06, 1.25), 2: (0.03, 1.5), 3: (0.0, 2.0)}
+)
+"""Level of conflict to the experts' replay and the spread of their steps."""
+_LATER = ("tasks", "spread")
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Sizes, data and training of the base and the three experts.
+    """Sizes, data and training of the base and its experts, one for each task.
 
     Attributes:
         seed: Decides the items, the initial weights and the order of the batches.
@@ -49,6 +60,10 @@ class Recipe:
         batch: Sequences a step.
         base: Training of the base on all tasks.
         expert: Training of each expert from the base.
+        tasks: How many tasks the zoo has: the first ones of ``TASKS``.
+        spread: How unequally experts are trained. The first one takes ``spread`` times the steps
+            of :attr:`expert`, the last one a ``spread``-th of them, those between lie on a
+            geometric scale; at 1 all are trained alike.
     """
 
     seed: int = 0
@@ -61,9 +76,24 @@ class Recipe:
     batch: int = 32
     base: Stage = Stage("muon", steps=140, rate=1e-2, side_rate=5e-3)
     expert: Stage = Stage("adamw", steps=180, rate=1.5e-3, side_rate=8e-4, replay=0.12)
+    tasks: int = 3
+    spread: float = 1.0
 
     @classmethod
-    def micro(cls, seed: int = 0) -> Recipe:
+    def conflicting(cls, level: int, tasks: int = 3, seed: int = 0) -> Recipe:
+        """Return the recipe whose experts get in each other's way.
+
+        Args:
+            level: A key of :data:`CONFLICTS`; 0 is the recipe of the easy zoo.
+            tasks: How many tasks the zoo has.
+            seed: Seed of the recipe.
+        """
+        replay, spread = CONFLICTS[level]
+        plain = cls(seed=seed, tasks=tasks)
+        return replace(plain, expert=replace(plain.expert, replay=replay), spread=spread)
+
+    @classmethod
+    def micro(cls, seed: int = 0, tasks: int = 3) -> Recipe:
         """Return a recipe that is built in seconds and teaches nothing; for tests."""
         brief = Stage("adamw", steps=2, rate=1e-3, side_rate=1e-3, warmup=1, replay=0.15)
         return cls(
@@ -77,11 +107,36 @@ class Recipe:
             batch=4,
             base=replace(brief, optimizer="muon", replay=0.0),
             expert=brief,
+            tasks=tasks,
         )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the tasks, which are those of the experts too."""
+        return TASKS[: self.tasks]
+
+    def stage(self, name: str) -> Stage:
+        """Return the training of a model: ``base``, the expert of a task, or ``all``.
+
+        ``all`` is the base fine-tuned on all tasks evenly, for as many steps as all experts took
+        together.
+        """
+        if name == "base":
+            return self.base
+        if name == ALL:
+            steps = sum(self.stage(task).steps for task in self.names)
+            return replace(self.expert, steps=steps, replay=0.0)
+        place = 1 - 2 * self.names.index(name) / max(1, self.tasks - 1)
+        return replace(self.expert, steps=round(self.expert.steps * self.spread**place))
 
     def dump(self) -> str:
         """Return the recipe as one line of JSON."""
-        return json.dumps(asdict(self), sort_keys=True)
+        settings = asdict(self)
+        for field in fields(self):
+            # So that a zoo keeps its key when recipes learn to say more.
+            if field.name in _LATER and settings[field.name] == field.default:
+                del settings[field.name]
+        return json.dumps(settings, sort_keys=True)
 
     @classmethod
     def load(cls, text: str) -> Recipe:

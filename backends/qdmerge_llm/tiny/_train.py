@@ -1,8 +1,9 @@
 """Training of the zoo's models, in processes of one thread so that one seed gives one result.
 
-Run as ``python -m qdmerge_llm.tiny._train FOLDER NAME...``: reads ``settings.json``, the tokenizer
-and the data in the folder, trains ``base`` or the expert of a task from the saved base, saves it
-under its name, and prints progress as JSON lines ``{"name", "done", "loss"}``.
+Run as ``python -m qdmerge_llm.tiny._train ZOO FOLDER NAME...``: reads ``settings.json`` and the
+tokenizer in the folder, and the data in the zoo, perhaps the same; trains ``base``, or from
+the zoo's base ``all`` or the expert of a task; saves it in the folder under its name, and prints
+progress as JSON lines ``{"name", "done", "loss"}``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from qdmerge_llm.splits import split_of
 
 from ._items import TASKS
 from ._optimizers import optimizers
-from ._recipe import Recipe, Stage
+from ._recipe import ALL, Recipe, Stage
 from ._tokenizer import load_tokenizer
 
 REPORT_EVERY = 10
@@ -76,13 +77,15 @@ def collate(pairs: Sequence[tuple[list[int], list[int]]], pad: int) -> dict[str,
     return {"input_ids": ids, "labels": labels}
 
 
-def shares(name: str, batch: int, replay: float, rng: np.random.Generator) -> dict[str, int]:
+def shares(
+    name: str, tasks: Sequence[str], batch: int, replay: float, rng: np.random.Generator
+) -> dict[str, int]:
     """Return how many sequences of each task a batch of model ``name`` holds."""
-    weights = np.full(len(TASKS), 1 / len(TASKS))
-    if name in TASKS:
-        weights[:] = replay / (len(TASKS) - 1)
-        weights[TASKS.index(name)] = 1 - replay
-    return dict(zip(TASKS, rng.multinomial(batch, weights).tolist(), strict=True))
+    weights = np.full(len(tasks), 1 / len(tasks))
+    if name in tasks:
+        weights[:] = replay / (len(tasks) - 1)
+        weights[tasks.index(name)] = 1 - replay
+    return dict(zip(tasks, rng.multinomial(batch, weights).tolist(), strict=True))
 
 
 def rate_at(step: int, stage: Stage) -> float:
@@ -110,26 +113,28 @@ def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCau
     return LlamaForCausalLM(config)
 
 
-def train(name: str, recipe: Recipe, folder: Path) -> None:
+def train(name: str, recipe: Recipe, zoo: Path, folder: Path) -> None:
     """Train model ``name`` of ``recipe`` and save it with its tokenizer in ``folder / name``."""
-    seeds = np.random.SeedSequence([recipe.seed, 1 + ("base", *TASKS).index(name)]).spawn(5)
-    mixing, *orders = (np.random.default_rng(seed) for seed in seeds[:4])
-    torch.manual_seed(int(seeds[4].generate_state(1)[0]))
+    number = 1 + ("base", *TASKS, ALL).index(name)
+    *seeds, initial = np.random.SeedSequence([recipe.seed, number]).spawn(2 + recipe.tasks)
+    mixing, *orders = (np.random.default_rng(seed) for seed in seeds)
+    torch.manual_seed(int(initial.generate_state(1)[0]))
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     if name == "base":
-        model, stage = new_model(recipe, tokenizer), recipe.base
+        model = new_model(recipe, tokenizer)
     else:
-        model, stage = AutoModelForCausalLM.from_pretrained(folder / "base"), recipe.expert
+        model = AutoModelForCausalLM.from_pretrained(zoo / "base")
+    stage = recipe.stage(name)
     data = {
-        task: Sequences(folder / "data" / f"{task}.jsonl", tokenizer, order)
-        for task, order in zip(TASKS, orders, strict=True)
+        task: Sequences(zoo / "data" / f"{task}.jsonl", tokenizer, order)
+        for task, order in zip(recipe.names, orders, strict=True)
     }
     both = optimizers(model, stage)
     peaks = [optimizer.param_groups[0]["lr"] for optimizer in both]
     model.train()
     losses: list[float] = []
     for step in range(stage.steps):
-        counts = shares(name, recipe.batch, stage.replay, mixing)
+        counts = shares(name, recipe.names, recipe.batch, stage.replay, mixing)
         pairs = [pair for task, count in counts.items() for pair in data[task].take(count)]
         loss = model(**collate(pairs, tokenizer.pad_token_id)).loss
         loss.backward()
@@ -153,12 +158,12 @@ def train(name: str, recipe: Recipe, folder: Path) -> None:
 
 def main() -> None:
     """Train the models named on the command line."""
-    folder, names = Path(sys.argv[1]), sys.argv[2:]
+    zoo, folder, names = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     recipe = Recipe.load((folder / "settings.json").read_text())
     for name in names:
-        train(name, recipe, folder)
+        train(name, recipe, zoo, folder)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from qdmerge.errors import ConfigError
 from qdmerge.registry import explain
 from qdmerge_llm.config import LLMConfig
 from qdmerge_llm.sandbox import available
+from qdmerge_llm.sources import TINY_TASKS
 from qdmerge_llm.tasks import KINDS
 
 from .conftest import Micro, shell_item
@@ -67,15 +68,15 @@ def test_settings_travel_to_workers(micro: Micro) -> None:
     assert pickle.loads(pickle.dumps(config)) == config
 
 
-def test_preset_is_complete_and_right() -> None:
-    (resource,) = LLMConfig.presets.values()
+@pytest.mark.parametrize("resource", LLMConfig.presets.values())
+def test_preset_is_complete_and_right(resource: str) -> None:
     package, _, path = resource.partition("/")
     preset = yaml.safe_load((files(package) / path).read_text())
     settings = preset["backend"]
     assert settings.pop("name") == LLMConfig.name
     config = LLMConfig(**settings)
     assert config.problems() == []
-    assert list(config.tasks) == list(config.experts) == ["coding", "db", "os"]
+    assert tuple(config.tasks) == tuple(config.experts) == TINY_TASKS[: config.tiny_tasks]
     # Every setting that people may want to change is in the file.
     elsewhere = {"reported", "training", "chat_template"}  # of real models: examples/smollm2
     assert set(settings) == set(LLMConfig.model_fields) - elsewhere
@@ -109,7 +110,8 @@ def test_settings_of_a_wrong_form(change: dict[str, Any], message: str, micro: M
         ("{micro}", "base: '{micro}' holds no config.json: not a model in the format of tra"),
         (
             "tiny://bass",
-            "base: no 'tiny://bass'; did you mean 'base'? Known: base, coding, db, os.",
+            "base: no 'tiny://bass'; did you mean 'base'? Known: base, coding, db, os, regex, "
+            "joins, sed, all.",
         ),
     ],
 )

@@ -87,7 +87,7 @@ def test_a_file_of_one_split_is_all_its_and_a_shared_one_is_divided(tmp_path: Pa
         "selection": shared,
         "test": written(tmp_path / "real.jsonl", real),
     }
-    found = task(data, validation="all", selection=2, test="all").items(tiny_seed=0)
+    found = task(data, validation="all", selection=2, test="all").items()
     assert sorted(item["id"] for item in found["test"]) == [row["id"] for row in real]
     assert {item["id"] for item in found["validation"]} == {
         row["id"] for row in ROWS if split_of(row["prompt"]) == "validation"
@@ -147,8 +147,8 @@ def test_check_names_the_items_whose_reference_fails(
 
 def test_reported_tasks_take_all_items_of_their_file(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", ROWS[:7])
-    assert len(ReportedConfig(kind="shell", data=path).items(0)["reported"]) == 7
-    assert len(ReportedConfig(kind="shell", data=path, items_used=3).items(0)["reported"]) == 3
+    assert len(ReportedConfig(kind="shell", data=path).items()["reported"]) == 7
+    assert len(ReportedConfig(kind="shell", data=path, items_used=3).items()["reported"]) == 3
 
 
 def test_training_conversations_that_ask_what_is_scored_are_found(tmp_path: Path) -> None:

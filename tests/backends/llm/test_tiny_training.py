@@ -69,14 +69,22 @@ def test_only_answers_are_learned() -> None:
 
 @given(st.integers(1, 64), st.floats(0, 1), st.integers(0, 10))
 def test_a_batch_is_full_whatever_the_replay(batch: int, replay: float, seed: int) -> None:
-    for name in ("base", *TASKS):
-        assert sum(shares(name, batch, replay, np.random.default_rng(seed)).values()) == batch
+    for name in ("base", *TASKS, "all"):
+        rng = np.random.default_rng(seed)
+        assert sum(shares(name, TASKS, batch, replay, rng).values()) == batch
 
 
 def test_replay_is_the_share_of_the_other_tasks() -> None:
-    counts = shares("db", 100_000, 0.2, np.random.default_rng(0))
+    counts = shares("db", TASKS[:3], 100_000, 0.2, np.random.default_rng(0))
     for task, share in {"coding": 0.1, "db": 0.8, "os": 0.1}.items():
         assert abs(counts[task] / 100_000 - share) < 0.01
+
+
+@pytest.mark.parametrize("name", ["base", "all"])
+def test_base_and_multitask_model_learn_all_tasks_evenly(name: str) -> None:
+    counts = shares(name, TASKS, 120_000, 0.2, np.random.default_rng(0))
+    assert list(counts) == list(TASKS)
+    assert all(abs(count - 20_000) < 500 for count in counts.values())
 
 
 def test_the_rate_rises_then_falls_to_its_floor() -> None:

@@ -9,15 +9,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qdmerge.errors import RunError
-from qdmerge_llm.tiny import TASKS, Recipe, _zoo, items, zoo
+from qdmerge.spaces import ExpertSpace
+from qdmerge_llm.config import LLMConfig
+from qdmerge_llm.tiny import Recipe, _zoo, items, multitask_cost, multitask_model, zoo
 
-MODELS = ("base", *TASKS)
 MICRO = Recipe.micro()
+TASKS = MICRO.names
+MODELS = ("base", *TASKS)
 
 
 @pytest.fixture(scope="session")
@@ -218,3 +222,112 @@ def test_zoos_are_kept_where_the_environment_says(
     monkeypatch.setenv("QDMERGE_CACHE", str(tmp_path))
     assert zoo(seed=3) == tmp_path / f"llm-tiny-{Recipe(seed=3).key}"
     assert quick_builds
+
+
+@pytest.fixture(scope="session")
+def six(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A zoo of six tasks whose experts are trained unequally."""
+    recipe = replace(Recipe.micro(tasks=6), spread=2.0)
+    return zoo(cache=tmp_path_factory.mktemp("six"), recipe=recipe)
+
+
+def test_a_zoo_of_six_tasks_has_six_experts(six: Path) -> None:
+    names = {"coding", "db", "os", "regex", "joins", "sed"}
+    assert {path.parent.name for path in six.glob("*/model.safetensors")} == names | {"base"}
+    assert {path.stem for path in (six / "data").iterdir()} == names
+    facts = json.loads((six / "recipe.json").read_text())
+    assert set(facts["final_loss"]) == names | {"base"}
+    assert (facts["settings"]["tasks"], facts["settings"]["spread"]) == (6, 2.0)
+
+
+@pytest.fixture(scope="session")
+def multitask(built: tuple[Path, object]) -> Path:
+    assert multitask_cost(MICRO, built[0].parent) is None
+    return multitask_model(MICRO, cache=built[0].parent, progress=lambda *call: None)
+
+
+def test_the_multitask_model_stands_beside_the_zoo(
+    built: tuple[Path, object], multitask: Path
+) -> None:
+    assert multitask.parent == built[0].with_name(f"{built[0].name}-all")
+    assert _zoo.intact(built[0])
+    weights = [
+        AutoModelForCausalLM.from_pretrained(folder).state_dict()["model.norm.weight"]
+        for folder in (multitask, *(built[0] / name for name in MODELS))
+    ]
+    assert not any(torch.equal(weights[0], other) for other in weights[1:])
+    texts = [AutoTokenizer.from_pretrained(f)("# f(x) 12") for f in (multitask, built[0] / "base")]
+    assert texts[0]["input_ids"] == texts[1]["input_ids"]
+    again = multitask_model(MICRO, cache=built[0].parent, progress=never)
+    assert again == multitask
+
+
+def test_the_multitask_model_costs_as_many_steps_as_all_experts(
+    built: tuple[Path, object], multitask: Path
+) -> None:
+    cost = multitask_cost(MICRO, multitask.parent.parent)
+    assert cost is not None
+    assert (cost["steps"], cost["examples"]) == (6, 6 * MICRO.batch)
+    assert cost["seconds"] > 0
+
+
+def test_the_multitask_model_follows_from_the_recipe(multitask: Path, copied: Path) -> None:
+    first = multitask.parent / "manifest.json"
+    second = multitask_model(MICRO, cache=copied.parent).parent / "manifest.json"
+    before, after = (json.loads(path.read_text()) for path in (first, second))
+    assert before.pop("recipe.json") != after.pop("recipe.json")  # it holds the seconds
+    assert before == after
+
+
+MULTITASK_ITEMS = {"validation": 2, "selection": 2, "test": 2, "max_new_tokens": 4}
+
+
+def test_the_settings_prepare_evaluate_and_price_the_multitask_model(
+    built: tuple[Path, object], multitask: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QDMERGE_CACHE", str(built[0].parent))
+    monkeypatch.setattr(LLMConfig, "tiny_recipe", lambda self: MICRO)
+    kinds = {"coding": "python", "db": "sql", "os": "shell"}
+    tasks = {
+        name: {"kind": kind, "data": f"tiny://{name}.jsonl", "expert": name, **MULTITASK_ITEMS}
+        for name, kind in kinds.items()
+    }
+    experts = {name: f"tiny://{name}" for name in kinds}
+    config = LLMConfig(
+        base="tiny://base", experts=experts, tasks=tasks, device="cpu", allow_unsandboxed=True
+    )
+    assert config.training_cost() is None
+    other = config.multitask()
+    assert other is not None
+    assert other.problems() == []
+    other.prepare(never)
+    assert other.training_cost() == multitask_cost(MICRO, built[0].parent)
+    backend = other.build(ExpertSpace)
+    assert list(backend.space.experts) == ["all"]
+    assert [task.name for task in backend.tasks] == list(kinds)
+    assert backend.evaluate(np.ones((1, 1)), "validation").scores.shape == (1, 3)
+
+
+def test_only_tiny_models_and_data_have_a_multitask_model(tmp_path: Path) -> None:
+    task = {"kind": "sql", "data": "tiny://db.jsonl"}
+    tiny = {"base": "tiny://base", "experts": {"db": "tiny://db"}, "tasks": {"db": task}}
+    assert LLMConfig(**tiny).multitask() is not None
+    others = [
+        {"base": "owner/model"},
+        {"experts": {"db": "tiny://db", "os": str(tmp_path)}},
+        {"tasks": {"db": {**task, "data": str(tmp_path / "db.jsonl")}}},
+    ]
+    assert [LLMConfig(**tiny | change).multitask() for change in others] == [None] * 3
+
+
+def test_parts_that_the_zoo_has_not_are_told() -> None:
+    task = {"kind": "shell", "data": "tiny://sed.jsonl"}
+    config = LLMConfig(base="tiny://base", experts={"sed": "tiny://sed"}, tasks={"sed": task})
+    problems = [line for line in config.problems() if "tiny_tasks" in line]
+    assert [line.split(":")[0] for line in problems] == ["'tiny", "'tiny"]
+    assert "has coding, db, os; give it more tasks" in problems[0]
+    assert not [
+        line
+        for line in config.model_copy(update={"tiny_tasks": 6}).problems()
+        if "tiny_tasks" in line
+    ]
