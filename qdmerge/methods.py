@@ -227,7 +227,9 @@ def configure(
         data["archive"] = {"name": "dns", "capacity": evaluations + experts + 2}
     data |= {**method.changes, "final": data["final"] | method.changes.get("final", {})}
     data |= {"seed": seed}
-    data["execution"] |= {"workers": 1, "in_flight": 1, "timeout": None}
+    # Neither the number of workers nor what else is evaluated may change a run.
+    threads = config.execution.threads or 1
+    data["execution"] |= {"workers": 1, "in_flight": 1, "timeout": None, "threads": threads}
     table = "full" if method.recipe == "experts" and method.model == "merged" else "picks"
     data["final"] |= {"table": table, "candidates": method.candidates}
     if method.candidates == "all":

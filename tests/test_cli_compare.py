@@ -133,7 +133,7 @@ def test_a_failing_method_is_shown_and_ends_with_an_error(tmp_path):
     )
     code, output = call(
         "compare", "toy", "--methods", f"random,{broken}", "--reference", "random", "--seeds", 1,
-        "--evaluations", 5, "--out", tmp_path / "out", *QUICK,
+        "--evaluations", 12, "--out", tmp_path / "out", *QUICK,
     )  # fmt: skip
     assert code == 1
     assert "## Failed runs" in output

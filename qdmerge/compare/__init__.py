@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from qdmerge.methods import METHODS, Method, find_methods
 from qdmerge.compare._output import write_comparison
-from qdmerge.compare._study import PlannedRun, Study
+from qdmerge.compare._plan import PlannedRun
+from qdmerge.compare._study import Study
 from qdmerge.compare._vary import vary
+from qdmerge.methods import METHODS, Method, find_methods
 
 __all__ = [
     "METHODS",

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from qdmerge.compare._pareto import Box
+from qdmerge.compare._plan import PlannedRun
 from qdmerge.compare._rows import read_rows
-from qdmerge.compare._study import PlannedRun, Study
+from qdmerge.compare._study import Study
 from qdmerge.compare._summary import summarize
 from qdmerge.compare._tables import summary_table, tidy_rows
 from qdmerge.errors import ConfigError, RunError

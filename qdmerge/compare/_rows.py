@@ -9,7 +9,7 @@ import numpy as np
 
 from qdmerge.backend import SPLITS
 from qdmerge.compare._data import Pick, RunRow
-from qdmerge.compare._study import PlannedRun
+from qdmerge.compare._plan import PlannedRun
 from qdmerge.runs import RunFolder, read_history
 
 _VALIDATION = SPLITS[0]

@@ -2,67 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
 
-from qdmerge.backend import GenomeBackend, Task
-from qdmerge.baselines import grid_size
-from qdmerge.methods import Method, configure, misfits
+from qdmerge.backend import Task
+from qdmerge.compare._counter import Counter
+from qdmerge.compare._plan import Plan, PlannedRun, by_domain, domain, prepare
 from qdmerge.compare._shared import SharedEvaluations
 from qdmerge.config import RunConfig
 from qdmerge.errors import ConfigError, QDMergeError, RunError
 from qdmerge.execution import WorkerPool, limit_threads
-from qdmerge.runs import (
-    BuildBackend,
-    Listener,
-    Progress,
-    Run,
-    RunFolder,
-    Workplace,
-    build_search,
-)
-from qdmerge.spaces import WeightSpace
+from qdmerge.methods import Method
+from qdmerge.runs import BuildBackend, Listener, Run, RunFolder, Workplace
 
+_DESCRIPTION, _LOCK = "compare.yaml", ".lock"
 _RUNS_PER_WORKER = 2
 """Runs under way per worker: while one makes a child, another's is evaluated."""
-
-
-@dataclass(frozen=True)
-class PlannedRun:
-    """One run of a comparison.
-
-    Attributes:
-        block: Name of the test bed.
-        name: Name of the method.
-        method: The method.
-        seed: Seed of the run; None where the method does not depend on it.
-        config: The run's configuration.
-        folder: Its folder.
-    """
-
-    block: str
-    name: str
-    method: Method
-    seed: int | None
-    config: RunConfig
-    folder: Path
-
-    @property
-    def label(self) -> str:
-        """What messages call it."""
-        seed = "" if self.seed is None else f", seed {self.seed}"
-        return f"{self.name}{seed} on {self.block}"
 
 
 class Study:
@@ -117,14 +79,18 @@ class Study:
         self._count = threading.Lock()
         self._check_folder()
 
-    def _check_folder(self) -> None:
+    def _description(self) -> dict[str, Any]:
+        """What may not change between two sessions of a comparison."""
         now: dict[str, Any] = {"evaluations": self.evaluations, "blocks": {}}
         for block, config in self.blocks.items():
             echo = config.echo()
             # More seeds and other workers change no run; the budget is each method's.
             kept = echo.keys() - {"seed", "execution", "evaluations"}
             now["blocks"][block] = {key: echo[key] for key in echo if key in kept}
-        path = self.folder / "compare.yaml"
+        return now
+
+    def _check_folder(self) -> None:
+        path, now = self.folder / _DESCRIPTION, self._description()
         try:
             if path.is_file():
                 then = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -134,16 +100,16 @@ class Study:
                         f"({_difference(then, now)}); choose another --out"
                     )
                 return
-            if self.folder.is_dir() and any(self.folder.iterdir()):
+            # A comparison that was refused before it began has left its lock.
+            if self.folder.is_dir() and {file.name for file in self.folder.iterdir()} - {_LOCK}:
                 raise RunError(f"{self.folder} is not empty; choose another --out")
             self.folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(yaml.safe_dump(now, sort_keys=False), encoding="utf-8")
         except (OSError, yaml.YAMLError) as error:
             raise RunError(f"cannot use {self.folder} for a comparison: {error}") from error
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        lock = FileLock(self.folder / ".lock")
+        lock = FileLock(self.folder / _LOCK)
         try:
             lock.acquire(timeout=0)
         except Timeout as error:
@@ -168,54 +134,31 @@ class Study:
             KeyboardInterrupt: Passed on; everything so far is kept.
         """
         with self._locked():
-            threads = self.config.execution.threads or max(1, (os.cpu_count() or 1) // self.workers)
+            threads = self.config.execution.threads or 1
             limit_threads(threads)
-            planned = [
-                run
-                for block, config in self.blocks.items()
-                for run in self._plan(block, config, listener)
-            ]
+            planned = []
+            for block, config in self.blocks.items():
+                plan = Plan(block, config, self.methods, self.seeds, self.evaluations)
+                tasks, runs = plan.runs(self.folder / "runs" / block, listener)
+                self._check_tasks(block, tasks)
+                planned += runs
+            self._describe()
             pool = WorkerPool(self.workers, threads, self.config.execution.timeout)
             shared = SharedEvaluations(pool, self.folder / "evaluations.jsonl")
-            counter = _Counter(planned, listener)
+            counter = Counter(planned, listener)
             try:
-                for group in _by_domain(planned):
+                for group in by_domain(planned):
                     self._execute_group(group, shared, counter, listener)
             finally:
                 shared.close()
             return planned
 
-    def _plan(self, block: str, base: RunConfig, listener: Listener) -> list[PlannedRun]:
-        """All runs of a test bed, checked against its own backend."""
-        _prepare(base, listener)
-        backend = BuildBackend(base)()
+    def _describe(self) -> None:
+        text = yaml.safe_dump(self._description(), sort_keys=False)
         try:
-            weights = isinstance(backend.space, WeightSpace)
-            self._check_tasks(block, backend.tasks)
-            problem = misfits(self.methods, base, len(backend.tasks), weights)
-            if problem:
-                raise ConfigError(problem)
-            planned = []
-            for name, method in self.methods.items():
-                for seed in self.seeds if method.seeded else [None]:
-                    config = configure(
-                        method,
-                        base,
-                        seed=base.seed if seed is None else seed,
-                        evaluations=self.evaluations,
-                        weights=weights,
-                        grid_size=grid_size,
-                    )
-                    end = "run" if seed is None else f"seed-{seed}"
-                    folder = self.folder / "runs" / block / name / end
-                    planned.append(PlannedRun(block, name, method, seed, config, folder))
-            own = (base.backend, base.space)
-            for run in {run.name: run for run in planned}.values():
-                if (run.config.backend, run.config.space) == own:
-                    _check_parts(run, backend)
-        finally:
-            backend.close()
-        return planned
+            (self.folder / _DESCRIPTION).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise RunError(f"cannot write {self.folder}: {error}") from error
 
     def _check_tasks(self, block: str, tasks: Sequence[Task]) -> None:
         names = [task.name for task in tasks]
@@ -230,7 +173,7 @@ class Study:
         self,
         group: Sequence[PlannedRun],
         shared: SharedEvaluations,
-        counter: _Counter,
+        counter: Counter,
         listener: Listener,
     ) -> None:
         """Runs that share a backend and a space."""
@@ -247,7 +190,7 @@ class Study:
             return
         config = group[0].config
         try:
-            _prepare(config, listener)
+            prepare(config, listener)
             build = BuildBackend(config)
             backend = build()
         except QDMergeError as error:
@@ -255,7 +198,7 @@ class Study:
                 self._failed(run, error)
             return
         try:
-            executor = shared.executor(_domain(config, backend.facts()), build)
+            executor = shared.executor(domain(config, backend.facts()), build)
             workplace = Workplace(backend, executor)
             self._execute_runs(open_runs, workplace, shared, counter)
         finally:
@@ -266,7 +209,7 @@ class Study:
         runs: Sequence[PlannedRun],
         workplace: Workplace,
         shared: SharedEvaluations,
-        counter: _Counter,
+        counter: Counter,
     ) -> None:
         with ThreadPoolExecutor(_RUNS_PER_WORKER * self.workers) as threads:
             waiting: set[Future[None]] = {
@@ -284,7 +227,7 @@ class Study:
                     future.cancel()
                 raise
 
-    def _execute_run(self, planned: PlannedRun, workplace: Workplace, counter: _Counter) -> None:
+    def _execute_run(self, planned: PlannedRun, workplace: Workplace, counter: Counter) -> None:
         try:
             folder = RunFolder(planned.folder)
             if folder.config.exists():
@@ -319,66 +262,8 @@ def _difference(then: Any, now: Mapping[str, Any]) -> str:
     return f"other settings of {', '.join(dict.fromkeys(keys))}"
 
 
-def _check_parts(run: PlannedRun, backend: GenomeBackend) -> None:
-    try:
-        build_search(run.config, backend)
-    except QDMergeError as error:
-        raise ConfigError(f"method '{run.name}': {error}") from error
-
-
 def _other_configuration(planned: PlannedRun) -> RunError:
     return RunError(
         f"{planned.folder} holds a run of another configuration: the method has changed. Remove "
         "it, or choose another --out"
     )
-
-
-class _Counter:
-    """Sums the progress of all runs."""
-
-    def __init__(self, planned: Sequence[PlannedRun], listener: Listener) -> None:
-        self._listener = listener
-        self._lock = threading.Lock()
-        self._total = sum(run.config.evaluations for run in planned)
-        self._runs = len(planned)
-        self._ended: set[str] = set()
-        self._done: dict[str, int] = {}
-
-    def of(self, planned: PlannedRun) -> Callable[[Progress], None]:
-        def hear(progress: Progress) -> None:
-            if progress.stage == "search":
-                with self._lock:
-                    self._done[planned.label] = progress.done
-                    self._tell()
-
-        return hear
-
-    def ended(self, planned: PlannedRun) -> None:
-        with self._lock:
-            self._ended.add(planned.label)
-            self._done[planned.label] = planned.config.evaluations
-            self._tell()
-
-    def _tell(self) -> None:
-        stage = f"{len(self._ended)} of {self._runs} runs"
-        done = min(sum(self._done.values()), self._total)
-        self._listener(Progress(stage, done, self._total))
-
-
-def _prepare(config: RunConfig, listener: Listener) -> None:
-    config.backend.prepare(lambda stage, done, total: listener(Progress(stage, done, total)))
-
-
-def _by_domain(planned: Sequence[PlannedRun]) -> list[list[PlannedRun]]:
-    """Runs that share a backend and a space, in order: a worker keeps one backend at a time."""
-    groups: dict[str, list[PlannedRun]] = {}
-    for run in planned:
-        groups.setdefault(_domain(run.config, {}), []).append(run)
-    return list(groups.values())
-
-
-def _domain(config: RunConfig, facts: Mapping[str, Any]) -> str:
-    """Stands for everything that decides the scores of a solution."""
-    echo = config.echo()
-    what = [echo["backend"], echo["space"], facts.get("weights"), facts.get("items")]
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,136 @@
+"""Which runs a comparison has, and which of them share what."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qdmerge.backend import GenomeBackend, Task
+from qdmerge.baselines import grid_size
+from qdmerge.config import RunConfig
+from qdmerge.errors import ConfigError, QDMergeError
+from qdmerge.methods import Method, configure, misfits
+from qdmerge.runs import BuildBackend, Listener, Progress, build_search
+from qdmerge.spaces import WeightSpace
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a comparison.
+
+    Attributes:
+        block: Name of the test bed.
+        name: Name of the method.
+        method: The method.
+        seed: Seed of the run; None where the method does not depend on it.
+        config: The run's configuration.
+        folder: Its folder.
+    """
+
+    block: str
+    name: str
+    method: Method
+    seed: int | None
+    config: RunConfig
+    folder: Path
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        seed = "" if self.seed is None else f", seed {self.seed}"
+        return f"{self.name}{seed} on {self.block}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared on one test bed.
+
+    Attributes:
+        block: Name of the test bed.
+        config: Its configuration.
+        methods: Name to method.
+        seeds: Seeds of the methods that depend on one.
+        evaluations: Models that each search may evaluate on validation.
+    """
+
+    block: str
+    config: RunConfig
+    methods: Mapping[str, Method]
+    seeds: Sequence[int]
+    evaluations: int
+
+    def runs(self, folder: Path, listener: Listener) -> tuple[Sequence[Task], list[PlannedRun]]:
+        """All runs, checked against the test bed's own backend.
+
+        Args:
+            folder: Where their folders go.
+            listener: Is told of the progress, where the backend has to make models.
+
+        Returns:
+            The tasks, and the runs.
+
+        Raises:
+            ConfigError: Methods that do not fit.
+            QDMergeError: The backend cannot be built.
+        """
+        base = self.config
+        prepare(base, listener)
+        backend = BuildBackend(base)()
+        try:
+            weights = isinstance(backend.space, WeightSpace)
+            problem = misfits(self.methods, base, len(backend.tasks), weights)
+            if problem:
+                raise ConfigError(problem)
+            planned = []
+            for name, method in self.methods.items():
+                for seed in self.seeds if method.seeded else [None]:
+                    config = configure(
+                        method,
+                        base,
+                        seed=base.seed if seed is None else seed,
+                        evaluations=self.evaluations,
+                        weights=weights,
+                        grid_size=grid_size,
+                    )
+                    end = "run" if seed is None else f"seed-{seed}"
+                    planned.append(
+                        PlannedRun(self.block, name, method, seed, config, folder / name / end)
+                    )
+            own = (base.backend, base.space)
+            for run in {run.name: run for run in planned}.values():
+                if (run.config.backend, run.config.space) == own:
+                    _check_parts(run, backend)
+        finally:
+            backend.close()
+        return backend.tasks, planned
+
+
+def prepare(config: RunConfig, listener: Listener) -> None:
+    """Makes what building the backend of a configuration needs."""
+    config.backend.prepare(lambda stage, done, total: listener(Progress(stage, done, total)))
+
+
+def by_domain(planned: Sequence[PlannedRun]) -> list[list[PlannedRun]]:
+    """Runs that share a backend and a space, in order: a worker keeps one backend at a time."""
+    groups: dict[str, list[PlannedRun]] = {}
+    for run in planned:
+        groups.setdefault(domain(run.config, {}), []).append(run)
+    return list(groups.values())
+
+
+def domain(config: RunConfig, facts: Mapping[str, Any]) -> str:
+    """Stands for everything that decides the scores of a solution."""
+    echo = config.echo()
+    what = [echo["backend"], echo["space"], facts.get("weights"), facts.get("items")]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _check_parts(run: PlannedRun, backend: GenomeBackend) -> None:
+    try:
+        build_search(run.config, backend)
+    except QDMergeError as error:
+        raise ConfigError(f"method '{run.name}': {error}") from error
