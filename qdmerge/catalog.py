@@ -15,6 +15,7 @@ from qdmerge.parts import (
     SELECTIONS,
     SPACES,
 )
+from qdmerge.recipes import RECIPES
 
 
 def catalog() -> dict[str, list[tuple[str, str]]]:
@@ -31,6 +32,7 @@ def catalog() -> dict[str, list[tuple[str, str]]]:
     return {
         "backends": [(name, _summary(name)) for name in backend_names()],
         "presets": [(name, _first_comment(read_preset(name))) for name in presets()],
+        "recipes": [(name, recipe.summary) for name, recipe in RECIPES.items()],
         "methods": [(name, method.summary) for name, method in METHODS.items()],
         **{
             kind: [(name, entry.summary) for name, entry in registry.items()]

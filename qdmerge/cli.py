@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from typer.core import TyperGroup
 
+from qdmerge.cli_compare import compare
+from qdmerge.cli_shared import (
+    Settings,
+    Source,
+    Unsandboxed,
+    end_like_interrupt,
+    err,
+    escape,
+    new_folder,
+    out,
+    refuse_unsandboxed,
+)
 from qdmerge.errors import ConfigError, QDMergeError
 
 if TYPE_CHECKING:
     from qdmerge.runs import Run
-
-# Where there is no terminal to ask for its width, tables get room for their names.
-out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
-err = Console(stderr=True, soft_wrap=True)
 
 
 class _FriendlyGroup(TyperGroup):
@@ -29,7 +34,7 @@ class _FriendlyGroup(TyperGroup):
         try:
             return super().invoke(ctx)
         except QDMergeError as error:
-            err.print(f"[bold red]Error:[/] {_escape(str(error))}", highlight=False)
+            err.print(f"[bold red]Error:[/] {escape(str(error))}", highlight=False)
             raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from error
 
 
@@ -43,29 +48,11 @@ app = typer.Typer(
 )
 
 RunPath = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
-Source = Annotated[
-    str,
-    typer.Argument(help="A backend, a preset, or a YAML file.", show_default=False),
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: execution.workers=2."),
-]
-Unsandboxed = Annotated[
-    bool,
-    typer.Option("--allow-unsandboxed", help="Execute what models write without a sandbox."),
-]
 
 
 def main() -> None:
     """Runs the command line."""
     app()
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
 
 
 @app.command("list")
@@ -86,7 +73,7 @@ def list_parts(
         if kind in (None, name):
             table.add_row(f"[bold]{name}[/]")
             for entry, summary in entries:
-                table.add_row(f"  {_escape(entry)}", f"[dim]{_escape(summary)}[/]")
+                table.add_row(f"  {escape(entry)}", f"[dim]{escape(summary)}[/]")
     out.print(table)
 
 
@@ -134,7 +121,7 @@ def experts(source: Source, settings: Settings = None) -> None:
     from qdmerge.runs import Progress
 
     backend = load_config(source, settings or [], models=False).backend
-    _end_like_interrupt()
+    end_like_interrupt()
     try:
         with show_progress(out) as listener:
             made = backend.make_experts(
@@ -162,6 +149,7 @@ def run(
     ] = None,
     scheduler: Annotated[str | None, typer.Option(help="See `qdmerge list schedulers`.")] = None,
     space: Annotated[str | None, typer.Option(help="See `qdmerge list spaces`.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="See `qdmerge list recipes`.")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that evaluate.")] = None,
     to: Annotated[
         Path | None,
@@ -179,86 +167,12 @@ def run(
     if allow_unsandboxed:
         overrides.append("backend.allow_unsandboxed=true")
     parts = {"archive": archive, "emitters": emitter, "scheduler": scheduler, "space": space}
-    config = load_config(source, overrides + (settings or []), parts)
-    _refuse_unsandboxed(config, allow_unsandboxed)
-    _execute(Run.create(config, to or _new_folder(source)))
+    config = load_config(source, overrides + (settings or []), parts, recipe=recipe)
+    refuse_unsandboxed(config, allow_unsandboxed)
+    _execute(Run.create(config, to or new_folder(source)))
 
 
-@app.command()
-def compare(
-    source: Source,
-    methods: Annotated[
-        str,
-        typer.Option(
-            help="Names of `qdmerge list methods`, or YAML files of your own, between commas."
-        ),
-    ] = "experts,average,task_arithmetic,ties,random,cma_es,nsga2,paper,recommended",
-    seeds: Annotated[int, typer.Option(help="Seeds of every method that has one.")] = 5,
-    evaluations: Annotated[
-        int | None,
-        typer.Option(
-            help="Models that each search may evaluate; the configured number if not given."
-        ),
-    ] = None,
-    reference: Annotated[
-        str | None, typer.Option(help="Method to compare the others with; the last one.")
-    ] = None,
-    vary: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=V,V", help="Repeat it for several values: backend.tiny_seed=0,1."
-        ),
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that evaluate.")] = None,
-    to: Annotated[
-        Path | None,
-        typer.Option("--out", help="Folder of the comparison; the same one goes on where it was."),
-    ] = None,
-    settings: Settings = None,
-    allow_unsandboxed: Unsandboxed = False,
-) -> None:
-    """Compare methods in the same budget: all runs, tables with intervals, curves, tests."""
-    from qdmerge.compare import Study, find_methods, write_comparison
-    from qdmerge.compare import vary as test_beds
-    from qdmerge.config import load_config
-    from qdmerge.progress import show_progress
-
-    found = find_methods([name.strip() for name in methods.split(",") if name.strip()])
-    reference = reference or list(found)[-1]
-    if reference not in found:
-        raise ConfigError(f"--reference '{reference}' is none of the compared methods")
-    fixed = [*(settings or []), *(["backend.allow_unsandboxed=true"] if allow_unsandboxed else [])]
-    blocks = test_beds(
-        lambda more: load_config(source, [*fixed, *more]), Path(source).stem, vary or []
-    )
-    config = next(iter(blocks.values()))
-    _refuse_unsandboxed(config, allow_unsandboxed)
-    study = Study(
-        blocks,
-        found,
-        seeds=seeds,
-        evaluations=config.evaluations if evaluations is None else evaluations,
-        folder=to or _new_folder(f"compare-{Path(source).stem}"),
-        workers=workers,
-    )
-    _end_like_interrupt()
-    try:
-        with show_progress(out) as listener:
-            planned = study.execute(listener)
-    except KeyboardInterrupt:
-        err.print(
-            f"Interrupted; everything so far is in {study.folder}. Give the same command with "
-            f"--out {study.folder} to go on",
-            highlight=False,
-        )
-        raise typer.Exit(130) from None
-    page, *others = write_comparison(study, planned, reference)
-    out.print(page.read_text(encoding="utf-8"), markup=False, highlight=False)
-    out.print(f"In {study.folder}:", highlight=False)
-    for path in (page, *others):
-        out.print(f"  {path.relative_to(study.folder)}", highlight=False)
-    if study.failures:
-        raise typer.Exit(1)
+app.command()(compare)
 
 
 @app.command()
@@ -285,7 +199,7 @@ def status(run_path: RunPath) -> None:
         state = "running, or killed"
     seconds = sum(history.session_seconds)
     out.print(
-        f"{folder.path}: {_escape(state)}; {history.n_children}/{budget} evaluations, "
+        f"{folder.path}: {escape(state)}; {history.n_children}/{budget} evaluations, "
         f"{history.n_failed} failed, {seconds:.0f} s",
         highlight=False,
     )
@@ -347,27 +261,10 @@ def export(
         backend.close()
 
 
-def _refuse_unsandboxed(config: Any, allowed: bool) -> None:
-    if getattr(config.backend, "allow_unsandboxed", False) and not allowed:
-        raise ConfigError(
-            "the configuration asks to execute what models write without a sandbox; if you accept "
-            "the risk on this machine, add --allow-unsandboxed"
-        )
-
-
-def _new_folder(source: str) -> Path:
-    """The first free folder runs/NAME-N."""
-    name = Path(source).stem
-    number = 1
-    while (folder := Path("runs") / f"{name}-{number}").exists():
-        number += 1
-    return folder
-
-
 def _execute(run: Run) -> None:
     from qdmerge.progress import show_progress
 
-    _end_like_interrupt()
+    end_like_interrupt()
     try:
         with show_progress(out) as listener:
             run.execute(listener)
@@ -379,17 +276,8 @@ def _execute(run: Run) -> None:
         )
         raise typer.Exit(130) from None
     for warning in run.warnings:
-        err.print(f"[bold yellow]Warning:[/] {_escape(warning)}", highlight=False)
+        err.print(f"[bold yellow]Warning:[/] {escape(warning)}", highlight=False)
     _report(run.folder)
-
-
-def _end_like_interrupt() -> None:
-    """A polite kill ends the process like Ctrl-C does."""
-
-    def interrupt(signum: int, frame: Any) -> NoReturn:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
 
 
 def _report(folder: Any) -> None:

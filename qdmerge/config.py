@@ -27,6 +27,7 @@ from qdmerge.backend import BackendConfig
 from qdmerge.discovery import find_backend, find_preset
 from qdmerge.errors import ConfigError
 from qdmerge.parts import ArchivePart, EmitterPart, Part, SchedulerPart, SpacePart
+from qdmerge.recipes import with_recipe
 from qdmerge.registry import explain, nearest
 
 
@@ -229,6 +230,7 @@ def load_config(
     overrides: Sequence[str] = (),
     parts: Mapping[str, str | list[str] | None] | None = None,
     models: bool = True,
+    recipe: str | None = None,
 ) -> RunConfig:
     """Reads and checks the configuration of a file, a preset, or a backend's first preset.
 
@@ -240,11 +242,16 @@ def load_config(
         parts: Configuration key to the part (for ``emitters``, the parts) to use instead; a part
             that the source configures already keeps its options.
         models: Whether the backend looks for mistakes; not before it has made its models.
+        recipe: Name of :data:`qdmerge.recipes.RECIPES`; wins over the source, but over nothing
+            else.
 
     Raises:
         ConfigError: No such file or name, no YAML mapping, or all mistakes in it, one per line.
     """
-    data = _with_parts(_read_yaml(*_source_text(source)), parts or {})
+    data = _read_yaml(*_source_text(source))
+    if recipe is not None:
+        data = with_recipe(data, recipe)
+    data = _with_parts(data, parts or {})
     data = _with_overrides(data, overrides)
     problems = []
     try:

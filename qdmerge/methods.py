@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from qdmerge.config import RunConfig, parse_config
 from qdmerge.errors import ConfigError
-from qdmerge.recipes import RECIPES
+from qdmerge.recipes import RECIPES, with_changes
 from qdmerge.registry import explain, nearest
 
 
@@ -96,8 +96,7 @@ METHODS: Mapping[str, Method] = {
     ),
     "m2n2": _search("m2n2", "natural niches (M2N2)", space="own"),
     **{
-        name: _quality_diversity(f"CycleQD, the {name} recipe", changes)
-        for name, changes in RECIPES.items()
+        name: _quality_diversity(recipe.summary, recipe.changes) for name, recipe in RECIPES.items()
     },
     "config": _quality_diversity("the configuration as it stands", {}),
 }
@@ -167,6 +166,8 @@ def misfits(methods: Mapping[str, Method], config: RunConfig, n_tasks: int, weig
         weights: Whether its models are merged weights.
     """
     lines = []
+    if find_spec("moocore") is None:
+        lines.append("a comparison needs moocore: pip install 'qdmerge[compare]'")
     for name, method in methods.items():
         if missing := [package for package in method.requires if find_spec(package) is None]:
             lines.append(
@@ -225,7 +226,7 @@ def configure(
         data["space"] = method.space
     if method.keeps == "everything":
         data["archive"] = {"name": "dns", "capacity": evaluations + experts + 2}
-    data |= {**method.changes, "final": data["final"] | method.changes.get("final", {})}
+    data = with_changes(data, method.changes)
     data |= {"seed": seed}
     # Neither the number of workers nor what else is evaluated may change a run.
     threads = config.execution.threads or 1

@@ -3,20 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-RECIPES: Mapping[str, Mapping[str, Any]] = {
+from qdmerge.errors import ConfigError
+from qdmerge.registry import nearest
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named recipe.
+
+    Attributes:
+        summary: One line.
+        changes: The configuration keys it sets.
+    """
+
+    summary: str
+    changes: Mapping[str, Any]
+
+
+RECIPES: Mapping[str, Recipe] = {
     # arXiv 2410.14735: elite sampling, linear merging with sigma 0.03, one-sided SVD mutation.
-    "paper": {
-        "emitters": [
-            {
-                "name": "merge",
-                "selection": {"name": "elite"},
-                "crossover": {"name": "linear", "sigma": 0.03},
-                "mutation": {"name": "svd", "scale": 0.1},
-            }
-        ],
-        "scheduler": "cycle",
-    },
+    "paper": Recipe(
+        "CycleQD as published",
+        {
+            "start": [],
+            "emitters": [
+                {
+                    "name": "merge",
+                    "selection": {"name": "elite"},
+                    "crossover": {"name": "linear", "sigma": 0.03},
+                    "mutation": {"name": "svd", "scale": 0.1},
+                }
+            ],
+            "scheduler": "cycle",
+        },
+    ),
 }
-"""Recipe to the configuration keys it sets."""
+"""Name to recipe."""
+
+
+def with_recipe(data: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A plain configuration with the keys of a recipe.
+
+    Raises:
+        ConfigError: Unknown recipe.
+    """
+    if name not in RECIPES:
+        raise ConfigError(
+            f"unknown recipe '{name}'{nearest(name, RECIPES)} Known: {', '.join(RECIPES)}."
+        )
+    return with_changes(data, RECIPES[name].changes)
+
+
+def with_changes(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A plain configuration with other keys; those of ``final`` join the ones that are there."""
+    merged = {**data, **changes}
+    if "final" in changes:
+        merged["final"] = {**(data.get("final") or {}), **changes["final"]}
+    return merged

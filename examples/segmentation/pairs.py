@@ -162,8 +162,8 @@ def print_ranks(
             cells.append("{:+.2f} ({:.2g})".format(*rank_correlation(forecast, outcome, experts)))
         print(f"| {name} | {' | '.join(cells)} |")
     print(
-        f"\nn = {len(told)} pairs of {experts} experts in each of {seeds} zoos; means over the "
-        "zoos. p is two-sided, by relabeling the experts of each zoo, and never below "
+        f"\nn: {len(told)} pairs of {experts} experts, times {seeds} seeds; means over the seeds. "
+        "p is two-sided, by relabeling the experts of each seed, and never below "
         f"{smallest_p(experts, seeds):.2g}; it is not corrected for the {len(names)} forecasts "
         f"and {len(methods)} methods."
     )

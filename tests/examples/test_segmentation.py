@@ -55,4 +55,6 @@ def test_all_pairs_and_all_at_once_are_merged_and_told(study, tmp_path):
         assert f"| {group} |" in printed
     assert f"| {' + '.join(TASKS[:3])} |" in printed
     assert "pairs of 3 that keep 90% of both experts" in printed
-    assert "similarity s" in printed
+    for forecast in ("similarity s", "norm ratio", "sign agreement", "base on validation"):
+        assert printed.count(f"| {forecast} |") == 2  # both kinds of correlation
+    assert "n: 3 pairs of 3 experts" in printed

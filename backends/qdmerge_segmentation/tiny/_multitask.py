@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from qdmerge.cache import built_once, cache_dir
@@ -34,7 +33,6 @@ def multitask(
     def build(folder: Path) -> None:
         from qdmerge_segmentation.training import make_models
 
-        shutil.copytree(source / "base", folder / "base")  # whose curve is drawn beside the other
         make_models(recipe.multitask_config(source, folder), report)
 
     entry = multitask_place(recipe, cache).parent

@@ -136,7 +136,7 @@ class Recipe(BaseModel):
 
         Args:
             zoo: Folder of the zoo.
-            folder: Holds the zoo's base, and is to hold the model.
+            folder: Is to hold the model.
         """
         config = self.config(zoo)
         training = config.training.model_copy(
@@ -144,7 +144,6 @@ class Recipe(BaseModel):
         )
         return config.model_copy(
             update={
-                "base": str(folder / "base"),
                 "experts": {"all": str(folder / "all")},
                 "tasks": {
                     name: task.model_copy(update={"expert": "all"})

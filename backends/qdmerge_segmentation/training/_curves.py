@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,19 +26,21 @@ _LINES = ("-", "--", ":", "-.")
 _METRICS = {"dice": "mean Dice", "iou": "mean IoU"}
 
 
-def draw_curves(config: SegmentationConfig) -> Path | None:
+def draw_curves(config: SegmentationConfig, made: Collection[str]) -> Path:
     """Draws the curves of all models of a configuration whose history is there.
 
+    Args:
+        config: The configuration.
+        made: Names of the models that were just made. Others may lie where nothing is to be
+            written, such as a checked cache.
+
     Returns:
-        The figure in the folder that holds the models (the first model's, if they are apart); None
-        if there is no history.
+        The figure in the folder that holds the models made (the first one's, if they are apart).
     """
     models = local_models(config)
     found = {name: read_record(model.record) for name, model in models.items()}
     records = {name: record for name, record in found.items() if record is not None}
-    if not records:
-        return None
-    folders = [models[name].target.absolute().parent for name in records]
+    folders = [models[name].target.absolute().parent for name in made]
     common = Path(os.path.commonpath(folders))
     return save_figure(
         curves_figure(records), (common if common in folders else folders[0]) / FIGURE

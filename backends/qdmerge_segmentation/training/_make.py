@@ -26,8 +26,8 @@ def make_models(
     ``training.yaml``, the history of its training. Until then its state lies beside, in
     ``NAME.training``: a training that was ended goes on from there, and on one CPU type ends in the
     same bits. A state of other settings or other images is discarded. At last, the validation
-    curves are drawn into ``training.png`` beside the models. Models that are there are left as
-    they are.
+    curves are drawn into ``training.png`` beside the models made. Models that are there are left
+    as they are.
 
     Args:
         config: The configuration; see :class:`qdmerge_segmentation.config.TrainingConfig`.
@@ -76,5 +76,5 @@ def make_models(
 
     from qdmerge_segmentation.training._curves import draw_curves
 
-    draw_curves(config)
+    draw_curves(config, missing)
     return {name: model.target for name, model in missing.items()}

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from qdmerge.cache import intact
 from qdmerge.config import load_config
 from qdmerge.errors import ConfigError
 from qdmerge.spaces import ExpertSpace
@@ -114,12 +115,8 @@ def test_the_rival_has_seen_the_training_images_of_all_tasks_only(cache: Path, m
 
 def test_the_rival_is_made_once_and_leaves_the_zoo_alone(cache: Path, made: Path) -> None:
     assert multitask(SIX, cache=cache, progress=never) == made
-    assert {path.name for path in made.parent.iterdir()} == {
-        "all",
-        "base",
-        "training.png",
-        "manifest.json",
-    }
+    assert {path.name for path in made.parent.iterdir()} == {"all", "training.png", "manifest.json"}
+    assert intact(zoo(cache=cache, recipe=SIX, progress=never))
 
 
 @pytest.mark.usefixtures("tiny_is_six")

@@ -33,10 +33,22 @@ def test_the_history_tells_all_settings_and_no_paths(
     assert yaml.safe_load((tmp_path / "models/base/training.yaml").read_text())["start"] == "start"
     modes = {file.stat().st_mode for file in (tmp_path / "models/a").iterdir()}
     assert len(modes) == 1  # whoever may read the history may read the weights
-    figure = draw_curves(settings)
+    figure = draw_curves(settings, ["base", "a"])
     assert figure == tmp_path / "models" / "training.png"
     with Image.open(figure) as image:
         assert image.width > 1000
+
+
+def test_curves_are_drawn_beside_what_was_made_not_beside_a_base_that_was_there(
+    config: MakeConfig, start: str, tmp_path: Path
+) -> None:
+    make("base", config(training={"start": start}), ignore)
+    there = (tmp_path / "models").rename(tmp_path / "there")
+    before = sorted(there.iterdir())
+    settings = config(base=str(there / "base"))
+    make("a", settings, ignore)
+    assert draw_curves(settings, ["a"]) == tmp_path / "models" / "training.png"
+    assert sorted(there.iterdir()) == before
 
 
 def test_the_figure_has_a_panel_per_model_with_its_own_task_bold() -> None:

@@ -1,0 +1,133 @@
+"""The models of a linear space as functions of ``x`` that torch can differentiate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from math import prod
+
+import numpy as np
+import torch
+
+from qdmerge.spaces import CoreSpace, ExpertSpace, LayerSpace, LinearSpace, SpectralSpace
+
+Weights = Callable[[torch.Tensor], dict[str, torch.Tensor]]
+"""Gives the tensors, by name, of the model of ``x``, ``(dim,)`` float32."""
+Part = Callable[[torch.Tensor], torch.Tensor]
+"""Gives one of them."""
+
+
+def differentiable(space: LinearSpace) -> tuple[Weights, torch.Tensor]:
+    """What :meth:`WeightSpace.tensors` gives, differentiable, by the space's documented formula.
+
+    All task vectors and factors are held in memory.
+
+    Returns:
+        The function; and for each coordinate, ``(dim,)``, a change of it that matters: 1 for a
+        multiplier, the experts' root mean square for the cores of a matrix.
+
+    Raises:
+        AssertionError: The result differs from the space's own.
+    """
+    vectors, units, first = space.vectors, torch.ones(space.dim), 0
+    parts: dict[str, Part] = {}
+    for name in vectors.names:
+        base = vectors.base(name)
+        if not vectors.touched(name):
+            parts[name] = partial(_constant, base)
+            continue
+        deltas = torch.stack([vectors.delta(expert, name) for expert in vectors.experts])
+        if isinstance(space, SpectralSpace):
+            parts[name], first = _spectral(space, name, base, deltas, first)
+        elif isinstance(space, CoreSpace):
+            parts[name], first = _core(space, name, base, deltas, first, units)
+        else:
+            parts[name] = partial(_linear, base, deltas, _row(space, name))
+
+    def weights(x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {name: part(x) for name, part in parts.items()}
+
+    _check(space, weights, units)
+    return weights, units
+
+
+def _constant(base: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return base
+
+
+def _linear(base: torch.Tensor, deltas: torch.Tensor, row: slice, x: torch.Tensor) -> torch.Tensor:
+    return base + torch.tensordot(x[row], deltas, dims=1)
+
+
+def _row(space: LinearSpace, name: str) -> slice:
+    """Where a tensor's coefficients, one per expert, are in ``x``."""
+    count = len(space.experts)
+    if isinstance(space, ExpertSpace):
+        return slice(count)
+    assert isinstance(space, LayerSpace)
+    group = max((group for group in space.groups if name.startswith(group)), key=len)
+    start = count * space.groups.index(group)
+    return slice(start, start + count)
+
+
+def _spectral(
+    space: SpectralSpace, name: str, base: torch.Tensor, deltas: torch.Tensor, first: int
+) -> tuple[Part, int]:
+    """A tensor's function, and where the next tensor's coordinates begin."""
+    count = len(deltas)
+    if name not in space.matrices:
+        return partial(_linear, base, deltas, slice(first, first + count)), first + count
+    place = space.matrices.index(name)
+    rank = len(space.spectral_coordinates(space.experts[0])[place])
+    u, s, vt = torch.linalg.svd(deltas.flatten(2) if deltas.dim() > 2 else deltas, False)
+    left, right = u[..., :rank] * s[:, None, :rank], vt[:, :rank]
+    block = slice(first, first + count * (rank + 1))
+
+    def part(x: torch.Tensor) -> torch.Tensor:
+        table = x[block].view(count, rank + 1)
+        rest = table[:, rank]
+        moved = torch.einsum("kmr,kr,krn->mn", left, table[:, :rank] - rest[:, None], right)
+        return base + torch.tensordot(rest, deltas, dims=1) + moved.view(base.shape)
+
+    return part, block.stop
+
+
+def _core(
+    space: CoreSpace,
+    name: str,
+    base: torch.Tensor,
+    deltas: torch.Tensor,
+    first: int,
+    units: torch.Tensor,
+) -> tuple[Part, int]:
+    """As :func:`_spectral`; writes the units of the cores."""
+    count, vectors = len(deltas), space.vectors
+    if name not in space.matrices:
+        return partial(_linear, base, deltas, slice(first, first + count)), first + count
+    p, q = space.core_coordinates()[space.matrices.index(name)].shape
+    core = slice(first, first + p * q)
+    whole = p * q == prod(base.shape)
+    known = [not whole and vectors.rank(k, name) > space.rank for k in space.experts]
+    rests = slice(core.stop, core.stop + sum(known))
+    # The bases are the space's own: others of the same span would give other coordinates.
+    left, right = space._factors.bases(name, "cpu")
+    cores = torch.stack([torch.tensor(space.seeds[k][core]) for k in space.experts])
+    units[core] = cores.square().mean().sqrt()
+    cores, deltas = cores.view(count, p, q)[known], deltas[known]
+
+    def part(x: torch.Tensor) -> torch.Tensor:
+        rest = x[rests]
+        change = x[core].view(p, q) - torch.tensordot(rest, cores, dims=1)
+        return base + torch.tensordot(rest, deltas, dims=1) + (left @ change @ right).view_as(base)
+
+    return part, rests.stop
+
+
+def _check(space: LinearSpace, weights: Weights, units: torch.Tensor) -> None:
+    """Compares the weights of a model that lies nowhere in particular."""
+    noise = np.random.default_rng(0).normal(size=space.dim)
+    x = space.check(space.x0 + 0.3 * units.numpy() * noise)
+    found = weights(torch.from_numpy(x))
+    for name, tensor in space.tensors(x):
+        error = float((found[name] - tensor).abs().max())
+        assert error < 1e-4, f"{space.name}: {name} differs by {error:g}"
