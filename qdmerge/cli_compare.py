@@ -18,6 +18,12 @@ from qdmerge.cli_shared import (
     refuse_unsandboxed,
 )
 from qdmerge.errors import ConfigError
+from qdmerge.recipes import RECIPES
+from qdmerge.registry import nearest
+
+_DEFAULT = ",".join(
+    ["experts", "average", "task_arithmetic", "ties", "random", "cma_es", "nsga2", *RECIPES]
+)
 
 
 def compare(
@@ -27,7 +33,7 @@ def compare(
         typer.Option(
             help="Names of `qdmerge list methods`, or YAML files of your own, between commas."
         ),
-    ] = "experts,average,task_arithmetic,ties,random,cma_es,nsga2,paper,recommended",
+    ] = _DEFAULT,
     seeds: Annotated[int, typer.Option(help="Seeds of every method that has one.")] = 5,
     evaluations: Annotated[
         int | None,
@@ -61,13 +67,17 @@ def compare(
     found = find_methods([name.strip() for name in methods.split(",") if name.strip()])
     reference = reference or list(found)[-1]
     if reference not in found:
-        raise ConfigError(f"--reference '{reference}' is none of the compared methods")
+        raise ConfigError(
+            f"--reference '{reference}' is none of the compared methods"
+            f"{nearest(reference, found)} Methods: {', '.join(found)}."
+        )
     fixed = [*(settings or []), *(["backend.allow_unsandboxed=true"] if allow_unsandboxed else [])]
     blocks = test_beds(
         lambda more: load_config(source, [*fixed, *more]), Path(source).stem, vary or []
     )
+    for config in blocks.values():
+        refuse_unsandboxed(config, allow_unsandboxed)
     config = next(iter(blocks.values()))
-    refuse_unsandboxed(config, allow_unsandboxed)
     study = Study(
         blocks,
         found,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from qdmerge.config import RunConfig, parse_config
 from qdmerge.errors import ConfigError
@@ -22,8 +23,8 @@ class Method(BaseModel):
     Attributes:
         summary: One line.
         changes: Configuration keys that it sets, beside those of all methods.
-        space: "own" takes the configured space; "weights" needs one of merged weights; a name asks
-            for that space, or, where the backend has a space of its own, for that one.
+        space: "own" takes the configured space; a name asks for that space, or, where the backend
+            has a space of its own, for that one.
         recipe: A recipe without search, whose grid is the budget; None for a search.
         candidates: What is chosen among; see :class:`~qdmerge.config.FinalConfig`.
         keeps: "elites" of the configured archives, or "everything" it evaluated.
@@ -43,6 +44,19 @@ class Method(BaseModel):
     model: Literal["merged", "multitask"] = "merged"
     requires: tuple[str, ...] = ()
     tasks: int = 1
+
+    @field_validator("changes")
+    @classmethod
+    def _leaves_what_is_shared(cls, changes: dict[str, Any]) -> dict[str, Any]:
+        if shared := sorted(changes.keys() & {"evaluations", "seed"}):
+            raise ValueError(f"{', '.join(shared)}: the comparison sets this for all methods")
+        backend = changes.get("backend")
+        if isinstance(backend, dict) and "allow_unsandboxed" in backend:
+            raise ValueError("no file switches the sandbox off; give --allow-unsandboxed yourself")
+        for key in ("execution", "final"):
+            if key in changes and not isinstance(changes[key], dict):
+                raise ValueError(f"'{key}' must map keys to values; got {changes[key]!r}")
+        return changes
 
     @property
     def seeded(self) -> bool:
@@ -103,6 +117,9 @@ METHODS: Mapping[str, Method] = {
 """Name to method."""
 
 
+_NAME = re.compile(r"\w[\w.+-]*")
+
+
 def find_methods(names: Sequence[str]) -> dict[str, Method]:
     """Methods by name, and from files.
 
@@ -146,6 +163,12 @@ def _read_methods(path: Path, problems: list[str]) -> dict[str, Method]:
         return {}
     found = {}
     for name, settings in data.items():
+        if not _NAME.fullmatch(str(name)):
+            problems.append(
+                f"{path}: the method '{name}' needs another name, of letters, digits and _ . + -, "
+                "since it becomes the name of a folder"
+            )
+            continue
         try:
             own = {"candidates": "all", "keeps": "elites", **(settings or {})}
             found[str(name)] = Method.model_validate(own)
@@ -225,7 +248,8 @@ def configure(
     if method.space != "own" and weights:
         data["space"] = method.space
     if method.keeps == "everything":
-        data["archive"] = {"name": "dns", "capacity": evaluations + experts + 2}
+        # Room for all of it; the last generation of a search may go beyond the budget.
+        data["archive"] = {"name": "dns", "capacity": 2 * evaluations + experts + 64}
     data = with_changes(data, method.changes)
     data |= {"seed": seed}
     # Neither the number of workers nor what else is evaluated may change a run.
@@ -235,5 +259,12 @@ def configure(
     data["final"] |= {"table": table, "candidates": method.candidates}
     if method.candidates == "all":
         # What aggregates are tried on validation is part of the budget.
-        evaluations -= 2 * len(data["final"]["aggregate_scales"]) + len(data["final"]["recombine"])
-    return parse_config({**data, "evaluations": max(1, evaluations)})
+        final = data["final"]
+        tried = 2 * len(final["aggregate_scales"]) + len(final["recombine"])
+        if evaluations <= tried:
+            raise ConfigError(
+                f"a budget of {evaluations} evaluations leaves nothing for the search: {tried} of "
+                "them try aggregates; give more"
+            )
+        evaluations -= tried
+    return parse_config({**data, "evaluations": evaluations})

@@ -11,9 +11,12 @@ import sys
 import time
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from qdmerge.cli import app
+from qdmerge.compare import find_methods
+from qdmerge.recipes import RECIPES
 from qdmerge.runs import read_events
 
 QUICK = ["--set", "final.leading=1", "--set", "final.bootstrap=100", "--workers", "2"]
@@ -65,7 +68,7 @@ def test_given_again_it_only_reads(done):
 
 def test_few_seeds_carry_no_star(done):
     code, output = call(
-        "compare", "toy", "--methods", "random,config", "--seeds", 2, "--evaluations", 3,
+        "compare", "toy", "--methods", "random,config", "--seeds", 2, "--evaluations", 10,
         "--out", done[0].parent / "few", *QUICK,
     )  # fmt: skip
     assert code == 0, output
@@ -111,10 +114,18 @@ def test_killed_and_given_again_it_ends_the_same(tmp_path):
         (["--methods", ""], "no method to compare; known: experts, average"),
         (["--methods", "random", "--seeds", "0"], "seeds must be at least 1; got 0"),
         (["--methods", "random", "--evaluations", "0"], "evaluations must be at least 1; got 0"),
-        (["--methods", "random", "--reference", "paper"], "is none of the compared methods"),
+        (["--methods", "random", "--workers", "0"], "workers must be at least 1; got 0"),
+        (["--methods", "random", "--reference", "randm"], "methods; did you mean 'random'?"),
         (["--methods", "random", "--vary", "backend.dim"], "is not of the form key=value,value"),
-        (["--methods", "random", "--vary", "backend.dime=4"], "unknown key 'dime'; did you mean 'dim'?"),
+        (
+            ["--methods", "random", "--vary", "backend.dime=4"],
+            "unknown key 'dime'; did you mean 'dim'?",
+        ),
         (["--methods", "ties,random"], "method 'ties' merges weights, but backend 'toy'"),
+        (
+            ["--methods", "config", "--evaluations", "8"],
+            "method 'config': a budget of 8 evaluations",
+        ),
         (["--methods", "finetune"], "do not say how to train one model on all tasks"),
     ],
 )
@@ -123,6 +134,12 @@ def test_wrong_input_is_one_line_each(tmp_path, arguments, message):
     assert code == 2, output
     assert message in output
     assert "Traceback" not in output
+
+
+def test_the_methods_that_are_compared_by_default_are_known():
+    command = get_command(app).commands["compare"]
+    (methods,) = (option for option in command.params if option.name == "methods")
+    assert {*RECIPES} < {*find_methods(methods.default.split(","))}
 
 
 def test_a_failing_method_is_shown_and_ends_with_an_error(tmp_path):

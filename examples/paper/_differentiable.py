@@ -77,17 +77,15 @@ def _spectral(
     count = len(deltas)
     if name not in space.matrices:
         return partial(_linear, base, deltas, slice(first, first + count)), first + count
-    place = space.matrices.index(name)
-    rank = len(space.spectral_coordinates(space.experts[0])[place])
-    u, s, vt = torch.linalg.svd(deltas.flatten(2) if deltas.dim() > 2 else deltas, False)
-    left, right = u[..., :rank] * s[:, None, :rank], vt[:, :rank]
+    rank = len(space.spectral_coordinates(space.experts[0])[space.matrices.index(name)])
+    left, right = space._factors.components(name, "cpu")  # as computed once, ties and all
     block = slice(first, first + count * (rank + 1))
 
     def part(x: torch.Tensor) -> torch.Tensor:
         table = x[block].view(count, rank + 1)
         rest = table[:, rank]
-        moved = torch.einsum("kmr,kr,krn->mn", left, table[:, :rank] - rest[:, None], right)
-        return base + torch.tensordot(rest, deltas, dims=1) + moved.view(base.shape)
+        moved = (left * (table[:, :rank] - rest[:, None]).reshape(-1)) @ right
+        return base + torch.tensordot(rest, deltas, dims=1) + moved.view_as(base)
 
     return part, block.stop
 

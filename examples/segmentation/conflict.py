@@ -20,7 +20,7 @@ from qdmerge.config import load_config
 from qdmerge.spaces import ExpertSpace, task_vector_cosine
 from qdmerge_segmentation.config import SegmentationConfig
 
-SCALES = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.8, 1.0)
+SCALES = (0.15, 0.2, 0.3, 0.4, 0.5, 0.6)
 PRESETS = {4: "segmentation-conflict", 6: "segmentation-conflict-6"}
 
 

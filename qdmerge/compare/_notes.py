@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from qdmerge.compare._statistics import pairs_needed
+from qdmerge.compare._statistics import FLIPS, pairs_needed
 
 
 def notes(summary: Mapping[str, Any]) -> list[str]:
@@ -14,7 +14,14 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
     Args:
         summary: Of :func:`summarize`, complete but for the notes.
     """
-    return [*_intervals(summary), *_tests(summary), *_sets(summary), *_reach(summary)]
+    return [
+        *_intervals(summary),
+        *_widths(summary),
+        *_budget(summary),
+        *_tests(summary),
+        *_sets(summary),
+        *_reach(summary),
+    ]
 
 
 def _intervals(summary: Mapping[str, Any]) -> list[str]:
@@ -46,18 +53,47 @@ _COVERS = {
 }
 
 
+def _widths(summary: Mapping[str, Any]) -> list[str]:
+    told = list(summary["paired"])
+    for method in summary["methods"].values():
+        told += [one for pick in method["picks"].values() for one in pick.values() if one]
+        told += [method["set"]["hypervolume"] or {}] if method["set"] else []
+    ends = [one["ci95"] for one in told if one.get("ci95")]
+    if all(high - low > 1e-9 for low, high in ends):
+        return []
+    return [
+        "An interval without width means that all runs have the same value, not that it is certain."
+    ]
+
+
+def _budget(summary: Mapping[str, Any]) -> list[str]:
+    budget = summary["budget"]
+    over = {
+        name: method["evaluations"]
+        for name, method in summary["methods"].items()
+        if None not in (budget, method["evaluations"]) and method["evaluations"] > budget
+    }
+    if not over:
+        return []
+    named = ", ".join(f"{name} ({number:g})" for name, number in over.items())
+    return [f"The budget is {_count(budget, 'evaluation')}; more were spent by: {named}."]
+
+
 def _tests(summary: Mapping[str, Any]) -> list[str]:
     rows = [row for row in summary["paired"] if row["pairs"]]
     alone = dict.fromkeys(row["method"] for row in summary["paired"] if not row["pairs"])
     missing = [f"Without a pair to compare: {', '.join(alone)}."] if alone else []
     if not rows:
         return missing
+    exact = 2 ** max(row["pairs"] for row in rows) <= FLIPS
+    flips = "all flips" if exact else f"all flips or {FLIPS} random ones"
     found = [
-        f"Paired: difference from {summary['reference']} in the same test bed and seed, exact "
-        "sign-flip permutation test (p Holm-corrected over the methods; * means p <= .05), and "
-        "matched-pairs rank-biserial correlation r (1: better in every pair, -1: worse in every "
-        "pair). A method without seeds is paired with every seed of the other. The interval of a "
-        "difference is for that one comparison, not corrected for the number of methods."
+        f"Paired: difference from {summary['reference']} in the same test bed and seed, sign-flip "
+        f"permutation test ({flips}; p Holm-corrected over the methods; * means p <= .05), and "
+        "matched-pairs rank-biserial correlation r (1: better in every pair that differs, -1: "
+        "worse in every one). A method without seeds is paired with every seed of the other. The "
+        "interval of a difference is for that one comparison, not corrected for the number of "
+        "methods."
     ]
     hopeless = [row for row in rows if not row["can_be_significant"]]
     if len(hopeless) == len(rows):
@@ -92,6 +128,8 @@ def _sets(summary: Mapping[str, Any]) -> list[str]:
             f"{_point(summary['box']['low'])} to {_point(summary['box']['high'])} that the set "
             "dominates; its intervals are over seeds only."
         )
+    else:
+        found.append("No hypervolume: the range of a task's scores is not finite.")
     return found
 
 

@@ -55,6 +55,7 @@ def write_comparison(study: Study, planned: Sequence[PlannedRun], reference: str
         weights=weights,
         box=box,
         resamples=final.bootstrap,
+        budget=study.evaluations,
     )
     summary["methods"] = {
         name: {"summary": study.methods[name].summary, **found}

@@ -14,7 +14,7 @@ from qdmerge.baselines import grid_size
 from qdmerge.config import RunConfig
 from qdmerge.errors import ConfigError, QDMergeError
 from qdmerge.methods import Method, configure, misfits
-from qdmerge.runs import BuildBackend, Listener, Progress, build_search
+from qdmerge.runs import BuildBackend, Listener, Progress, build_search, choices
 from qdmerge.spaces import WeightSpace
 
 
@@ -74,7 +74,7 @@ class Plan:
             The tasks, and the runs.
 
         Raises:
-            ConfigError: Methods that do not fit.
+            ConfigError: Methods that do not fit, or a choice that does not fit the tasks.
             QDMergeError: The backend cannot be built.
         """
         base = self.config
@@ -85,21 +85,12 @@ class Plan:
             problem = misfits(self.methods, base, len(backend.tasks), weights)
             if problem:
                 raise ConfigError(problem)
-            planned = []
-            for name, method in self.methods.items():
-                for seed in self.seeds if method.seeded else [None]:
-                    config = configure(
-                        method,
-                        base,
-                        seed=base.seed if seed is None else seed,
-                        evaluations=self.evaluations,
-                        weights=weights,
-                        grid_size=grid_size,
-                    )
-                    end = "run" if seed is None else f"seed-{seed}"
-                    planned.append(
-                        PlannedRun(self.block, name, method, seed, config, folder / name / end)
-                    )
+            choices(base.final, backend.tasks)
+            planned = [
+                self._run(name, seed, weights, folder)
+                for name, method in self.methods.items()
+                for seed in (self.seeds if method.seeded else [None])
+            ]
             own = (base.backend, base.space)
             for run in {run.name: run for run in planned}.values():
                 if (run.config.backend, run.config.space) == own:
@@ -107,6 +98,41 @@ class Plan:
         finally:
             backend.close()
         return backend.tasks, planned
+
+    def _run(self, name: str, seed: int | None, weights: bool, folder: Path) -> PlannedRun:
+        method = self.methods[name]
+        try:
+            config = configure(
+                method,
+                self.config,
+                seed=seed or 0,
+                evaluations=self.evaluations,
+                weights=weights,
+                grid_size=grid_size,
+            )
+        except ConfigError as error:
+            lines = str(error).splitlines()
+            raise ConfigError("\n".join(f"method '{name}': {line}" for line in lines)) from error
+        end = "run" if seed is None else f"seed-{seed}"
+        return PlannedRun(self.block, name, method, seed, config, folder / name / end)
+
+
+def check_distinct(planned: Sequence[PlannedRun]) -> None:
+    """Refuses test beds on which a method's run is the same one: it would count twice.
+
+    Raises:
+        ConfigError: The first pair of them.
+    """
+    found: dict[str, PlannedRun] = {}
+    for run in planned:
+        echo = json.dumps([run.name, run.seed, run.config.echo()], sort_keys=True)
+        other = found.setdefault(echo, run)
+        if other is not run:
+            raise ConfigError(
+                f"test beds '{other.block}' and '{run.block}' are the same for method "
+                f"'{run.name}', whose runs would count twice; vary what all methods depend on, "
+                "such as the backend's settings (more seeds: --seeds)"
+            )
 
 
 def prepare(config: RunConfig, listener: Listener) -> None:

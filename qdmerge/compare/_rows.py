@@ -10,29 +10,37 @@ import numpy as np
 from qdmerge.backend import SPLITS
 from qdmerge.compare._data import Pick, RunRow
 from qdmerge.compare._plan import PlannedRun
+from qdmerge.errors import RunError
 from qdmerge.runs import RunFolder, read_history
 
 _VALIDATION = SPLITS[0]
 
 
 def read_rows(planned: Sequence[PlannedRun], failures: Mapping[str, str]) -> list[RunRow]:
-    """One row per run, in order; a run without results is a failed one.
+    """One row per run, in order; a run without results, or with damaged ones, is a failed one.
 
     Args:
         planned: The runs.
         failures: Label to cause of the runs that failed.
-
-    Raises:
-        RunError: A folder is damaged.
     """
-    return [_row(run, failures.get(run.label)) for run in planned]
+    return [_row_or_failure(run, failures.get(run.label)) for run in planned]
+
+
+def _row_or_failure(planned: PlannedRun, failure: str | None) -> RunRow:
+    try:
+        return _row(planned, failure)
+    except RunError as error:  # one damaged folder does not take the page from all others
+        return _failed(planned, str(error))
+
+
+def _failed(planned: PlannedRun, cause: str) -> RunRow:
+    return RunRow(planned.name, planned.seed, planned.block, status="failed", cause=cause)
 
 
 def _row(planned: PlannedRun, failure: str | None) -> RunRow:
     folder = RunFolder(planned.folder)
     if failure is not None or not folder.results.is_file():
-        cause = failure or "it has not been run to its end"
-        return RunRow(planned.name, planned.seed, planned.block, status="failed", cause=cause)
+        return _failed(planned, failure or "it has not been run to its end")
     results = folder.read_results()
     history = read_history(folder.read_events())
     tasks = results["tasks"]

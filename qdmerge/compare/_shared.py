@@ -36,6 +36,7 @@ class SharedEvaluations:
         self._pool = pool
         self._log = EventLog(path)
         self._lock = threading.Lock()
+        self._pool_lock = threading.Lock()
         self._stopped = False
         self._waiting: dict[_Key, list[Future[Timed]]] = {}
         self._known: dict[_Key, Timed] = {
@@ -43,8 +44,6 @@ class SharedEvaluations:
             for event in self._log.events
         }
         self._log.events.clear()
-        self.taken = 0
-        """Evaluations that were known, or under way for another run."""
 
     def executor(self, domain: str, build: Callable[[], GenomeBackend]) -> SharedExecutor:
         """An executor of one domain.
@@ -61,22 +60,34 @@ class SharedEvaluations:
         """Starts the evaluation of ``x``, unless it is known or under way."""
         key = (domain, split, solution_id(x))
         future: Future[Timed] = Future()
-        begun: Future[Timed] | None = None
+        begins = False
         with self._lock:
             if self._stopped:
                 future.set_exception(KeyboardInterrupt())
             elif key in self._known:
-                self.taken += 1
                 future.set_result(self._known[key])
             elif key in self._waiting:
-                self.taken += 1
                 self._waiting[key].append(future)
             else:
                 self._waiting[key] = [future]
-                begun = self._pool.submit(domain, build, x, split)
-        if begun is not None:  # the lock is free: the evaluation may have ended already
+                begins = True
+        if begins:
+            begun = self._begin(domain, build, x, split)
             begun.add_done_callback(partial(self._ended, key))
         return future
+
+    def _begin(
+        self, domain: str, build: Callable[[], GenomeBackend], x: np.ndarray, split: str
+    ) -> Future[Timed]:
+        # Not under the lock that ended evaluations need: a broken pool, which is made anew here,
+        # first waits until all of its evaluations have been told that they ended.
+        try:
+            with self._pool_lock:
+                return self._pool.submit(domain, build, x, split)
+        except Exception as error:  # all runs that wait for this model must hear of it
+            failed: Future[Timed] = Future()
+            failed.set_exception(error)
+            return failed
 
     def _ended(self, key: _Key, begun: Future[Timed]) -> None:
         error = _error(begun)

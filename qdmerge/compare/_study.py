@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from qdmerge.backend import Task
 from qdmerge.compare._counter import Counter
-from qdmerge.compare._plan import Plan, PlannedRun, by_domain, domain, prepare
+from qdmerge.compare._plan import Plan, PlannedRun, by_domain, check_distinct, domain, prepare
 from qdmerge.compare._shared import SharedEvaluations
 from qdmerge.config import RunConfig
 from qdmerge.errors import ConfigError, QDMergeError, RunError
@@ -23,6 +23,7 @@ from qdmerge.methods import Method
 from qdmerge.runs import BuildBackend, Listener, Run, RunFolder, Workplace
 
 _DESCRIPTION, _LOCK = "compare.yaml", ".lock"
+_RUNS_DEPEND_ON = ("threads", "retries", "max_failures")
 _RUNS_PER_WORKER = 2
 """Runs under way per worker: while one makes a child, another's is evaluated."""
 
@@ -46,7 +47,7 @@ class Study:
         failures: Label to cause of the runs that failed in this session.
 
     Raises:
-        ConfigError: No seeds or evaluations.
+        ConfigError: No seeds, evaluations or workers.
         RunError: The folder holds a comparison of another configuration, or something else.
     """
 
@@ -60,10 +61,11 @@ class Study:
         folder: Path,
         workers: int | None = None,
     ) -> None:
+        numbers = {"seeds": seeds, "evaluations": evaluations, "workers": workers}
         problems = [
             f"{name} must be at least 1; got {number}"
-            for name, number in (("seeds", seeds), ("evaluations", evaluations))
-            if number < 1
+            for name, number in numbers.items()
+            if number is not None and number < 1
         ]
         if problems:
             raise ConfigError("\n".join(problems))
@@ -85,8 +87,10 @@ class Study:
         for block, config in self.blocks.items():
             echo = config.echo()
             # More seeds and other workers change no run; the budget is each method's.
-            kept = echo.keys() - {"seed", "execution", "evaluations"}
-            now["blocks"][block] = {key: echo[key] for key in echo if key in kept}
+            kept = {key: echo[key] for key in echo if key not in ("seed", "evaluations")}
+            execution = kept["execution"]
+            kept["execution"] = {key: execution[key] for key in _RUNS_DEPEND_ON}
+            now["blocks"][block] = kept
         return now
 
     def _check_folder(self) -> None:
@@ -100,12 +104,14 @@ class Study:
                         f"({_difference(then, now)}); choose another --out"
                     )
                 return
-            # A comparison that was refused before it began has left its lock.
-            if self.folder.is_dir() and {file.name for file in self.folder.iterdir()} - {_LOCK}:
+            # A comparison that was refused before it began has left these.
+            harmless = {_LOCK, path.with_suffix(".part").name}
+            if self.folder.is_dir() and {file.name for file in self.folder.iterdir()} - harmless:
                 raise RunError(f"{self.folder} is not empty; choose another --out")
             self.folder.mkdir(parents=True, exist_ok=True)
-        except (OSError, yaml.YAMLError) as error:
-            raise RunError(f"cannot use {self.folder} for a comparison: {error}") from error
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            cause = " ".join(str(getattr(error, "strerror", None) or error).split())
+            raise RunError(f"cannot use {self.folder} for a comparison: {cause}") from error
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -114,6 +120,8 @@ class Study:
             lock.acquire(timeout=0)
         except Timeout as error:
             raise RunError(f"another process is comparing in {self.folder}") from error
+        except OSError as error:
+            raise RunError(f"cannot write {self.folder}: {error.strerror or error}") from error
         try:
             yield
         finally:
@@ -142,6 +150,7 @@ class Study:
                 tasks, runs = plan.runs(self.folder / "runs" / block, listener)
                 self._check_tasks(block, tasks)
                 planned += runs
+            check_distinct(planned)
             self._describe()
             pool = WorkerPool(self.workers, threads, self.config.execution.timeout)
             shared = SharedEvaluations(pool, self.folder / "evaluations.jsonl")
@@ -154,9 +163,13 @@ class Study:
             return planned
 
     def _describe(self) -> None:
-        text = yaml.safe_dump(self._description(), sort_keys=False)
+        path = self.folder / _DESCRIPTION
+        if path.is_file():
+            return
+        part = path.with_suffix(".part")
         try:
-            (self.folder / _DESCRIPTION).write_text(text, encoding="utf-8")
+            part.write_text(yaml.safe_dump(self._description(), sort_keys=False), encoding="utf-8")
+            part.rename(path)
         except OSError as error:
             raise RunError(f"cannot write {self.folder}: {error}") from error
 
@@ -183,8 +196,10 @@ class Study:
             if not folder.results.is_file():
                 open_runs.append(run)
                 continue
-            if folder.read_config() != run.config:
-                self._failed(run, _other_configuration(run))
+            try:
+                _check_same(folder.read_config(), run)
+            except RunError as error:
+                self._failed(run, error)
             counter.ended(run)
         if not open_runs:
             return
@@ -193,12 +208,13 @@ class Study:
             prepare(config, listener)
             build = BuildBackend(config)
             backend = build()
-        except QDMergeError as error:
+            facts = backend.facts()
+        except Exception as error:
             for run in open_runs:
                 self._failed(run, error)
             return
         try:
-            executor = shared.executor(domain(config, backend.facts()), build)
+            executor = shared.executor(domain(config, facts), build)
             workplace = Workplace(backend, executor)
             self._execute_runs(open_runs, workplace, shared, counter)
         finally:
@@ -232,8 +248,7 @@ class Study:
             folder = RunFolder(planned.folder)
             if folder.config.exists():
                 run = Run.open(planned.folder)
-                if run.config != planned.config:
-                    raise _other_configuration(planned)
+                _check_same(run.config, planned)
             else:
                 run = Run.create(planned.config, planned.folder)
             run.execute(counter.of(planned), workplace)
@@ -251,19 +266,24 @@ class Study:
 
 def _difference(then: Any, now: Mapping[str, Any]) -> str:
     """What differs between two plain comparisons, in words."""
-    if not isinstance(then, dict) or not isinstance(then.get("blocks"), dict):
-        return "its compare.yaml is damaged"
+    blocks = then.get("blocks") if isinstance(then, dict) else None
+    if not (isinstance(blocks, dict) and all(isinstance(one, dict) for one in blocks.values())):
+        return f"its {_DESCRIPTION} is damaged"
     if then.get("evaluations") != now["evaluations"]:
         return f"{then.get('evaluations')} evaluations, not {now['evaluations']}"
-    if list(then["blocks"]) != list(now["blocks"]):
-        return f"test beds {', '.join(then['blocks'])}, not {', '.join(now['blocks'])}"
-    pairs = [(then["blocks"][block], now["blocks"][block]) for block in now["blocks"]]
-    keys = [key for old, new in pairs for key in new if old.get(key) != new[key]]
+    if list(blocks) != list(now["blocks"]):
+        return f"test beds {', '.join(map(str, blocks))}, not {', '.join(now['blocks'])}"
+    pairs = [(blocks[block], new) for block, new in now["blocks"].items()]
+    keys = [key for old, new in pairs for key in {**old, **new} if old.get(key) != new.get(key)]
     return f"other settings of {', '.join(dict.fromkeys(keys))}"
 
 
-def _other_configuration(planned: PlannedRun) -> RunError:
-    return RunError(
-        f"{planned.folder} holds a run of another configuration: the method has changed. Remove "
-        "it, or choose another --out"
-    )
+def _check_same(config: RunConfig, planned: PlannedRun) -> None:
+    """Refuses a run that was made with another configuration."""
+    then, now = config.echo(), planned.config.echo()
+    if changed := [key for key in now if then[key] != now[key]]:
+        raise RunError(
+            f"{planned.folder} holds a run of another configuration: the method, or what all "
+            f"methods share, has changed in {', '.join(changed)}. Remove it, or choose another "
+            "--out"
+        )

@@ -31,6 +31,7 @@ def summarize(
     box: Box | None = None,
     resamples: int = 2000,
     seed: int = 0,
+    budget: int | None = None,
 ) -> dict[str, Any]:
     """Everything that a comparison tells, as JSON can hold it.
 
@@ -45,6 +46,7 @@ def summarize(
         box: Where hypervolume is measured; None for no hypervolume.
         resamples: Number of resamples of the test items.
         seed: Seed of the resampling and of random sign flips.
+        budget: Evaluations that each search was given; None if not told.
 
     Returns:
         ``methods`` (costs, per criterion means with intervals, the set), ``paired``, ``reach``,
@@ -71,6 +73,7 @@ def summarize(
         "box": None if box is None else {"low": box.low.tolist(), "high": box.high.tolist()},
         "resamples": resamples,
         "seed": seed,
+        "budget": budget,
         "methods": {name: {**_costs(name, rows), "picks": {}, "set": None} for name in methods},
         "paired": [],
     }

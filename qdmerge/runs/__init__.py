@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qdmerge.runs._building import BuildBackend, build_search, load_backend
+from qdmerge.runs._choice import choices
 from qdmerge.runs._folder import RunFolder, versions
 from qdmerge.runs._history import Evaluated, History, Stats, read_history
 from qdmerge.runs._log import EventLog, read_events
@@ -25,6 +26,7 @@ __all__ = [
     "Stats",
     "Workplace",
     "build_search",
+    "choices",
     "load_backend",
     "obtain_results",
     "pick_solution",

@@ -196,3 +196,79 @@ def test_test_beds_are_all_combinations():
     for wrong in ("seed", "seed=", "seed=1,1"):
         with pytest.raises(ConfigError):
             vary(lambda more: toy(*more), "toy", [wrong])
+
+
+def test_test_beds_that_are_the_same_are_refused(tmp_path):
+    same = vary(lambda more: toy(*more), "toy", ["seed=0,1"])
+    made = Study(
+        same, find_methods(["random"]), seeds=1, evaluations=3, folder=tmp_path / "out", workers=1
+    )
+    with pytest.raises(ConfigError, match=r"'seed=0' and 'seed=1' are the same .* count twice"):
+        made.execute()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["final.weights={tusk: 1}"], "unknown tasks tusk"),
+        (["final.choose_by=weights", "final.weights={tusk: 1}"], "unknown tasks tusk"),
+    ],
+)
+def test_a_choice_that_does_not_fit_is_refused_before_anything_runs(tmp_path, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        study(tmp_path / "out", *settings, methods=("random",)).execute()
+    assert not list((tmp_path / "out").glob("runs/*"))
+
+
+def test_what_a_method_changes_wrongly_is_told_with_its_name(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("mine: {changes: {emitters: 5}}\n")
+    with pytest.raises(ConfigError, match="method 'mine': 'emitters': Input should be"):
+        study(tmp_path / "out", methods=(str(own),)).execute()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("../up: {}", r"'../up' needs another name"),
+        ("mine: {changes: {final: 5}}", "'final' must map keys to values; got 5"),
+        ("mine: {changes: {execution: null}}", "'execution' must map keys to values; got None"),
+        ("mine: {changes: {seed: 3, evaluations: 9}}", "evaluations, seed: the comparison sets"),
+        (
+            "mine: {changes: {backend: {name: toy, allow_unsandboxed: true}}}",
+            "no file switches the sandbox off",
+        ),
+    ],
+)
+def test_methods_of_a_file_that_could_do_harm_are_refused(tmp_path, text, message):
+    own = tmp_path / "own.yaml"
+    own.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        find_methods([str(own)])
+
+
+def test_a_run_of_a_changed_method_says_what_changed(tmp_path):
+    own = tmp_path / "own.yaml"
+    failures = []
+    for scale in (0.1, 0.2):
+        own.write_text(f"mine: {{changes: {{axes: {{high_margin: {1 + scale}}}}}}}\n")
+        made = study(tmp_path / "out", methods=(str(own),), seeds=1, evaluations=12, workers=1)
+        made.execute()
+        failures.append(made.failures)
+    assert failures[0] == {}
+    assert "has changed in axes. Remove it" in failures[1]["mine, seed 0 on toy"]
+
+
+@pytest.mark.parametrize("text", ["[1", "5", "evaluations: 12\nblocks: {toy: 5}\n", "\xff"])
+def test_a_damaged_description_is_told_in_a_line(tmp_path, text):
+    (tmp_path / "compare.yaml").write_text(text, encoding="latin-1")
+    with pytest.raises(RunError) as caught:
+        study(tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_folder_that_cannot_be_locked_is_told(tmp_path):
+    made = study(tmp_path / "out")
+    (tmp_path / "out" / ".lock").mkdir()
+    with pytest.raises(RunError, match="cannot write"):
+        made.execute()

@@ -272,3 +272,20 @@ def test_training_stands_beside_the_evaluations(rows):
 def test_what_cannot_be_compared_is_refused(rows, options, message):
     with pytest.raises(ConfigError, match=message):
         summary_of(rows, **options)
+
+
+def test_who_spent_more_than_the_budget_is_named(rows):
+    told = " ".join(summary_of(rows, budget=149)["notes"])
+    assert "The budget is 149 evaluations; more were spent by: recommended (150)" in told
+    assert "more were spent" not in " ".join(summary_of(rows, budget=150)["notes"])
+
+
+def test_intervals_without_width_and_missing_hypervolume_are_explained(rows):
+    same = [replace(row, picks=rows[0].picks) for row in rows if row.method == "paper"]
+    told = " ".join(summarize(same, TASKS, "paper", ["mean"])["notes"])
+    assert "No hypervolume" in told
+    bare = [
+        replace(row, picks={"mean": replace(row.picks["mean"], items={})}, points=None)
+        for row in same
+    ]
+    assert "not that it is certain" in " ".join(summarize(bare, TASKS, "paper", ["mean"])["notes"])

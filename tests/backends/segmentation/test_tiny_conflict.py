@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from pydantic import ValidationError
 
 from qdmerge.cache import intact
 from qdmerge.config import load_config
 from qdmerge.errors import ConfigError
+from qdmerge.execution import Job, Report
 from qdmerge.spaces import ExpertSpace
 from qdmerge_segmentation.config import SegmentationConfig, TaskConfig
 from qdmerge_segmentation.tiny import ALL_TASKS, Recipe, multitask, zoo
+from qdmerge_segmentation.training import _make
+from qdmerge_segmentation.training._train import make
 
 LEVELS = range(4)
 SIX = Recipe.micro().model_copy(update={"tasks": 6, "expert_steps": {"leaf": 3, "focus": 1}})
@@ -27,7 +32,24 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(cache: Path) -> Path:
+def in_this_process() -> Iterator[None]:
+    """Train here: a process of its own takes seconds to begin; test_make.py has tests of those."""
+
+    def run(jobs: Sequence[Job], processes: int, report: Report) -> None:
+        for settings, *names in (job.arguments for job in jobs):
+            for name in names:
+                make(name, SegmentationConfig.model_validate_json(settings), report)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_make, "run_jobs", run)
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def made(cache: Path, in_this_process: None) -> Path:
     """The model of all tasks of the zoo ``SIX``, which is built, too."""
     return multitask(SIX, cache=cache)
 
