@@ -18,6 +18,7 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
         *_intervals(summary),
         *_widths(summary),
         *_budget(summary),
+        *_incomplete(summary),
         *_tests(summary),
         *_sets(summary),
         *_reach(summary),
@@ -77,6 +78,16 @@ def _budget(summary: Mapping[str, Any]) -> list[str]:
         return []
     named = ", ".join(f"{name} ({number:g})" for name, number in over.items())
     return [f"The budget is {_count(budget, 'evaluation')}; more were spent by: {named}."]
+
+
+def _incomplete(summary: Mapping[str, Any]) -> list[str]:
+    names = [name for name, method in summary["methods"].items() if method["failed"]]
+    if not names:
+        return []
+    return [
+        "Means are over the runs that came to their end, and do not compare where the failed ones "
+        f"were on harder test beds; pairs do: {', '.join(names)}."
+    ]
 
 
 def _tests(summary: Mapping[str, Any]) -> list[str]:

@@ -145,6 +145,8 @@ def test_failed_runs_are_counted_and_named_with_their_cause(rows):
     ]
     found = summary_of([*rows, *failed])
     assert found["methods"]["paper"]["failed"] == 1
+    assert any("do not compare" in note and "paper, slerp" in note for note in found["notes"])
+    assert not any("do not compare" in note for note in summary_of(rows)["notes"])
     assert found["methods"]["slerp"]["runs"] == 0
     assert [row["cause"] for row in found["failed"]] == [row.cause for row in failed]
     table = summary_table(found)
