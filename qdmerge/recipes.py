@@ -1,4 +1,4 @@
-"""Named recipes of a search: the parts that make a run CycleQD as published, or as we advise."""
+"""Named recipes of a search: the parts that make a run CycleQD."""
 
 from __future__ import annotations
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from qdmerge.backend import Evaluation, GenomeBackend
-from qdmerge.execution import Timed, WorkerPool
-from qdmerge.runs import EventLog, solution_id
+from qdmerge.backend import GenomeBackend
+from qdmerge.execution import Outcome, Timed, WorkerPool
+from qdmerge.runs import EventLog, plain_scores, recalled_outcome, solution_id
 
 _Key = tuple[str, str, str]
 
@@ -109,18 +109,9 @@ class SharedEvaluations:
         evaluation, seconds = timed
         if not evaluation.valid.all():
             return
-        items = evaluation.items and evaluation.items[0]
-        measures = evaluation.measures
-        self._log.append(
-            "evaluation",
-            domain=key[0],
-            split=key[1],
-            solution=key[2],
-            scores=evaluation.scores[0].tolist(),
-            measures=None if measures is None else measures[0].tolist(),
-            items=items and {task: np.asarray(v, float).tolist() for task, v in items.items()},
-            seconds=round(seconds, 4),
-        )
+        domain, split, solution = key
+        where = {"domain": domain, "split": split, "solution": solution}
+        self._log.append("evaluation", **where, **plain_scores(Outcome(evaluation, seconds, 1)))
 
     def stop(self) -> None:
         """Interrupts all runs: what they wait for raises KeyboardInterrupt in their threads."""
@@ -163,10 +154,6 @@ def _error(future: Future[Timed]) -> BaseException | None:
 
 
 def _recalled(event: dict[str, Any]) -> Timed:
-    items = event["items"]
-    evaluation = Evaluation(
-        np.array([event["scores"]], float),
-        None if event["measures"] is None else np.array([event["measures"]], float),
-        None if items is None else [{task: np.array(v, float) for task, v in items.items()}],
-    )
-    return evaluation, event["seconds"]
+    outcome = recalled_outcome(event)
+    assert outcome.evaluation is not None
+    return outcome.evaluation, outcome.seconds

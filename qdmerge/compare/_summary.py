@@ -95,13 +95,17 @@ def summarize(
     summary["curves"] = curves(rows, methods, ways, numbers)
     summary["reach"] = reach(methods, choose_by, numbers)
     summary["fronts"] = fronts(rows, methods, summary["tasks"])
-    summary["failed"] = [
+    summary["failed"] = _failures(rows)
+    summary["notes"] = notes(summary)
+    return summary
+
+
+def _failures(rows: Sequence[RunRow]) -> list[dict[str, Any]]:
+    return [
         {"method": row.method, "seed": row.seed, "block": row.block, "cause": row.cause}
         for row in rows
         if row.status != "ok"
     ]
-    summary["notes"] = notes(summary)
-    return summary
 
 
 def _check(

@@ -10,7 +10,7 @@ from qdmerge.runs._log import EventLog, read_events
 from qdmerge.runs._obtain import obtain_results
 from qdmerge.runs._pick import pick_solution
 from qdmerge.runs._run import Run, Workplace
-from qdmerge.runs._search import Listener, Progress
+from qdmerge.runs._search import Listener, Progress, plain_scores, recalled_outcome
 from qdmerge.runs._solutions import SolutionStore, solution_id
 
 __all__ = [
@@ -30,8 +30,10 @@ __all__ = [
     "load_backend",
     "obtain_results",
     "pick_solution",
+    "plain_scores",
     "read_events",
     "read_history",
+    "recalled_outcome",
     "solution_id",
     "versions",
 ]

@@ -151,7 +151,7 @@ class LoggedSearch:
         self._register(batch)
 
     def _replay_outcome(self, event: Event) -> None:
-        out, outcome = self._out[event["batch"]], _outcome(event)
+        out, outcome = self._out[event["batch"]], recalled_outcome(event)
         if out.batch.task is None and outcome.cause:
             return  # Nothing can start without the seeds, so a failed one is tried again.
         out.outcomes[event["index"]] = outcome
@@ -306,7 +306,8 @@ def _plain_items(evaluation: Evaluation) -> dict[str, list[float]] | None:
     return {task: np.asarray(values, float).tolist() for task, values in items.items()}
 
 
-def _outcome(event: Event) -> Outcome:
+def recalled_outcome(event: Event) -> Outcome:
+    """The outcome that an event of a log tells of: the inverse of :func:`plain_scores`."""
     if event["event"] == "failed":
         return Outcome(None, 0.0, event["attempts"], event["cause"])
     items = event.get("items")
