@@ -42,9 +42,9 @@ def train_lora(
 
     Until it is whole it lies in ``OUT.training``, with a checkpoint every ``checkpoint_seconds``: a
     training that was killed goes on from there and, with the same number of threads on the same
-    kind of processor, ends in the same weights. State of another base, other data or other settings
-    is discarded; that of other versions of the libraries is not, and the record tells of them. An
-    adapter already at ``out`` that was made from the same is left as it is.
+    kind of processor, ends in the same weights up to rounding. State of another base, other data or
+    other settings is discarded; that of other versions of the libraries is not, and the record
+    tells of them. An adapter already at ``out`` that was made from the same is left as it is.
 
     ``out`` holds, besides the adapter, `RECORD`: SHA-256 of base and data, number of conversations
     and how many were too long, settings, versions (and ``earlier_versions``, that began it),

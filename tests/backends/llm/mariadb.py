@@ -42,7 +42,7 @@ def server() -> Iterator[str]:
 
 def _serve(folder: Path) -> Iterator[str]:
     own = ["--user=root"] if os.geteuid() == 0 else []
-    data, path = folder / "data", folder / "s.sock"
+    data, path, log = folder / "data", folder / "s.sock", folder / "log"
     _run(
         "mariadb-install-db",
         "--no-defaults",
@@ -66,6 +66,7 @@ def _serve(folder: Path) -> Iterator[str]:
             "--innodb-log-file-size=8M",
             "--innodb-flush-log-at-trx-commit=0",
             f"--secure-file-priv={folder}",
+            f"--log-error={log}",
             *own,
         ],
         stdout=subprocess.DEVNULL,
@@ -73,10 +74,11 @@ def _serve(folder: Path) -> Iterator[str]:
     )
     try:
         root = ["mariadb", "--no-defaults", "--user=root", f"--socket={path}", "--execute"]
-        deadline = time.monotonic() + 30
-        while subprocess.run([*root, "SELECT 1"], capture_output=True).returncode:
-            assert process.poll() is None, "the server did not start"
-            assert time.monotonic() < deadline, "the server does not answer"
+        deadline = time.monotonic() + 180
+        while (probe := subprocess.run([*root, "SELECT 1"], capture_output=True)).returncode:
+            told = f"{probe.stderr!r}\n{log.read_text() if log.exists() else ''}"
+            assert process.poll() is None, f"the server did not start: {told}"
+            assert time.monotonic() < deadline, f"the server does not answer: {told}"
             time.sleep(0.1)
         grant = r"GRANT ALL ON `qdmerge\_%`.* TO "
         for host in ("localhost", "127.0.0.1"):

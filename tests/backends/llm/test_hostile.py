@@ -295,7 +295,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     yield host
     host.watching = False
     watcher.join()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while host.left() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert host.left() == []

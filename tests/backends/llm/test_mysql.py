@@ -62,7 +62,7 @@ def test_nothing_stays_of_a_process_that_leaves(url: str, way: str) -> None:
         f"print(MySQLEngine({url!r}).open({TABLE!r}).database, flush=True)\n"
     )
     process = subprocess.run(
-        [sys.executable, "-c", script + LEAVING[way]], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script + LEAVING[way]], capture_output=True, text=True, timeout=300
     )
     assert process.stdout.startswith("qdmerge_"), process.stderr
     assert process.returncode == {"end": 0, "error": 3, "kill": -signal.SIGKILL}[way]

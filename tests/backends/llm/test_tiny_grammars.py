@@ -43,7 +43,7 @@ def run_shell(command: str, files: dict[str, str], folder: Path) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=10,
+        timeout=60,
     ).stdout
 
 

@@ -12,6 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from qdmerge_llm.training import LoRAConfig, train_lora
 
+from .... import trained
 from ..conftest import make_tokenizer
 
 TEMPLATE = (
@@ -40,8 +41,7 @@ def weights(adapter: Path) -> dict[str, torch.Tensor]:
 
 
 def same(one: Path, other: Path) -> bool:
-    a, b = weights(one), weights(other)
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+    return trained.same(*(adapter / "adapter_model.safetensors" for adapter in (one, other)))
 
 
 @pytest.fixture(scope="session")
