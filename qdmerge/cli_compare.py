@@ -22,7 +22,17 @@ from qdmerge.recipes import RECIPES
 from qdmerge.registry import nearest
 
 _DEFAULT = ",".join(
-    ["experts", "average", "task_arithmetic", "ties", "random", "cma_es", "nsga2", *RECIPES]
+    [
+        "experts",
+        "average",
+        "task_arithmetic",
+        "ties",
+        "regmean",
+        "random",
+        "cma_es",
+        "nsga2",
+        *RECIPES,
+    ]
 )
 
 

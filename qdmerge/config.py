@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    PositiveFloat,
     SerializeAsAny,
     ValidationError,
     model_validator,
@@ -84,19 +85,26 @@ class StartConfig(_Settings):
 
     Attributes:
         recipe: The recipe; see :func:`qdmerge.baselines.grid`.
-        scales: Of task arithmetic, the weights that all experts share; None for its own.
+        scales: Of task arithmetic, the weights that all experts share; of regression means, the
+            sum of their weights; None for its own.
         tilts: Of ``tilted``, the weight of one expert and that of all others; None for its own.
+        ridges: Of ``regmean``, what is added to the diagonals; None for its own.
     """
 
-    recipe: Literal["average", "task_arithmetic", "tilted"]
+    recipe: Literal["average", "task_arithmetic", "tilted", "regmean"]
     scales: Annotated[list[FiniteFloat], Field(min_length=1)] | None = None
     tilts: Annotated[list[tuple[FiniteFloat, FiniteFloat]], Field(min_length=1)] | None = None
+    ridges: Annotated[list[PositiveFloat], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _has_axes(self) -> StartConfig:
-        axis = {"task_arithmetic": "scales", "tilted": "tilts"}.get(self.recipe)
-        for name in ("scales", "tilts"):
-            if name != axis and getattr(self, name) is not None:
+        axes = {
+            "task_arithmetic": ("scales",),
+            "tilted": ("tilts",),
+            "regmean": ("scales", "ridges"),
+        }.get(self.recipe, ())
+        for name in ("scales", "tilts", "ridges"):
+            if name not in axes and getattr(self, name) is not None:
                 raise ValueError(f"recipe '{self.recipe}' has no '{name}'")
         return self
 

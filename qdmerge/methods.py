@@ -86,6 +86,7 @@ METHODS: Mapping[str, Method] = {
     "ties": _recipe("ties", "trimmed task vectors, elected signs (TIES)", "ties"),
     "dare": _recipe("dare", "randomly dropped, rescaled task vectors (DARE)", "dare"),
     "dare_ties": _recipe("dare_ties", "DARE, then TIES' elected signs", "dare_ties"),
+    "regmean": _recipe("regmean", "regression means on layers' inputs (RegMean)", "regmean"),
     "slerp": _recipe("slerp", "spherical interpolation of weights, chained", "slerp"),
     "finetune": Method(
         summary="the base fine-tuned on all tasks' data",
@@ -202,6 +203,11 @@ def misfits(methods: Mapping[str, Method], config: RunConfig, n_tasks: int, weig
             lines.append(
                 f"method '{name}' merges weights, but backend '{config.backend.name}' has a space "
                 "of its own; leave it out"
+            )
+        if method.recipe is None and "space" in method.changes and not weights:
+            lines.append(
+                f"method '{name}' searches another space, but backend '{config.backend.name}' has "
+                "one of its own; leave it out"
             )
         if method.model == "multitask" and config.backend.multitask() is None:
             lines.append(

@@ -29,6 +29,10 @@ SPACES = Registry(
             "qdmerge.spaces:CoreSpace",
             "a small core per matrix, between bases that the experts share; exact for LoRA",
         ),
+        "regmean": Entry(
+            "qdmerge.spaces:RegMeanSpace",
+            "spectral, weighted by what layers receive under each expert (RegMean)",
+        ),
         "ties": Entry("qdmerge.baselines:TiesSpace", "TIES: expert weights, density and scale"),
         "dare": Entry("qdmerge.baselines:DareSpace", "DARE: expert weights and density"),
         "dare_ties": Entry(

@@ -40,6 +40,23 @@ RECIPES: Mapping[str, Recipe] = {
             "scheduler": "cycle",
         },
     ),
+    # Chosen and confirmed in docs/paper-tables.md.
+    "recommended": Recipe(
+        "CycleQD on regression means: weighted by what layers receive, begun with RegMean",
+        {
+            "space": "regmean",
+            "start": ["regmean"],
+            "emitters": [
+                {
+                    "name": "merge",
+                    "selection": {"name": "elite", "low": 0.1, "high": 1.0},
+                    "crossover": {"name": "linear", "sigma": 0.3, "total": [0.9, 1.15]},
+                    "mutation": {"name": "svd", "scale": 0.2, "symmetric": True, "per": "matrix"},
+                }
+            ],
+            "scheduler": "cycle",
+        },
+    ),
 }
 """Name to recipe."""
 

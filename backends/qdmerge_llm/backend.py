@@ -17,6 +17,7 @@ from qdmerge.backend import REPORTED, Evaluation, GenomeBackend, Task
 from qdmerge.devices import device_facts, pick_device
 from qdmerge.errors import CheckpointError
 from qdmerge.spaces import SpectralSpace
+from qdmerge_llm.calibration import ExpertsAtWork
 from qdmerge_llm.generation import FENCED_BLOCK, Generator, pick_dtype
 from qdmerge_llm.items import Item, content_hash
 from qdmerge_llm.models import read_template
@@ -134,9 +135,10 @@ class LLMBackend(GenomeBackend):
         vectors = TaskVectors(base, experts)
         kinds = [task.kind_class() for task in (*config.tasks.values(), *config.reported.values())]
         packages = ["gguf"] * is_gguf(config.base) + ["lm_eval"] * (LMEvalTask in kinds)
-        return cls(
+        chosen = space(vectors) if space else SpectralSpace(vectors)
+        backend = cls(
             base,
-            space(vectors) if space else SpectralSpace(vectors),
+            chosen,
             [ready(name, task, task.expert) for name, task in config.tasks.items()],
             sandbox,
             config.batch_size,
@@ -146,6 +148,9 @@ class LLMBackend(GenomeBackend):
             config.chat_template,
             packages,
         )
+        items = {name: partial(task.calibration, tiny) for name, task in config.tasks.items()}
+        chosen.calibrate(ExpertsAtWork(backend, items))
+        return backend
 
     def evaluate(self, xs: np.ndarray, split: str) -> Evaluation:
         """Scores models on all tasks.
@@ -173,8 +178,12 @@ class LLMBackend(GenomeBackend):
         """Scores of the live model on a task's items."""
         if task.kind.reported_only:
             return task.kind.evaluate_model(self.model, self.tokenizer)
+        return self.ask(task, task.items[split])
+
+    def ask(self, task: LLMTask, items: Sequence[Item]) -> np.ndarray:
+        """Scores the live model, as it is, on items of a task: ``(n_items,)``."""
         before = self._generator.too_long
-        scores = task.kind.evaluate(task.items[split], self._completer(task))
+        scores = task.kind.evaluate(items, self._completer(task))
         self._tell_of_length(task, self._generator.too_long - before)
         return scores
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -167,6 +168,23 @@ class TaskConfig(_Asked):
         if not isinstance(data, str) and set(data) != set(SPLITS):
             raise ValueError(f"name one file, or one for each of {', '.join(SPLITS)}")
         return data
+
+    def calibration(self, tiny: Recipe | None, count: int) -> list[Item]:
+        """Items on which experts are watched: of no split, where the data has others.
+
+        Args:
+            tiny: Recipe of the zoo that ``tiny://`` refers to; None for the default one.
+            count: Most items.
+
+        Returns:
+            Items of the training part of a file that is divided by content; else those that
+            evolution sees.
+        """
+        if isinstance(self.data, str):
+            items = read_items(resolve(self.data, tiny), self.kind_class())
+            with contextlib.suppress(ConfigError):  # there are none
+                return split_items(items, {"train": None})["train"][:count]
+        return self.items(tiny)["validation"][:count]
 
     def files(self) -> dict[str, dict[str, int | None]]:
         """Per data file the number of items that each split takes from it; None for all."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from qdmerge.backend import Evaluation, GenomeBackend, Task
 from qdmerge.devices import device_facts, pick_device
 from qdmerge.errors import ConfigError
 from qdmerge.spaces import SpectralSpace, TaskVectors
+from qdmerge_segmentation.calibration import ExpertsAtWork
 from qdmerge_segmentation.data import ImageSet
 from qdmerge_segmentation.metrics import METRICS
 from qdmerge_segmentation.models import (
@@ -75,6 +77,7 @@ class SegmentationBackend(GenomeBackend):
     Attributes:
         segmenter: Holds the solution expressed last.
         segmentation_tasks: The tasks with their images and metrics.
+        batch_size: Images evaluated together.
     """
 
     def __init__(
@@ -90,7 +93,7 @@ class SegmentationBackend(GenomeBackend):
         self.tasks = [task.task for task in tasks]
         self.measures = ()
         self.segmentation_tasks = list(tasks)
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._inputs: dict[tuple[str, str], dict[str, torch.Tensor]] = {}
         self._statistics = None
         if statistics is not None and has_batch_norm(segmenter.module):
@@ -129,7 +132,10 @@ class SegmentationBackend(GenomeBackend):
             statistics = _joined([config.images(task, "train", limit) for task in config.tasks])
         vectors = TaskVectors(base, paths)
         chosen = space(vectors) if space else SpectralSpace(vectors)
-        return cls(segmenter, chosen, tasks, statistics, config.batch_size)
+        backend = cls(segmenter, chosen, tasks, statistics, config.batch_size)
+        images = {name: partial(config.images, name, "train") for name in config.tasks}
+        chosen.calibrate(ExpertsAtWork(backend, images))
+        return backend
 
     def evaluate(self, xs: np.ndarray, split: str) -> Evaluation:
         """Scores models on all tasks.
@@ -164,7 +170,7 @@ class SegmentationBackend(GenomeBackend):
         """Writes the model of ``x`` into :attr:`segmenter`, statistics included."""
         self.space.express(x, self.segmenter.weights)
         if self._statistics is not None and not self._is_seed(x):
-            reestimate_batch_norm(self.segmenter, self._statistics, self._batch_size)
+            reestimate_batch_norm(self.segmenter, self._statistics, self.batch_size)
 
     def _is_seed(self, x: np.ndarray) -> bool:
         return any(np.array_equal(x, seed) for seed in self.space.seeds.values())
@@ -192,7 +198,7 @@ class SegmentationBackend(GenomeBackend):
             self._inputs[key] = self.segmenter.inputs(images.images, images.masks)
         sizes = [mask.shape for mask in images.masks]
         return predict(
-            self.segmenter, self._inputs[key], sizes, self._batch_size, labels=task.labels
+            self.segmenter, self._inputs[key], sizes, self.batch_size, labels=task.labels
         )
 
     def export(self, x: np.ndarray, path: str | Path) -> Path:

@@ -17,7 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from qdmerge.baselines._grid import Recipe, grid, grid_size
-from qdmerge.baselines._recipes import Mergeable, plain_average, task_arithmetic
+from qdmerge.baselines._recipes import Mergeable, plain_average, recipe_solutions, task_arithmetic
 
 if TYPE_CHECKING:
     from qdmerge.baselines._cma import CMAESEmitter
@@ -54,6 +54,7 @@ __all__ = [
     "grid",
     "grid_size",
     "plain_average",
+    "recipe_solutions",
     "slerp",
     "task_arithmetic",
     "ties",

@@ -12,7 +12,15 @@ from qdmerge.errors import ConfigError
 from qdmerge.registry import nearest
 
 Recipe = Literal[
-    "experts", "average", "task_arithmetic", "tilted", "ties", "dare", "dare_ties", "slerp"
+    "experts",
+    "average",
+    "task_arithmetic",
+    "tilted",
+    "regmean",
+    "ties",
+    "dare",
+    "dare_ties",
+    "slerp",
 ]
 #: Recipes that are linear merges; they work in every space that can merge.
 LINEAR = ("average", "task_arithmetic", "tilted")
@@ -24,15 +32,17 @@ class Axes:
     """What a grid runs over; None where a recipe has no such axis.
 
     Attributes:
-        scales: Of task arithmetic, DARE and DARE-TIES the one weight of all experts; of TIES and
-            SLERP the factor on the merged task vector.
+        scales: Of task arithmetic, DARE and DARE-TIES the one weight of all experts; of TIES, SLERP
+            and the regression mean the factor on the merged task vector.
         densities: Shares of the task vectors' elements that stay.
         tilts: The weight of one expert, and that of all others.
+        ridges: What is added to the diagonals of regression means.
     """
 
     scales: Sequence[float] | None = None
     densities: Sequence[float] | None = None
     tilts: Sequence[tuple[float, float]] | None = None
+    ridges: Sequence[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,10 @@ def _tilted(k: int, axes: Axes) -> Rows:
         for high, low in axes.tilts or ()
         for expert in range(k)
     ]
+
+
+def _regmean(k: int, axes: Axes) -> Rows:
+    return [[scale / k] * k + [ridge] for ridge in axes.ridges or () for scale in axes.scales or ()]
 
 
 def _ties(k: int, axes: Axes) -> Rows:
@@ -82,6 +96,7 @@ _GRIDS: dict[Recipe, _Grid] = {
         Axes(scales=(0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)), _task_arithmetic
     ),
     "tilted": _Grid(Axes(tilts=((0.8, 0.5), (0.7, 0.4), (1.0, 0.4), (0.6, 0.3))), _tilted),
+    "regmean": _Grid(Axes(scales=(0.7, 0.85, 1.0, 1.15), ridges=(0.01, 0.1, 1.0)), _regmean),
     "ties": _Grid(Axes(scales=(0.7, 1.0, 1.3, 1.6), densities=(0.2, 0.5, 0.8)), _ties),
     "dare": _Grid(Axes(scales=(0.3, 0.5, 0.7, 0.9), densities=(0.2, 0.5, 0.8)), _dare),
     "dare_ties": _Grid(Axes(scales=(0.4, 0.6, 0.8, 1.0), densities=(0.2, 0.5, 0.8)), _dare),
@@ -95,6 +110,7 @@ def grid(
     scales: Sequence[float] | None = None,
     densities: Sequence[float] | None = None,
     tilts: Sequence[tuple[float, float]] | None = None,
+    ridges: Sequence[float] | None = None,
 ) -> np.ndarray:
     """What a recipe tries for a number of experts.
 
@@ -104,21 +120,22 @@ def grid(
         scales: See :class:`Axes`; None for the recipe's own.
         densities: See :class:`Axes`; None for the recipe's own.
         tilts: See :class:`Axes`; None for the recipe's own.
+        ridges: See :class:`Axes`; None for the recipe's own.
 
     Returns:
-        A solution per row: of linear recipes and of ``experts`` the K experts' weights, of others
-        the ``x`` of the space of that name.
+        A solution per row: of linear recipes and ``experts`` the K experts' weights, of ``regmean``
+        these and the ridge, of others the ``x`` of the space of that name.
 
     Raises:
         ConfigError: Unknown recipe, an axis that the recipe does not have, an empty axis, a density
-            outside [0, 1], no experts, or one expert for SLERP.
+            outside [0, 1], a ridge not above 0, no experts, or one expert for SLERP.
     """
     if recipe not in _GRIDS:
         known = ", ".join(get_args(Recipe))
         raise ConfigError(f"unknown recipe '{recipe}'{nearest(recipe, _GRIDS)} Known: {known}.")
     if n_experts < 1:
         raise ConfigError(f"recipe '{recipe}' merges experts, but there are none")
-    given = {"scales": scales, "densities": densities, "tilts": tilts}
+    given = {"scales": scales, "densities": densities, "tilts": tilts, "ridges": ridges}
     defaults = _GRIDS[recipe].defaults
     for name, values in given.items():
         if values is None:
@@ -131,10 +148,13 @@ def grid(
             )
     if densities is not None and not all(0 <= density <= 1 for density in densities):
         raise ConfigError(f"recipe '{recipe}': densities must lie in [0, 1]; got {densities}")
+    if ridges is not None and not all(ridge > 0 for ridge in ridges):
+        raise ConfigError(f"recipe '{recipe}': ridges must be above 0; got {ridges}")
     axes = Axes(
         scales=defaults.scales if scales is None else scales,
         densities=defaults.densities if densities is None else densities,
         tilts=defaults.tilts if tilts is None else tilts,
+        ridges=defaults.ridges if ridges is None else ridges,
     )
     return np.array(_GRIDS[recipe].rows(n_experts, axes))
 
@@ -145,6 +165,7 @@ def grid_size(
     scales: Sequence[float] | None = None,
     densities: Sequence[float] | None = None,
     tilts: Sequence[tuple[float, float]] | None = None,
+    ridges: Sequence[float] | None = None,
 ) -> int:
     """How many solutions a recipe tries, which is the budget of a run of it; see :func:`grid`."""
-    return len(grid(recipe, n_experts, scales, densities, tilts))
+    return len(grid(recipe, n_experts, scales, densities, tilts, ridges))

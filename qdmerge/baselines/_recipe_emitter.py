@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ribs.emitters import EmitterBase
 
-from qdmerge.baselines._grid import LINEAR, Recipe, grid
-from qdmerge.baselines._recipes import Mergeable
+from qdmerge.baselines._grid import Recipe, grid
+from qdmerge.baselines._recipes import recipe_solutions
 from qdmerge.errors import ConfigError
 
 if TYPE_CHECKING:
     from ribs.archives import ArchiveBase
 
     from qdmerge.emitters import EmitterSpec
-    from qdmerge.spaces import Space
 
 
 class RecipeEmitter(EmitterBase):
@@ -33,6 +32,7 @@ class RecipeEmitter(EmitterBase):
         scales: See :class:`Axes`; None for the recipe's own.
         densities: See :class:`Axes`; None for the recipe's own.
         tilts: See :class:`Axes`; None for the recipe's own.
+        ridges: See :class:`Axes`; None for the recipe's own.
 
     Raises:
         ConfigError: A recipe and a space that do not fit, or what :func:`grid` refuses.
@@ -46,6 +46,7 @@ class RecipeEmitter(EmitterBase):
         scales: Sequence[float] | None = None,
         densities: Sequence[float] | None = None,
         tilts: Sequence[tuple[float, float]] | None = None,
+        ridges: Sequence[float] | None = None,
     ) -> None:
         super().__init__(
             archive,
@@ -54,9 +55,9 @@ class RecipeEmitter(EmitterBase):
             lower_bounds=spec.space.lower_bounds,
             upper_bounds=spec.space.upper_bounds,
         )
-        rows = grid(recipe, len(spec.space.experts), scales, densities, tilts)
+        rows = grid(recipe, len(spec.space.experts), scales, densities, tilts, ridges)
         self._recipe = recipe
-        self._solutions = _solutions(recipe, spec.space, rows)
+        self._solutions = recipe_solutions(recipe, spec.space, rows)
         self._asked = False
 
     @property
@@ -77,18 +78,3 @@ class RecipeEmitter(EmitterBase):
             )
         self._asked = True
         return self._solutions.copy()
-
-
-def _solutions(recipe: Recipe, space: Space, rows: np.ndarray) -> np.ndarray:
-    if recipe == "experts":
-        return np.stack([space.seeds[name] for name in space.experts])
-    if recipe in LINEAR:
-        if not isinstance(space, Mergeable):
-            raise ConfigError(
-                f"recipe '{recipe}' is a linear merge, which the space '{space.name}' cannot "
-                "express; use 'space: expert', 'layer', 'spectral' or 'core'"
-            )
-        return np.stack([space.merge(row) for row in rows])
-    if space.name != recipe:
-        raise ConfigError(f"recipe '{recipe}' needs 'space: {recipe}'; the space is '{space.name}'")
-    return rows.astype(space.dtype)

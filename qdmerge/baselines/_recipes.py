@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
+
+from qdmerge.baselines._grid import LINEAR, Recipe
+from qdmerge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from qdmerge.spaces import Space
 
 
 @runtime_checkable
@@ -20,6 +26,15 @@ class Mergeable(Protocol):
 
     def merge(self, weights: Sequence[float]) -> np.ndarray:
         """The ``(dim,)`` solution of ``theta_base + sum_k weights[k] tau_k``."""
+        ...
+
+
+@runtime_checkable
+class Even(Protocol):
+    """A space of regression means."""
+
+    def even(self, weights: Sequence[float], ridge: float) -> np.ndarray:
+        """The ``(dim,)`` solution with one weight per expert and a ridge."""
         ...
 
 
@@ -43,3 +58,33 @@ def task_arithmetic(space: Mergeable, scale: float) -> np.ndarray:
         ``(dim,)`` solution.
     """
     return space.merge([scale] * len(space.experts))
+
+
+def recipe_solutions(recipe: Recipe, space: Space, rows: np.ndarray) -> np.ndarray:
+    """The solutions that a recipe's grid stands for in a space.
+
+    Args:
+        recipe: Name of the recipe.
+        space: Space of the models.
+        rows: What :func:`grid` gives.
+
+    Returns:
+        ``(len(rows), dim)`` solutions.
+
+    Raises:
+        ConfigError: The space cannot express them.
+    """
+    if recipe == "experts":
+        return np.stack([space.seeds[name] for name in space.experts])
+    if recipe in LINEAR:
+        if not isinstance(space, Mergeable):
+            raise ConfigError(
+                f"recipe '{recipe}' is a linear merge, which the space '{space.name}' cannot "
+                "express; use 'space: expert', 'layer', 'spectral' or 'core'"
+            )
+        return np.stack([space.merge(row) for row in rows])
+    if space.name != recipe:
+        raise ConfigError(f"recipe '{recipe}' needs 'space: {recipe}'; the space is '{space.name}'")
+    if isinstance(space, Even):
+        return np.stack([space.even(weights, ridge) for *weights, ridge in rows.tolist()])
+    return rows.astype(space.dtype)

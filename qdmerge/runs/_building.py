@@ -41,7 +41,8 @@ class BuildBackend:
         """Builds the backend with the configured space.
 
         Raises:
-            ConfigError: A space is configured, but the backend has one of its own.
+            ConfigError: A space is configured, but the backend has one of its own, or does not
+                give the space what it needs.
         """
         part = self._space
         if part is None:
@@ -58,6 +59,7 @@ class BuildBackend:
                 f"backend '{self._backend.name}' has a space of its own, so 'space: {part.name}' "
                 "would be ignored; remove it"
             )
+        built[-1].ready()
         return backend
 
 
@@ -76,19 +78,20 @@ def load_backend(source: str | Path, overrides: Sequence[str] = ()) -> GenomeBac
 
 def _start(config: RunConfig) -> Callable[[Space], np.ndarray]:
     """Makes the solutions of the configured recipes."""
-    from qdmerge.baselines import Mergeable, grid
+    from qdmerge.baselines import grid, recipe_solutions
 
     def solutions(space: Space) -> np.ndarray:
-        if not isinstance(space, Mergeable):
-            raise ConfigError(
-                f"'start' merges experts, which the space '{space.name}' cannot; remove it"
+        made = []
+        for part in config.start:
+            rows = grid(
+                part.recipe,
+                len(space.experts),
+                scales=part.scales,
+                tilts=part.tilts,
+                ridges=part.ridges,
             )
-        rows = [
-            row
-            for part in config.start
-            for row in grid(part.recipe, len(space.experts), scales=part.scales, tilts=part.tilts)
-        ]
-        return np.stack([space.merge(row) for row in rows])
+            made.append(recipe_solutions(part.recipe, space, rows))
+        return np.concatenate(made)
 
     return solutions
 

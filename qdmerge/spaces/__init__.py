@@ -1,8 +1,8 @@
 """Spaces: what a solution vector ``x`` means.
 
 Every model that linear merging can reach is ``theta_base + (a linear map)(x)``; a space knows the
-map. Spaces of merging recipes that are not linear (TIES, DARE, SLERP) are in
-:mod:`qdmerge.baselines`.
+map. Regression means are not linear: they are weighted by what layers receive. Spaces of merging
+recipes that are not linear either (TIES, DARE, SLERP) are in :mod:`qdmerge.baselines`.
 
 - :class:`Space`: dimension, bounds and seeds; all that archives, emitters and operators see.
 - :class:`VectorSpace`: a free, possibly bounded vector, for domains without weights.
@@ -12,6 +12,8 @@ map. Spaces of merging recipes that are not linear (TIES, DARE, SLERP) are in
 - :class:`LayerSpace`: one coordinate per expert and group of tensors.
 - :class:`SpectralSpace`: multipliers on the singular components of every task vector.
 - :class:`CoreSpace`: per matrix a small core between bases that all experts share.
+- :class:`RegMeanSpace`: weights of regression means, which look at what layers receive.
+- :class:`Calibration`: how a backend lets a space see the experts at work.
 - :class:`TaskVectors`: a base and its experts, read lazily from safetensors.
 - :func:`singular_value_similarity`, :func:`task_vector_cosine`: how alike two experts are.
 - :func:`checkpoint_problems`: what keeps checkpoints from being merged, from their headers alone.
@@ -31,20 +33,24 @@ from qdmerge.spaces._digest import weights_digest
 from qdmerge.spaces._vector import VectorSpace
 
 if TYPE_CHECKING:
+    from qdmerge.spaces._calibration import Calibration
     from qdmerge.spaces._core import CoreSpace
     from qdmerge.spaces._expert import ExpertSpace
     from qdmerge.spaces._layer import LayerSpace
     from qdmerge.spaces._linear import LinearSpace
+    from qdmerge.spaces._regmean import RegMeanSpace
     from qdmerge.spaces._similarity import singular_value_similarity, task_vector_cosine
     from qdmerge.spaces._spectral import SpectralSpace
     from qdmerge.spaces._task_vectors import TaskVectors
     from qdmerge.spaces._weights import WeightSpace
 
 _NEEDS_TORCH = {
+    "Calibration": "_calibration",
     "CoreSpace": "_core",
     "ExpertSpace": "_expert",
     "LayerSpace": "_layer",
     "LinearSpace": "_linear",
+    "RegMeanSpace": "_regmean",
     "SpectralSpace": "_spectral",
     "TaskVectors": "_task_vectors",
     "WeightSpace": "_weights",
@@ -53,10 +59,12 @@ _NEEDS_TORCH = {
 }
 
 __all__ = [
+    "Calibration",
     "CoreSpace",
     "ExpertSpace",
     "LayerSpace",
     "LinearSpace",
+    "RegMeanSpace",
     "Space",
     "SpectralSpace",
     "TaskVectors",

@@ -27,17 +27,7 @@ class LinearSpace(WeightSpace):
         Raises:
             ValueError: If the number of weights or a name does not fit the experts.
         """
-        if isinstance(weights, Mapping):
-            unknown = [name for name in weights if name not in self.experts]
-            if unknown:
-                raise ValueError(f"expected weights of {list(self.experts)}; received {unknown}")
-            weights = [weights.get(name, 0.0) for name in self.experts]
-        values = np.asarray(weights, dtype=np.float64)
-        if values.shape != (len(self.experts),):
-            raise ValueError(
-                f"expected one weight for each of {list(self.experts)}; "
-                f"received shape {values.shape}"
-            )
+        values = self.expert_weights(weights)
         return self.check(values @ np.stack([self.seeds[name] for name in self.experts]))
 
     def export_adapter(self, x: npt.ArrayLike, path: Path) -> Path:

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
 
-from qdmerge.spaces._factorize import factorize
+from qdmerge.spaces._factorize import Factors, factorize
 from qdmerge.spaces._linear import LinearSpace
 from qdmerge.spaces._shapes import as_matrix
 from qdmerge.spaces._svd import kept_rank
 from qdmerge.spaces._task_vectors import TaskVectors
-from qdmerge.spaces._weights import Merger
+from qdmerge.spaces._weights import Merger, WeightSpace
 
 
-class SpectralSpace(LinearSpace):
-    """Experts and their linear merges exactly, and moves along the experts' singular directions.
-
-    For a matrix with task vectors ``tau_k``, whose leading ``r`` singular components are
-    ``U_k diag(s_k) V_k^T``, and coordinates ``c_k`` (``r`` multipliers) and ``rho_k`` (one):
-
-        theta = theta_base + sum_k [ rho_k tau_k + U_k diag((c_k - rho_k) s_k) V_k^T ]
-
-    so ``c_k`` scales the components and ``rho_k`` the exact rest, which need not be stored.
-    SVD mutation (CycleQD, arXiv 2410.14735, as in the released code) is noise on ``c_k``.
+class SpectralCoordinates(WeightSpace):
+    """Spaces with multipliers on the singular components of every task vector.
 
     Coordinates follow the base's tensors in order; within a tensor, the experts in order. A
     tensor of two or more dimensions is an ``m x n`` matrix: its first dimension by all others, so
@@ -39,6 +32,7 @@ class SpectralSpace(LinearSpace):
         vectors: The base and its experts.
         rank: Components kept of each expert's matrices, at least 1.
         cache: Folder that keeps factorizations; None for :func:`qdmerge.cache.cache_dir`.
+        more: Bounds of further coordinates at the end, 0 for base and experts.
 
     Attributes:
         matrices: Names of the tensors with singular components, in order.
@@ -47,9 +41,14 @@ class SpectralSpace(LinearSpace):
         CheckpointError: If a task vector is not finite, or the cache cannot be written.
     """
 
-    name: ClassVar[str] = "spectral"
-
-    def __init__(self, vectors: TaskVectors, rank: int = 16, cache: Path | None = None) -> None:
+    def __init__(
+        self,
+        vectors: TaskVectors,
+        rank: int = 16,
+        cache: Path | None = None,
+        *,
+        more: Sequence[tuple[float, float]] = (),
+    ) -> None:
         if rank < 1:
             raise ValueError(f"expected a rank of at least 1; received {rank}")
         self.rank = rank
@@ -59,7 +58,11 @@ class SpectralSpace(LinearSpace):
         experts = np.arange(len(vectors.experts))
         widths = [self._ranks.get(name, 0) + 1 for name in shapes]
         owner = np.concatenate([np.repeat(experts, width) for width in widths])
-        super().__init__(vectors, owner == experts[:, None])
+        seeds = np.pad((owner == experts[:, None]).astype(float), [(0, 0), (0, len(more))])
+        lower, upper = np.full((2, seeds.shape[1]), [[-np.inf], [np.inf]])
+        if more:
+            lower[-len(more) :], upper[-len(more) :] = np.transpose(more)
+        super().__init__(vectors, seeds, lower, upper)
         # Where each tensor's block of (K, r + 1) coordinates starts. Tensors that no expert
         # changes have no coordinates; any block serves, none is used.
         starts = len(experts) * (np.cumsum(widths) - widths)
@@ -98,20 +101,70 @@ class SpectralSpace(LinearSpace):
             raise ValueError(f"expected one of the experts {list(self.experts)}; got {expert!r}")
         return self.experts.index(expert)
 
+    def _block(self, x: torch.Tensor, name: str) -> torch.Tensor:
+        """The coordinates of a tensor: ``(K, r + 1)``, the rest's last."""
+        start, width = self._start[name], self._ranks.get(name, 0) + 1
+        return x[start : start + len(self.experts) * width].view(len(self.experts), width)
+
+
+class SpectralSpace(SpectralCoordinates, LinearSpace):
+    """Experts and their linear merges exactly, and moves along the experts' singular directions.
+
+    For a matrix with task vectors ``tau_k``, whose leading ``r`` singular components are
+    ``U_k diag(s_k) V_k^T``, and coordinates ``c_k`` (``r`` multipliers) and ``rho_k`` (one):
+
+        theta = theta_base + sum_k [ rho_k tau_k + U_k diag((c_k - rho_k) s_k) V_k^T ]
+
+    so ``c_k`` scales the components and ``rho_k`` the exact rest, which need not be stored.
+    SVD mutation (CycleQD, arXiv 2410.14735, as in the released code) is noise on ``c_k``.
+
+    Coordinates are those of :class:`SpectralCoordinates`.
+
+    Args:
+        vectors: The base and its experts.
+        rank: Components kept of each expert's matrices, at least 1.
+        cache: Folder that keeps factorizations; None for :func:`qdmerge.cache.cache_dir`.
+
+    Attributes:
+        matrices: Names of the tensors with singular components, in order.
+
+    Raises:
+        CheckpointError: If a task vector is not finite, or the cache cannot be written.
+    """
+
+    name: ClassVar[str] = "spectral"
+
     def _merger(self, x: np.ndarray) -> Merger:
         coordinates = torch.from_numpy(x)
-        experts = len(self.experts)
 
         def merged(name: str, device: torch.device | str) -> torch.Tensor:
-            start, rank = self._start[name], self._ranks.get(name, 0)
-            block = coordinates[start : start + experts * (rank + 1)].view(experts, rank + 1)
-            rest = block[:, rank].contiguous()
-            tensor = self.vectors.combine(name, rest, device)
-            scale = (block[:, :rank] - rest[:, None]).reshape(-1)
-            if scale.any():  # experts and linear merges need no factors
-                left, right = self._factors.components(name, device)
-                matrix = tensor.view(as_matrix(self.vectors.shapes[name]))
-                matrix.addmm_(left * scale.to(device), right)
-            return tensor
+            block = self._block(coordinates, name)
+            return spectral_merge(self.vectors, self._factors, name, block, device)
 
         return merged
+
+
+def spectral_merge(
+    vectors: TaskVectors,
+    factors: Factors,
+    name: str,
+    block: torch.Tensor,
+    device: torch.device | str,
+) -> torch.Tensor:
+    """One tensor of a :class:`SpectralSpace`, float32 on ``device``.
+
+    Args:
+        vectors: The base and its experts.
+        factors: The singular components of their matrices.
+        name: The tensor.
+        block: Its coordinates, ``(K, r + 1)``.
+        device: Where to compute.
+    """
+    rest = block[:, -1].contiguous()
+    tensor = vectors.combine(name, rest, device)
+    scale = (block[:, :-1] - rest[:, None]).reshape(-1)
+    if scale.any():  # experts and linear merges need no factors
+        left, right = factors.components(name, device)
+        matrix = tensor.view(as_matrix(vectors.shapes[name]))
+        matrix.addmm_(left * scale.to(device), right)
+    return tensor

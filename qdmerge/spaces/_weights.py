@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from qdmerge.errors import CheckpointError
 from qdmerge.registry import nearest
 from qdmerge.spaces._base import Space
+from qdmerge.spaces._calibration import Calibration
 from qdmerge.spaces._export import write_checkpoint
 from qdmerge.spaces._module import bind
 from qdmerge.spaces._task_vectors import TaskVectors
@@ -56,6 +57,42 @@ class WeightSpace(Space, ABC):
             upper=upper,
             dtype=np.float32,
         )
+
+    def expert_weights(self, weights: Sequence[float] | Mapping[str, float]) -> np.ndarray:
+        """One weight per expert, ``(K,)`` float64, from such a list or from names.
+
+        Args:
+            weights: One weight per expert in order, or by name (missing ones count as zero).
+
+        Raises:
+            ValueError: If the number of weights or a name does not fit the experts.
+        """
+        if isinstance(weights, Mapping):
+            unknown = [name for name in weights if name not in self.experts]
+            if unknown:
+                raise ValueError(f"expected weights of {list(self.experts)}; received {unknown}")
+            weights = [weights.get(name, 0.0) for name in self.experts]
+        values = np.asarray(weights, dtype=np.float64)
+        if values.shape != (len(self.experts),):
+            raise ValueError(
+                f"expected one weight for each of {list(self.experts)}; "
+                f"received shape {values.shape}"
+            )
+        return values
+
+    def calibrate(self, calibration: Calibration) -> None:
+        """Lets the space see the experts at work; most spaces need not.
+
+        Args:
+            calibration: The live model and data of the experts' tasks.
+        """
+
+    def ready(self) -> None:
+        """Sees that the space has all it needs to give models.
+
+        Raises:
+            ConfigError: The backend does not show its experts at work, and this space needs it.
+        """
 
     @abstractmethod
     def _merger(self, x: np.ndarray) -> Merger:

@@ -18,7 +18,7 @@ def test_the_grids_are_small(recipe: Recipe) -> None:
     assert 1 <= grid_size(recipe, 3) <= 12
     rows = grid(recipe, 4)
     assert len(np.unique(rows, axis=0)) == len(rows) == grid_size(recipe, 4)
-    extra = {"ties": 2, "dare": 1, "dare_ties": 1}.get(recipe, 0)
+    extra = {"regmean": 1, "ties": 2, "dare": 1, "dare_ties": 1}.get(recipe, 0)
     assert rows.shape[1] == 4 + extra
 
 
@@ -30,6 +30,10 @@ def test_rows() -> None:
         [0.8, 0.5, 0.5],
         [0.5, 0.8, 0.5],
         [0.5, 0.5, 0.8],
+    ]
+    assert grid("regmean", 2, scales=[1, 1.2], ridges=[0.1]).tolist() == [
+        [0.5, 0.5, 0.1],
+        [0.6, 0.6, 0.1],
     ]
     assert grid("ties", 2, scales=[1, 2], densities=[0.2]).tolist() == [
         [1, 1, 0.2, 1],
@@ -52,6 +56,8 @@ def test_rows() -> None:
         ("slerp", 3, {"densities": [0.5]}, "has no 'densities'"),
         ("ties", 3, {"scales": []}, "'scales' must be finite numbers, at least one"),
         ("ties", 3, {"scales": [np.inf]}, "must be finite"),
+        ("ties", 3, {"ridges": [0.1]}, "has no 'ridges'"),
+        ("regmean", 3, {"ridges": [0.1, 0.0]}, r"ridges must be above 0; got \[0.1, 0.0\]"),
         ("dare", 3, {"densities": [0.5, 1.5]}, r"must lie in \[0, 1\]"),
     ],
 )

@@ -1,0 +1,218 @@
+"""Regression means: experts weighted where their own data go through a layer."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field, PositiveInt
+
+from qdmerge.errors import ConfigError
+from qdmerge.spaces._calibration import Calibration, measure_grams
+from qdmerge.spaces._factor_file import FactorFile
+from qdmerge.spaces._shapes import as_matrix
+from qdmerge.spaces._spectral import SpectralCoordinates, spectral_merge
+from qdmerge.spaces._task_vectors import TaskVectors
+from qdmerge.spaces._weights import Merger
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """The parts of one tensor's models; float64 but for the base, float32.
+
+    Attributes:
+        base: The base's tensor.
+        grams: ``G_k``, ``(K, n, n)``.
+        products: ``tau_k G_k``, ``(K, m, n)``.
+        left: ``U_k diag(s_k)`` side by side, ``(m, K r)``.
+        right: ``V_k^T G_k`` one above the other, ``(K r, n)``.
+    """
+
+    base: torch.Tensor
+    grams: torch.Tensor
+    products: torch.Tensor
+    left: torch.Tensor
+    right: torch.Tensor
+
+
+class RegMeanSpace(SpectralCoordinates):
+    """Moves along the experts' singular directions, weighted by what layers receive (RegMean).
+
+    A linear merge moves every layer by the same task vectors whatever the layer receives. The
+    regression mean instead is the matrix whose outputs are closest, in weighted least squares, to
+    what each expert's own matrix gives on its own inputs (Jin et al. 2023, arXiv 2212.09849, eq.
+    2). Here that is done to the task vectors ``tau_k(x)`` that :class:`SpectralSpace` adds up::
+
+        theta = theta_base + sum_k tau_k(x) (G_k + lambda) (sum_k p_k G_k + lambda)^-1
+
+    for every tensor that is a measured layer's weight, as a matrix. ``G_k`` are the inner products
+    of the layer's inputs under expert ``k``, scaled to a mean diagonal of 1; ``p_k`` is the mean of
+    the expert's coordinates in this tensor, from 0 up, as a share of all experts'. The ``lambda``
+    on the diagonals is ``ridge`` times ten to the power of the last coordinate: the larger, the
+    nearer is all to :class:`SpectralSpace`. Other tensors are merged linearly.
+
+    An expert is itself exactly, and with one weight for each expert, all together 1, a model is the
+    regression mean with these weights; so merging ``x`` linearly keeps the experts' scale.
+    A measured layer costs a solve of its inputs' width per model, and its inner products in the
+    cache for every expert. Coordinates are those of :class:`SpectralCoordinates`, then one from -3
+    to 3.
+
+    Args:
+        vectors: The base and its experts.
+        rank: Components kept of each expert's matrices, at least 1.
+        ridge: What the last coordinate is relative to; above 0.
+        examples: Examples of each task on which its expert is watched, at most.
+        cache: Folder that keeps what was measured; None for :func:`qdmerge.cache.cache_dir`.
+    """
+
+    name: ClassVar[str] = "regmean"
+
+    def __init__(
+        self,
+        vectors: TaskVectors,
+        rank: int = 16,
+        ridge: Annotated[float, Field(gt=0)] = 0.1,
+        examples: PositiveInt = 128,
+        cache: Path | None = None,
+    ) -> None:
+        if not ridge > 0:
+            raise ValueError(f"expected a ridge above 0; received {ridge}")
+        super().__init__(vectors, rank, cache, more=[(-3, 3)])
+        self.ridge = ridge
+        self.examples = examples
+        self._cache = cache
+        self._calibration: Calibration | None = None
+        self._kept: dict[tuple[str, str], _Terms] = {}
+
+    def calibrate(self, calibration: Calibration) -> None:
+        """Takes the live model that layers' inputs are measured on when a model is first asked for.
+
+        Args:
+            calibration: The live model and its data.
+        """
+        self._calibration = calibration
+
+    def even(
+        self, weights: Sequence[float] | Mapping[str, float], ridge: float | None = None
+    ) -> np.ndarray:
+        """The ``x`` of the regression mean: one weight for all of an expert's coordinates.
+
+        Args:
+            weights: One weight per expert in order, or by name (missing ones count as zero).
+            ridge: ``lambda``; None for the space's own.
+
+        Raises:
+            ValueError: If the number of weights or a name does not fit the experts.
+        """
+        seeds = np.stack([self.seeds[name] for name in self.experts])
+        x = self.expert_weights(weights) @ seeds
+        x[-1] = 0.0 if ridge is None else np.log10(ridge / self.ridge)
+        return self.check(x)
+
+    def ready(self) -> None:
+        """Sees that every expert can be measured.
+
+        Raises:
+            ConfigError: The backend does not show its experts at work, or has no data for one.
+        """
+        self._measurable()
+
+    def _measurable(self) -> Calibration:
+        if self._calibration is None:
+            raise ConfigError(
+                f"space '{self.name}' measures what layers receive, which this backend does not "
+                "show; choose 'space: layer', 'spectral' or 'core'"
+            )
+        for expert in self.experts:
+            if expert not in self._calibration.experts:
+                raise ConfigError(
+                    f"space '{self.name}' measures what layers receive on an expert's own task, "
+                    f"but no task is that of expert '{expert}'; leave it out, or set 'expert: "
+                    f"{expert}' in a task"
+                )
+        return self._calibration
+
+    @functools.cached_property
+    def _grams(self) -> FactorFile:
+        return measure_grams(self.vectors, self._measurable(), self.examples, self._cache)
+
+    def _merger(self, x: np.ndarray) -> Merger:
+        coordinates, measured = torch.from_numpy(x), self._measured
+        ridge = self.ridge * 10 ** float(x[-1])
+
+        def merged(name: str, device: torch.device | str) -> torch.Tensor:
+            block = self._block(coordinates, name)
+            linear = spectral_merge(self.vectors, self._factors, name, block, device)
+            shares = block.double().mean(dim=1).clamp_min(0)
+            if name not in measured or torch.count_nonzero(shares) < 2:
+                return linear
+            return self._regression(name, block, shares / shares.sum(), ridge, linear)
+
+        return merged
+
+    def _regression(
+        self,
+        name: str,
+        block: torch.Tensor,
+        shares: torch.Tensor,
+        ridge: float,
+        linear: torch.Tensor,
+    ) -> torch.Tensor:
+        """One merged tensor of which at least two experts have a share."""
+        device = linear.device
+        terms = self._terms(name, device)
+        rest = block[:, -1]
+        products = torch.tensordot(rest.double().to(device), terms.products, 1)
+        scale = (block[:, :-1] - rest[:, None]).reshape(-1)
+        if scale.any():
+            products += (terms.left * scale.double().to(device)) @ terms.right
+        products += ridge * (linear - terms.base).view(products.shape)
+        inner = torch.tensordot(shares.to(device), terms.grams, 1)
+        inner.diagonal().add_(ridge)
+        moved = torch.cholesky_solve(products.T, torch.linalg.cholesky(inner)).T
+        return terms.base + moved.reshape(linear.shape).float()
+
+    def _terms(self, name: str, device: torch.device | str) -> _Terms:
+        """What a tensor's models are made of; kept where all fits into the vectors' budget."""
+        key = (name, str(device))
+        if key not in self._kept:
+            shape = as_matrix(self.vectors.shapes[name])
+            found = [self._grams.read(f"{expert}/{name}", device) for expert in self.experts]
+            grams = torch.stack(found).double()
+            deltas = [self.vectors.delta(e, name).view(shape).to(device) for e in self.experts]
+            left, right = self._factors.components(name, device)
+            rows = right.double().view(len(self.experts), -1, shape[1])
+            terms = _Terms(
+                base=self.vectors.base(name).to(device, torch.float32),
+                grams=grams,
+                products=torch.stack(deltas).double() @ grams,
+                left=left.double(),
+                right=(rows @ grams).flatten(end_dim=1),
+            )
+            if not self._keeps:
+                return terms
+            self._kept[key] = terms
+        return self._kept[key]
+
+    @functools.cached_property
+    def _keeps(self) -> bool:
+        """Whether the terms of all measured tensors fit into the budget."""
+        numbers = 0.0
+        for name in self._measured:
+            m, n = as_matrix(self.vectors.shapes[name])
+            each = n * (n + m) + self._ranks[name] * (m + n)
+            numbers += len(self.experts) * each + m * n / 2
+        return 8 * numbers <= self.vectors.memory
+
+    @functools.cached_property
+    def _measured(self) -> frozenset[str]:
+        """The tensors whose layers' inputs were measured under every expert."""
+        shapes = self._grams.shapes
+        return frozenset(
+            n for n in self.matrices if all(f"{e}/{n}" in shapes for e in self.experts)
+        )

@@ -1,0 +1,292 @@
+"""The regression mean against least squares, solved directly on what layers receive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torch.nn.functional import conv2d, linear, unfold
+
+from qdmerge.errors import ConfigError
+from qdmerge.operators import SVDMutation
+from qdmerge.spaces import RegMeanSpace, SpectralSpace, TaskVectors
+
+EXPERTS = ("a", "b", "c")
+RIDGE = 0.02
+
+
+class Net(torch.nn.Module):
+    """A convolution with stride and padding, a norm, a linear layer, and one of two groups."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(2, 4, 3, stride=2, padding=1)
+        self.grouped = torch.nn.Conv2d(4, 4, 1, groups=2)
+        self.norm = torch.nn.LayerNorm(4)
+        self.head = torch.nn.Linear(4, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features = self.grouped(self.conv(images)).relu().flatten(2).transpose(1, 2)
+        logits: torch.Tensor = self.head(self.norm(features))
+        return logits
+
+
+class AtWork:
+    """Every expert sees images of its own; counts how often they run."""
+
+    def __init__(self, experts: tuple[str, ...] = EXPERTS) -> None:
+        self.module = Net().eval()
+        self.experts = experts
+        self.runs: list[tuple[str, int]] = []
+
+    def images(self, expert: str, examples: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(EXPERTS.index(expert))
+        images = torch.randn(40, 2, 7, 6, generator=generator)
+        images[:, EXPERTS.index(expert) % 2] *= 0.1  # another direction for each of them
+        return images[:examples]
+
+    def key(self, examples: int) -> str:
+        return f"images {examples}"
+
+    def run(self, expert: str, examples: int) -> None:
+        self.runs.append((expert, examples))
+        for batch in self.images(expert, examples).split(16):
+            self.module(batch)
+
+
+def net(seed: int) -> Net:
+    torch.manual_seed(seed)
+    return Net().eval()
+
+
+@pytest.fixture(scope="module")
+def vectors(tmp_path_factory: pytest.TempPathFactory) -> TaskVectors:
+    folder = tmp_path_factory.mktemp("nets")
+    paths = {}
+    for seed, name in enumerate(("base", *EXPERTS)):
+        paths[name] = folder / f"{name}.safetensors"
+        save_file(net(seed).state_dict(), paths[name])
+    return TaskVectors(paths.pop("base"), paths)
+
+
+@pytest.fixture(scope="module")
+def make(
+    vectors: TaskVectors, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., RegMeanSpace]:
+    cache = tmp_path_factory.mktemp("cache")
+
+    def build(at_work: AtWork | None = None, **options: object) -> RegMeanSpace:
+        space = RegMeanSpace(vectors, **{"ridge": RIDGE, "examples": 40, "cache": cache, **options})
+        space.calibrate(at_work or AtWork())
+        return space
+
+    return build
+
+
+def received(expert: str, layer: str) -> torch.Tensor:
+    """What a layer of an expert's own network receives, by torch alone."""
+    model, seen = net(1 + EXPERTS.index(expert)), []
+    hook = dict(model.named_modules())[layer].register_forward_pre_hook(
+        lambda _, inputs: seen.append(inputs[0].detach())
+    )
+    model(AtWork().images(expert, 40))
+    hook.remove()
+    return torch.cat(seen)
+
+
+def responses(layer: str, inputs: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """The layer's outputs without bias, ``(positions, out)``, float64."""
+    if layer == "conv":
+        maps = conv2d(inputs.double(), weight, stride=2, padding=1)
+        return maps.movedim(1, -1).flatten(end_dim=-2)
+    return linear(inputs.double(), weight).flatten(end_dim=-2)
+
+
+def regret(layer: str, weight: torch.Tensor, shares: np.ndarray) -> torch.Tensor:
+    """What the regression mean is to make small, from outputs alone."""
+    total = torch.zeros((), dtype=torch.float64)
+    for share, expert in zip(shares, EXPERTS, strict=True):
+        own = dict(net(1 + EXPERTS.index(expert)).named_parameters())[f"{layer}.weight"]
+        off = weight - own.detach().double()
+        inputs = received(expert, layer)
+        width = off[0].numel()
+        # The mean of X^T X's diagonal: the response of every one of the inputs' coordinates.
+        each = torch.eye(width, dtype=torch.float64).reshape(width, *off.shape[1:])
+        scale = (responses(layer, inputs, each) ** 2).sum() / width
+        total = total + share * (responses(layer, inputs, off) ** 2).sum() / scale
+        total = total + share * RIDGE * (off**2).sum()
+    return total
+
+
+weights_of_experts = st.lists(st.floats(0.05, 2), min_size=3, max_size=3)
+
+
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(weights=weights_of_experts)
+@pytest.mark.parametrize("layer", ["conv", "head"])
+def test_no_matrix_answers_more_like_the_experts(
+    make: Callable[..., RegMeanSpace], weights: list[float], layer: str
+) -> None:
+    shares = np.array(weights) / np.sum(weights)
+    merged = dict(make().tensors(make().even(shares)))[f"{layer}.weight"].double()
+    merged.requires_grad_()
+    found = regret(layer, merged, shares)
+    (slope,) = torch.autograd.grad(found, merged)
+    assert slope.abs().max() < 1e-4 * found  # the least of a quadratic
+    average = sum(
+        share * dict(net(1 + k).named_parameters())[f"{layer}.weight"].detach().double()
+        for k, share in enumerate(shares)
+    )
+    assert found < regret(layer, average, shares)
+
+
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(weights=weights_of_experts, scale=st.floats(0.2, 3))
+def test_the_sum_of_weights_scales_the_task_vector(
+    make: Callable[..., RegMeanSpace], weights: list[float], scale: float
+) -> None:
+    space = make()
+    one, other = (
+        dict(space.tensors(space.even(factor * np.array(weights)))) for factor in (1, scale)
+    )
+    for name, tensor in one.items():
+        base = space.vectors.base(name)
+        torch.testing.assert_close(
+            other[name] - base, scale * (tensor - base), rtol=1e-3, atol=1e-5
+        )
+
+
+def test_experts_and_base_are_themselves(make: Callable[..., RegMeanSpace]) -> None:
+    space = make()
+    for seed, name in enumerate(("base", *EXPERTS)):
+        own = net(seed).state_dict()
+        for tensor, value in space.tensors(space.seeds[name]):
+            torch.testing.assert_close(value, own[tensor], rtol=0, atol=1e-6)
+
+
+def test_any_solution_is_what_the_formula_says(make: Callable[..., RegMeanSpace]) -> None:
+    space = make(rank=2)
+    x = np.random.default_rng(0).normal(0.4, 0.5, space.dim).astype(np.float32)
+    ridge = RIDGE * 10 ** x[-1]
+    merged = dict(space.tensors(x))
+    for layer in ("conv", "head"):
+        name = f"{layer}.weight"
+        base, *experts = (net(seed).state_dict()[name].flatten(1).double() for seed in range(4))
+        block = space._block(torch.from_numpy(x), name).double()
+        shares = block.mean(dim=1).clamp_min(0)
+        assert torch.count_nonzero(shares) > 1
+        outer, inner = 0, 0
+        for k, expert in enumerate(EXPERTS):
+            rows = received(expert, layer).double()
+            if layer == "conv":
+                rows = unfold(rows, 3, padding=1, stride=2).transpose(1, 2)
+            rows = rows.flatten(end_dim=-2)
+            gram = rows.T @ rows
+            gram = gram / gram.diagonal().mean() + ridge * torch.eye(len(gram))
+            u, s, vt = torch.linalg.svd(experts[k] - base, full_matrices=False)
+            multipliers = torch.full_like(s, block[k, -1].item())
+            multipliers[:2] = block[k, :2]
+            outer = outer + (u * (multipliers * s)) @ vt @ gram
+            inner = inner + shares[k] / shares.sum() * gram
+        expected = base + outer @ torch.linalg.inv(inner)
+        found = merged[name].flatten(1).double()
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_svd_mutation_moves_the_experts_matrices_only(make: Callable[..., RegMeanSpace]) -> None:
+    space = make()
+    x = space.even([0.4, 0.3, 0.3])
+    (mutated,) = SVDMutation(space, "b", scale=0.2)(x[None], np.random.default_rng(0))
+    before, after = dict(space.tensors(x)), dict(space.tensors(mutated))
+    moved = [name for name in before if not torch.equal(before[name], after[name])]
+    assert moved == ["conv.weight", "grouped.weight", "head.weight"]
+
+
+def test_what_is_not_measured_is_merged_linearly(make: Callable[..., RegMeanSpace]) -> None:
+    space = make()
+    merged = dict(space.tensors(space.even({"a": 0.5, "c": 0.7})))
+    states = [net(seed).state_dict() for seed in range(4)]
+    for name, tensor in merged.items():
+        base = states[0][name]
+        linear_merge = base + 0.5 * (states[1][name] - base) + 0.7 * (states[3][name] - base)
+        measured = name in ("conv.weight", "head.weight")
+        assert measured != torch.allclose(tensor, linear_merge, atol=1e-6)
+
+
+def test_a_large_ridge_is_the_linear_merge(make: Callable[..., RegMeanSpace]) -> None:
+    space = make(ridge=1e4)
+    x = np.random.default_rng(1).uniform(0, 1, space.dim)
+    x[-1] = 3
+    linear_merge = dict(SpectralSpace(space.vectors).tensors(x[:-1]))
+    for name, tensor in space.tensors(x):
+        torch.testing.assert_close(tensor, linear_merge[name], rtol=1e-4, atol=1e-5)
+
+
+def test_live_modules_and_streams_get_the_same(make: Callable[..., RegMeanSpace]) -> None:
+    at_work = AtWork()
+    space = make(at_work, examples=24)
+    x = space.even([0.5, 0.2, 0.4])
+    space.express(x, at_work.module)  # the module that was measured with meanwhile
+    for name, tensor in space.tensors(x):
+        torch.testing.assert_close(at_work.module.state_dict()[name], tensor)
+
+
+def test_layers_are_measured_once_for_each_data(
+    vectors: TaskVectors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(examples: int = 8) -> list[tuple[str, int]]:
+        at_work = AtWork()
+        space = RegMeanSpace(vectors, examples=examples, cache=tmp_path)
+        space.calibrate(at_work)
+        assert at_work.runs == []  # not before a model is asked for
+        list(space.tensors(space.x0))
+        return at_work.runs
+
+    assert measured() == [(name, 8) for name in EXPERTS]
+    assert measured() == []
+    assert measured(9) == [(name, 9) for name in EXPERTS]
+    monkeypatch.setattr(AtWork, "key", lambda self, examples: "other images")
+    assert measured() == [(name, 8) for name in EXPERTS]
+
+
+def test_terms_that_do_not_fit_into_memory_are_computed_again(
+    make: Callable[..., RegMeanSpace], vectors: TaskVectors, tmp_path: Path
+) -> None:
+    paths = {name: vectors.checkpoint.path.with_name(f"{name}.safetensors") for name in EXPERTS}
+    small = RegMeanSpace(
+        TaskVectors(vectors.checkpoint.path, paths, memory=0),
+        ridge=RIDGE,
+        examples=40,
+        cache=tmp_path,
+    )
+    small.calibrate(AtWork())
+    x = small.even([0.1, 0.9, 0.4])
+    for _ in range(2):
+        for (name, one), (_, other) in zip(small.tensors(x), make().tensors(x), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5, msg=name)
+    assert not small._kept
+
+
+def test_what_cannot_be_measured(vectors: TaskVectors) -> None:
+    space = RegMeanSpace(vectors)
+    with pytest.raises(ConfigError, match="this backend does not show; choose 'space: layer'"):
+        space.ready()
+    space.calibrate(AtWork(("a", "b")))
+    with pytest.raises(ConfigError, match="no task is that of expert 'c'"):
+        space.ready()
+    with pytest.raises(ConfigError, match="expert 'c'"):
+        list(space.tensors(space.x0))
+    with pytest.raises(ValueError, match="ridge above 0; received 0"):
+        RegMeanSpace(vectors, ridge=0)
+    with pytest.raises(ValueError, match=r"\['d'\]"):
+        space.even({"d": 1.0})
