@@ -75,17 +75,20 @@ def test_the_backend_is_listed_without_loading_torch(python: Python) -> None:
     assert not {"torch", "sklearn"} & {name.partition(".")[0] for name in done.stdout.split()}
 
 
+@pytest.mark.parametrize("recipe", ["paper", "recommended"])
 def test_a_run_finishes_and_leaves_results_and_a_model(
-    python: Python, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    python: Python, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
     small = [*settings(**SMALL), "--set", "final.leading=1", "--set", "final.bootstrap=100"]
-    done = qdmerge(python, "run", "digits", "--evaluations", 6, *small, "--out", run)
+    done = qdmerge(
+        python, "run", "digits", "--recipe", recipe, "--evaluations", 14, *small, "--out", run
+    )
     assert done.returncode == 0, done.stderr
     assert "Test scores" in done.stdout
     results = json.loads((run / "results.json").read_text())
     assert results["tasks"] == ["upright", "rotated", "inverted"]
-    assert results["evaluations"] == 6
+    assert results["evaluations"] == 14
     assert results["failed"] == 0
     chosen = next(row for row in results["candidates"] if row["name"] == results["chosen"])
     assert chosen["test_mean_ci95"][0] <= chosen["test_mean"] <= chosen["test_mean_ci95"][1]

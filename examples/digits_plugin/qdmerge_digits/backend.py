@@ -73,6 +73,18 @@ class Digits(GenomeBackend):
         self.tasks = [Task(name, metric="accuracy") for name in TASKS]
         self.net = network(config.width)
         self.splits = load_splits(config)
+        self.module, self.experts, self.config = self.net, TASKS, config
+        self.space.calibrate(self)
+
+    def key(self, examples: int) -> str:
+        """What decides which digits :meth:`run` shows."""
+        return f"{self.config.models_seed} {self.config.train} {examples}"
+
+    @torch.no_grad()
+    def run(self, expert: str, examples: int) -> None:
+        """Shows training digits, as its expert sees them, to whatever network there is now."""
+        views, _ = self.splits["train"]
+        self.net(views[TASKS.index(expert), :examples])
 
     @torch.no_grad()
     def evaluate(self, xs: Iterable[np.ndarray], split: str) -> Evaluation:

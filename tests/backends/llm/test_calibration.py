@@ -1,0 +1,147 @@
+"""Language models' experts watched at work, and merged by what their layers receive."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM
+from typer.testing import CliRunner
+
+from qdmerge.cli import app
+from qdmerge.errors import ConfigError
+from qdmerge.spaces import RegMeanSpace
+from qdmerge_llm.config import LLMConfig
+from qdmerge_llm.sandbox import Sandbox
+from qdmerge_llm.splits import split_of
+
+from .conftest import MAKERS, TASKS, Micro
+
+
+@pytest.fixture(scope="module")
+def trained(micro: Micro, sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Settings whose data have training items beside those of the splits."""
+    folder = tmp_path_factory.mktemp("data")
+    settings = micro.config()
+    for name, kind in TASKS.items():
+        groups = [f"{kind}-{k}" for k in range(10, 99)]
+        more = [k for k, group in enumerate(groups, 10) if split_of(group) == "train"][:5]
+        rows = [{"id": f"{kind}-{k}", "group": f"{kind}-{k}", **MAKERS[kind](k)} for k in more]
+        path = folder / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in [*micro.items[name], *rows]))
+        settings["tasks"][name]["data"] = str(path)
+    return settings
+
+
+def build(settings: Any, cache: Path, **options: Any) -> Any:
+    return LLMConfig(**settings).build(partial(RegMeanSpace, rank=4, cache=cache, **options))
+
+
+def watched(backend: Any, monkeypatch: pytest.MonkeyPatch, examples: int) -> dict[str, list[str]]:
+    """The prompts that every expert's task is asked while it is measured."""
+    seen: dict[str, list[str]] = {}
+    ask = type(backend).ask
+
+    def record(self: Any, task: Any, items: Any) -> Any:
+        seen.setdefault(task.task.name, []).extend(item["prompt"] for item in items)
+        return ask(self, task, items)
+
+    monkeypatch.setattr(type(backend), "ask", record)
+    list(backend.space.tensors(backend.space.x0))
+    return seen
+
+
+def test_experts_are_watched_on_items_of_no_split(
+    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = build(trained, tmp_path, examples=4)
+    seen = watched(backend, monkeypatch, 4)
+    assert {name: len(prompts) for name, prompts in seen.items()} == dict.fromkeys(TASKS, 4)
+    for task in backend.llm_tasks:
+        scored = {item["prompt"] for items in task.items.values() for item in items}
+        assert not scored & set(seen[task.task.name])
+
+
+def test_without_training_items_they_are_watched_on_those_that_evolution_sees(
+    micro: Micro, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = build(micro.config(), tmp_path)
+    for name, prompts in watched(backend, monkeypatch, 9).items():
+        (task,) = (task for task in backend.llm_tasks if task.task.name == name)
+        assert prompts == [item["prompt"] for item in task.items["validation"]]
+
+
+def test_merged_tensors_are_those_of_the_inputs_that_layers_receive(
+    micro: Micro, trained: Any, tmp_path: Path
+) -> None:
+    backend = build(trained, tmp_path, examples=3, ridge=0.1)
+    merged = dict(backend.space.tensors(backend.space.even([1 / 3] * 3)))
+    name = "model.layers.1.mlp.down_proj.weight"
+    inner, outer = 0, 0
+    for expert in TASKS:
+        (task,) = (task for task in backend.llm_tasks if task.task.name == expert)
+        model = AutoModelForCausalLM.from_pretrained(micro.folder / expert)
+        backend.model.load_state_dict(model.state_dict())
+        rows: list[torch.Tensor] = []
+        hook = backend.model.model.layers[1].mlp.down_proj.register_forward_pre_hook(
+            lambda _, inputs, rows=rows: rows.append(inputs[0].flatten(end_dim=-2).double())
+        )
+        backend.ask(task, LLMConfig(**trained).tasks[expert].calibration(None, 3))
+        hook.remove()
+        x = torch.cat(rows)
+        gram = x.T @ x / (x**2).mean(dim=0).mean() / len(x) + 0.1 * torch.eye(x.shape[1])
+        inner = inner + gram / 3
+        outer = outer + model.state_dict()[name].double() @ gram / 3
+    torch.testing.assert_close(
+        merged[name].double(), outer @ torch.linalg.inv(inner), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_what_is_watched_decides_what_is_measured_anew(
+    trained: Any, micro: Micro, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(settings: Any, examples: int = 2) -> bool:
+        return bool(watched(build(settings, tmp_path, examples=examples), monkeypatch, examples))
+
+    assert measured(trained)
+    assert not measured(trained)
+    assert measured(trained, 3)
+    assert measured(micro.config())
+    assert measured({**trained, "dtype": "bfloat16"})
+
+
+def test_an_expert_without_a_task_is_told_before_anything_runs(
+    trained: Any, tmp_path: Path
+) -> None:
+    settings = {**trained, "tasks": {k: v for k, v in trained["tasks"].items() if k != "os"}}
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump({"backend": {"name": "llm", **settings}, "space": "regmean"}))
+    result = CliRunner().invoke(app, ["run", str(path), "--out", str(tmp_path / "run")])
+    assert result.exit_code == 2
+    assert "no task is that of expert 'os'; leave it out" in result.output
+    with pytest.raises(ConfigError, match="expert 'os'"):
+        build(settings, tmp_path).space.ready()
+
+
+def test_a_run_of_the_recommended_recipe(
+    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QDMERGE_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "study.yaml"
+    small = {"evaluations": 14, "final": {"leading": 1, "bootstrap": 100}}
+    path.write_text(yaml.safe_dump({"backend": {"name": "llm", **trained}, **small}))
+    run = tmp_path / "run"
+    command = ["run", str(path), "--recipe", "recommended", "--out", str(run)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    results = json.loads((run / "results.json").read_text())
+    assert results["failed"] == 0
+    assert len(list((tmp_path / "cache" / "grams").glob("*/grams.safetensors"))) == 1
+    model = AutoModelForCausalLM.from_pretrained(run / "model")
+    assert all(np.isfinite(w.detach().numpy()).all() for w in model.parameters())

@@ -1,0 +1,94 @@
+"""Segmentation experts watched at work, and merged by what their layers receive."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from typer.testing import CliRunner
+
+from qdmerge.cli import app
+from qdmerge.config import parse_config
+from qdmerge.spaces import RegMeanSpace
+from qdmerge_segmentation import calibration
+from qdmerge_segmentation.tiny import TASKS, Recipe, zoo
+
+
+@pytest.fixture(scope="module")
+def settings() -> dict[str, Any]:
+    folder = zoo(recipe=Recipe.micro())
+    tasks = TASKS[:2]
+    return {
+        "name": "segmentation",
+        "base": str(folder / "base"),
+        "experts": {name: str(folder / name) for name in tasks},
+        "tasks": {name: {"data": str(folder / "data" / name)} for name in tasks},
+    }
+
+
+def build(settings: dict[str, Any], cache: Path, examples: int) -> Any:
+    space = partial(RegMeanSpace, rank=2, cache=cache, examples=examples)
+    return parse_config({"backend": settings}).backend.build(space)
+
+
+def watched(
+    settings: dict[str, Any], cache: Path, monkeypatch: pytest.MonkeyPatch, examples: int = 3
+) -> list[int]:
+    """How many images every expert sees while it is measured."""
+    backend, seen = build(settings, cache, examples), []
+    predict = calibration.predict
+
+    def record(segmenter: Any, inputs: Any, sizes: Any, batch_size: int) -> Any:
+        seen.append(len(sizes))
+        return predict(segmenter, inputs, sizes, batch_size)
+
+    monkeypatch.setattr(calibration, "predict", record)
+    list(backend.space.tensors(backend.space.x0))
+    monkeypatch.undo()
+    return seen
+
+
+def test_what_is_watched_decides_what_is_measured_anew(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert watched(settings, tmp_path, monkeypatch) == [3, 3]
+    assert watched(settings, tmp_path, monkeypatch) == []
+    assert watched(settings, tmp_path, monkeypatch, examples=4) == [4, 4]
+    assert watched({**settings, "image_size": 48}, tmp_path, monkeypatch) == [3, 3]
+
+
+def test_experts_are_watched_on_training_images(settings: dict[str, Any], tmp_path: Path) -> None:
+    backend = build(settings, tmp_path, 3)
+    layer = next(m for m in backend.segmenter.module.modules() if isinstance(m, torch.nn.Conv2d))
+    received: list[torch.Tensor] = []
+    layer.register_forward_pre_hook(lambda _, inputs: received.append(inputs[0].clone()))
+    list(backend.space.tensors(backend.space.x0))
+    config = parse_config({"backend": settings}).backend
+    for name in settings["experts"]:
+        train = config.images(name, "train", 3)
+        first, *received = received
+        backend.segmenter.maps(backend.segmenter.inputs(train.images, train.masks))
+        torch.testing.assert_close(first, received.pop())
+        scored = {
+            h for s in ("validation", "selection", "test") for h in config.images(name, s).hashes
+        }
+        assert not scored & set(train.hashes)
+
+
+def test_a_run_of_the_recommended_recipe(settings: dict[str, Any], tmp_path: Path) -> None:
+    path, run = tmp_path / "study.yaml", tmp_path / "run"
+    small = {"evaluations": 14, "final": {"leading": 1, "bootstrap": 100}}
+    path.write_text(yaml.safe_dump({"backend": settings, **small}))
+    command = ["run", str(path), "--recipe", "recommended", "--out", str(run)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    results = json.loads((run / "results.json").read_text())
+    assert results["failed"] == 0
+    chosen = next(row for row in results["candidates"] if row["name"] == results["chosen"])
+    assert np.isfinite(chosen["test_mean"])
