@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from qdmerge.backend import GenomeBackend
+from qdmerge.errors import RunError
 from qdmerge.execution import Outcome, Timed, WorkerPool
 from qdmerge.runs import EventLog, plain_scores, recalled_outcome, solution_id
 
@@ -39,10 +40,16 @@ class SharedEvaluations:
         self._pool_lock = threading.Lock()
         self._stopped = False
         self._waiting: dict[_Key, list[Future[Timed]]] = {}
-        self._known: dict[_Key, Timed] = {
-            (event["domain"], event["split"], event["solution"]): _recalled(event)
-            for event in self._log.events
-        }
+        try:
+            self._known: dict[_Key, Timed] = {
+                (event["domain"], event["split"], event["solution"]): _recalled(event)
+                for event in self._log.events
+            }
+        except KeyError as error:
+            raise RunError(
+                f"{path} is of another version of qdmerge: its evaluations have no {error}. Remove "
+                "it; what the finished runs have evaluated is in their own logs"
+            ) from error
         self._log.events.clear()
 
     def executor(self, domain: str, build: Callable[[], GenomeBackend]) -> SharedExecutor:

@@ -10,7 +10,9 @@ import pytest
 
 from qdmerge.backend import Evaluation
 from qdmerge.compare._shared import SharedEvaluations
+from qdmerge.errors import RunError
 from qdmerge.execution import Timed
+from qdmerge.runs import EventLog
 
 X = np.eye(3)
 DONE: Timed = (Evaluation(np.array([[0.5]])), 1.0)
@@ -85,3 +87,10 @@ def test_one_model_is_evaluated_once_however_many_ask(tmp_path):
     futures.append(executor.submit(X[0], "test"))
     assert [future.result(5) for future in futures] == [DONE] * 4
     assert len(pool.begun) == 1
+
+
+def test_evaluations_of_another_version_are_told(tmp_path):
+    event = {"domain": "d", "split": "test", "solution": "0", "scores": [0.5], "measures": []}
+    EventLog(tmp_path / "evaluations.jsonl").append("evaluation", **event)
+    with pytest.raises(RunError, match="of another version of qdmerge: .* no 'seconds'. Remove it"):
+        shared(Pool(), tmp_path)
