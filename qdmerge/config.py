@@ -16,7 +16,6 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
-    PositiveFloat,
     SerializeAsAny,
     ValidationError,
     model_validator,
@@ -94,7 +93,7 @@ class StartConfig(_Settings):
     recipe: Literal["average", "task_arithmetic", "tilted", "regmean"]
     scales: Annotated[list[FiniteFloat], Field(min_length=1)] | None = None
     tilts: Annotated[list[tuple[FiniteFloat, FiniteFloat]], Field(min_length=1)] | None = None
-    ridges: Annotated[list[PositiveFloat], Field(min_length=1)] | None = None
+    ridges: Annotated[list[Annotated[FiniteFloat, Field(gt=0)]], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _has_axes(self) -> StartConfig:
@@ -210,6 +209,19 @@ class RunConfig(_Settings):
     scheduler: SchedulerPart = Part(name="cycle")
     execution: ExecutionConfig = ExecutionConfig()
     final: FinalConfig = FinalConfig()
+
+    @model_validator(mode="after")
+    def _starts_in_its_space(self) -> RunConfig:
+        regressing = self.space is not None and self.space.name == "regmean"
+        for part in self.start:
+            if part.recipe == "regmean" and not regressing:
+                raise ValueError("'start': recipe 'regmean' needs 'space: regmean'")
+            if part.recipe != "regmean" and regressing:
+                raise ValueError(
+                    f"'start': recipe '{part.recipe}' is a linear merge, which the space 'regmean' "
+                    "cannot express; use 'regmean'"
+                )
+        return self
 
     def echo(self) -> dict[str, Any]:
         """This configuration as plain data; every setting written out, parts as they were given."""

@@ -180,7 +180,13 @@ def _read_methods(path: Path, problems: list[str]) -> dict[str, Method]:
     return found
 
 
-def misfits(methods: Mapping[str, Method], config: RunConfig, n_tasks: int, weights: bool) -> str:
+def misfits(
+    methods: Mapping[str, Method],
+    config: RunConfig,
+    n_tasks: int,
+    weights: bool,
+    calibrated: bool = False,
+) -> str:
     """Why methods cannot be compared on a configuration, a line each; "" if all can.
 
     Args:
@@ -188,6 +194,7 @@ def misfits(methods: Mapping[str, Method], config: RunConfig, n_tasks: int, weig
         config: The configuration.
         n_tasks: Number of its tasks.
         weights: Whether its models are merged weights.
+        calibrated: Whether its backend shows every expert at work.
     """
     lines = []
     if find_spec("moocore") is None:
@@ -209,12 +216,23 @@ def misfits(methods: Mapping[str, Method], config: RunConfig, n_tasks: int, weig
                 f"method '{name}' searches another space, but backend '{config.backend.name}' has "
                 "one of its own; leave it out"
             )
+        if weights and not calibrated and "regmean" in (method.space, _space_of(method.changes)):
+            lines.append(
+                f"method '{name}' measures what layers receive under each expert, which backend "
+                f"'{config.backend.name}' does not show for all of them; leave it out"
+            )
         if method.model == "multitask" and config.backend.multitask() is None:
             lines.append(
                 f"method '{name}': these settings of backend '{config.backend.name}' do not say "
                 "how to train one model on all tasks; leave it out"
             )
     return "\n".join(lines)
+
+
+def _space_of(changes: Mapping[str, Any]) -> str | None:
+    """The name of the space that a method's changes ask for."""
+    space = changes.get("space")
+    return space.get("name") if isinstance(space, Mapping) else space
 
 
 def configure(
@@ -240,6 +258,7 @@ def configure(
         ConfigError: The method's changes do not fit.
     """
     data = config.echo()
+    own = data["space"]
     if method.model == "multitask":
         backend = config.backend.multitask()
         assert backend is not None
@@ -257,6 +276,8 @@ def configure(
         # Room for all of it; the last generation of a search may go beyond the budget.
         data["archive"] = {"name": "dns", "capacity": 2 * evaluations + experts + 64}
     data = with_changes(data, method.changes)
+    if "start" not in method.changes and (method.recipe is not None or data["space"] != own):
+        data["start"] = []  # begins the configured search in its own space
     data |= {"seed": seed}
     # Neither the number of workers nor what else is evaluated may change a run.
     threads = config.execution.threads or 1

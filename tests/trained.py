@@ -18,6 +18,6 @@ def same(one: Path, other: Path) -> bool:
     a, b = load_file(one), load_file(other)
     return a.keys() == b.keys() and all(
         torch.linalg.norm(a[name].double() - b[name].double())
-        <= 1e-2 * torch.linalg.norm(a[name].double())
+        <= 1e-3 * torch.linalg.norm(a[name].double())
         for name in a
     )

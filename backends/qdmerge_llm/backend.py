@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 import transformers
 
 from qdmerge.backend import REPORTED, Evaluation, GenomeBackend, Task
 from qdmerge.devices import device_facts, pick_device
 from qdmerge.errors import CheckpointError
-from qdmerge.spaces import SpectralSpace
+from qdmerge.spaces import SpectralCoordinates
 from qdmerge_llm.calibration import ExpertsAtWork
 from qdmerge_llm.generation import FENCED_BLOCK, Generator, pick_dtype
 from qdmerge_llm.items import Item, content_hash
@@ -149,7 +150,9 @@ class LLMBackend(GenomeBackend):
             packages,
         )
         items = {name: partial(task.calibration, tiny) for name, task in config.tasks.items()}
-        chosen.calibrate(ExpertsAtWork(backend, items))
+        chosen.calibrate(
+            ExpertsAtWork(backend, items, {k: task.asking() for k, task in config.tasks.items()})
+        )
         return backend
 
     def evaluate(self, xs: np.ndarray, split: str) -> Evaluation:
@@ -178,14 +181,27 @@ class LLMBackend(GenomeBackend):
         """Scores of the live model on a task's items."""
         if task.kind.reported_only:
             return task.kind.evaluate_model(self.model, self.tokenizer)
-        return self.ask(task, task.items[split])
-
-    def ask(self, task: LLMTask, items: Sequence[Item]) -> np.ndarray:
-        """Scores the live model, as it is, on items of a task: ``(n_items,)``."""
         before = self._generator.too_long
-        scores = task.kind.evaluate(items, self._completer(task))
+        scores = task.kind.evaluate(task.items[split], self._completer(task))
         self._tell_of_length(task, self._generator.too_long - before)
         return scores
+
+    def answered(self, task: LLMTask, items: Sequence[Item]) -> list[torch.Tensor]:
+        """What the live model reads and writes on items of a task.
+
+        Returns:
+            Token ids ``(1, length)``, of every prompt with its completion; of a problem in turns
+            there is one for each turn.
+        """
+        complete, said = self._completer(task), list[tuple[Prompt, str]]()
+
+        def listen(prompts: Sequence[Prompt]) -> list[str]:
+            completions = complete(prompts)
+            said.extend(zip(prompts, completions, strict=True))
+            return completions
+
+        task.kind.evaluate(items, listen)
+        return [self._generator.token_ids(prompt, text) for prompt, text in said]
 
     def _completer(self, task: LLMTask) -> Generate:
         """The live model as a function from prompts to completions, within a task's limits."""
@@ -248,7 +264,7 @@ class LLMBackend(GenomeBackend):
 
     def _energy(self) -> dict[str, float]:
         """Share of each task vector that a spectral space's components hold; {} for others."""
-        if not isinstance(self.space, SpectralSpace):
+        if not isinstance(self.space, SpectralCoordinates):
             return {}
         return {name: round(self.space.energy(name), 4) for name in self.space.experts}
 

@@ -169,6 +169,10 @@ class TaskConfig(_Asked):
             raise ValueError(f"name one file, or one for each of {', '.join(SPLITS)}")
         return data
 
+    def asking(self) -> dict[str, Any]:
+        """What decides how items are asked: all settings but where they are, and how many."""
+        return self.model_dump(mode="json", exclude={"data", "expert", *SPLITS})
+
     def calibration(self, tiny: Recipe | None, count: int) -> list[Item]:
         """Items on which experts are watched: of no split, where the data has others.
 

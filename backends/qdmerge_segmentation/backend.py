@@ -77,7 +77,6 @@ class SegmentationBackend(GenomeBackend):
     Attributes:
         segmenter: Holds the solution expressed last.
         segmentation_tasks: The tasks with their images and metrics.
-        batch_size: Images evaluated together.
     """
 
     def __init__(
@@ -93,7 +92,7 @@ class SegmentationBackend(GenomeBackend):
         self.tasks = [task.task for task in tasks]
         self.measures = ()
         self.segmentation_tasks = list(tasks)
-        self.batch_size = batch_size
+        self._batch_size = batch_size
         self._inputs: dict[tuple[str, str], dict[str, torch.Tensor]] = {}
         self._statistics = None
         if statistics is not None and has_batch_norm(segmenter.module):
@@ -170,7 +169,7 @@ class SegmentationBackend(GenomeBackend):
         """Writes the model of ``x`` into :attr:`segmenter`, statistics included."""
         self.space.express(x, self.segmenter.weights)
         if self._statistics is not None and not self._is_seed(x):
-            reestimate_batch_norm(self.segmenter, self._statistics, self.batch_size)
+            reestimate_batch_norm(self.segmenter, self._statistics, self._batch_size)
 
     def _is_seed(self, x: np.ndarray) -> bool:
         return any(np.array_equal(x, seed) for seed in self.space.seeds.values())
@@ -198,7 +197,7 @@ class SegmentationBackend(GenomeBackend):
             self._inputs[key] = self.segmenter.inputs(images.images, images.masks)
         sizes = [mask.shape for mask in images.masks]
         return predict(
-            self.segmenter, self._inputs[key], sizes, self.batch_size, labels=task.labels
+            self.segmenter, self._inputs[key], sizes, self._batch_size, labels=task.labels
         )
 
     def export(self, x: np.ndarray, path: str | Path) -> Path:

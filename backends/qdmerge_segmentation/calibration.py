@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
 from qdmerge_segmentation.data import ImageSet
-from qdmerge_segmentation.models import predict
 
 if TYPE_CHECKING:
     from qdmerge_segmentation.backend import SegmentationBackend
+
+_BATCH = 16  # images at once
 
 
 class ExpertsAtWork:
@@ -35,8 +37,10 @@ class ExpertsAtWork:
         self.experts = tuple(self._tasks)
 
     def key(self, examples: int) -> str:
-        """A hash of images as the model sees them, prompts included, and of its number type."""
-        digest = hashlib.sha256(self._backend.facts()["dtype"].encode())
+        """A hash of images in the model's size, prompts included, of its code and number type."""
+        segmenter = self._backend.segmenter
+        made = f"{self._backend.facts()['dtype']} {segmenter.module}"
+        digest = hashlib.sha256(made.encode())
         for expert, names in self._tasks.items():
             for name in names:
                 digest.update(f"{expert} {name}".encode())
@@ -45,12 +49,12 @@ class ExpertsAtWork:
                     digest.update(tensor.cpu().numpy().tobytes())
         return digest.hexdigest()
 
-    def run(self, expert: str, examples: int) -> None:
-        """Segments at most so many training images of each of the expert's tasks."""
+    def passes(self, expert: str, examples: int) -> Iterator[Callable[[], object]]:
+        """Sends training images of the expert's tasks through the live model."""
+        segmenter = self._backend.segmenter
         for name in self._tasks[expert]:
-            inputs = self._inputs(name, examples)
-            sizes = [mask.shape for mask in self._images[name](examples).masks]
-            predict(self._backend.segmenter, inputs, sizes, self._backend.batch_size)
+            for batch in segmenter.batches(self._inputs(name, examples), _BATCH):
+                yield partial(segmenter.maps, batch)
 
     def _inputs(self, name: str, examples: int) -> dict[str, torch.Tensor]:
         chosen = self._images[name](examples)

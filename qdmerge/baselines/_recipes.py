@@ -30,10 +30,10 @@ class Mergeable(Protocol):
 
 
 @runtime_checkable
-class Even(Protocol):
-    """A space of regression means."""
+class Regressing(Protocol):
+    """A space that can express regression means of its experts."""
 
-    def even(self, weights: Sequence[float], ridge: float) -> np.ndarray:
+    def regression_mean(self, weights: Sequence[float], ridge: float) -> np.ndarray:
         """The ``(dim,)`` solution with one weight per expert and a ridge."""
         ...
 
@@ -83,8 +83,11 @@ def recipe_solutions(recipe: Recipe, space: Space, rows: np.ndarray) -> np.ndarr
                 "express; use 'space: expert', 'layer', 'spectral' or 'core'"
             )
         return np.stack([space.merge(row) for row in rows])
+    if recipe == "regmean" and isinstance(space, Regressing):
+        try:
+            return np.stack([space.regression_mean(row[:-1], row[-1]) for row in rows.tolist()])
+        except ValueError as error:
+            raise ConfigError(f"recipe 'regmean': {error}") from error
     if space.name != recipe:
         raise ConfigError(f"recipe '{recipe}' needs 'space: {recipe}'; the space is '{space.name}'")
-    if isinstance(space, Even):
-        return np.stack([space.even(weights, ridge) for *weights, ridge in rows.tolist()])
     return rows.astype(space.dtype)

@@ -15,7 +15,7 @@ from qdmerge.config import RunConfig
 from qdmerge.errors import ConfigError, QDMergeError
 from qdmerge.methods import Method, configure, misfits
 from qdmerge.runs import BuildBackend, Listener, Progress, build_search, choices
-from qdmerge.spaces import WeightSpace
+from qdmerge.spaces import Space, WeightSpace
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,9 @@ class Plan:
         backend = BuildBackend(base)()
         try:
             weights = isinstance(backend.space, WeightSpace)
-            problem = misfits(self.methods, base, len(backend.tasks), weights)
+            problem = misfits(
+                self.methods, base, len(backend.tasks), weights, _calibrated(backend.space)
+            )
             if problem:
                 raise ConfigError(problem)
             choices(base.final, backend.tasks)
@@ -148,10 +150,16 @@ def by_domain(planned: Sequence[PlannedRun]) -> list[list[PlannedRun]]:
     return list(groups.values())
 
 
+def _calibrated(space: Space) -> bool:
+    """Whether a space may see every expert at work."""
+    calibration = space.calibration if isinstance(space, WeightSpace) else None
+    return calibration is not None and set(space.experts) <= set(calibration.experts)
+
+
 def domain(config: RunConfig, facts: Mapping[str, Any]) -> str:
     """Stands for everything that decides the scores of a solution."""
     echo = config.echo()
-    what = [echo["backend"], echo["space"], facts.get("weights"), facts.get("items")]
+    what = [echo["backend"], echo["space"], *map(facts.get, ("weights", "items", "calibration"))]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -20,7 +20,7 @@ from qdmerge.config import RunConfig
 from qdmerge.errors import ConfigError, QDMergeError, RunError
 from qdmerge.execution import WorkerPool, limit_threads
 from qdmerge.methods import Method
-from qdmerge.runs import BuildBackend, Listener, Run, RunFolder, Workplace
+from qdmerge.runs import BuildBackend, Listener, Run, RunFolder, Workplace, domain_facts
 
 _DESCRIPTION, _LOCK = "compare.yaml", ".lock"
 _RUNS_DEPEND_ON = ("threads", "retries", "max_failures")
@@ -208,7 +208,7 @@ class Study:
             prepare(config, listener)
             build = BuildBackend(config)
             backend = build()
-            facts = backend.facts()
+            facts = domain_facts(backend)
         except Exception as error:
             for run in open_runs:
                 self._failed(run, error)

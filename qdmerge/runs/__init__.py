@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qdmerge.runs._building import BuildBackend, build_search, load_backend
+from qdmerge.runs._building import BuildBackend, build_search, domain_facts, load_backend
 from qdmerge.runs._choice import choices
 from qdmerge.runs._folder import RunFolder, versions
 from qdmerge.runs._history import Evaluated, History, Stats, read_history
@@ -27,6 +27,7 @@ __all__ = [
     "Workplace",
     "build_search",
     "choices",
+    "domain_facts",
     "load_backend",
     "obtain_results",
     "pick_solution",

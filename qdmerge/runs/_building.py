@@ -57,10 +57,18 @@ class BuildBackend:
         if not built:
             raise ConfigError(
                 f"backend '{self._backend.name}' has a space of its own, so 'space: {part.name}' "
-                "would be ignored; remove it"
+                "would be ignored; remove it, or the recipe that sets it"
             )
         built[-1].ready()
         return backend
+
+
+def domain_facts(backend: GenomeBackend) -> dict[str, Any]:
+    """The backend's facts, and what its space adds to what a solution means."""
+    from qdmerge.spaces import WeightSpace
+
+    space = backend.space
+    return {**backend.facts(), **(space.facts() if isinstance(space, WeightSpace) else {})}
 
 
 def load_backend(source: str | Path, overrides: Sequence[str] = ()) -> GenomeBackend:

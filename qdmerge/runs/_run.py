@@ -24,7 +24,7 @@ from qdmerge.execution import (
     SerialExecutor,
     limit_threads,
 )
-from qdmerge.runs._building import BuildBackend, build_search
+from qdmerge.runs._building import BuildBackend, build_search, domain_facts
 from qdmerge.runs._choice import choices
 from qdmerge.runs._examples import can_illustrate, draw_examples
 from qdmerge.runs._final import settle
@@ -252,7 +252,7 @@ class Run:
             "threads": self.threads,
             "dim": backend.space.dim,
             "space": backend.space.name,
-            **backend.facts(),
+            **domain_facts(backend),
         }
         return {
             "config": _digest(self.config),
@@ -300,7 +300,7 @@ def _check_same_domain(recorded: Event, now: Event) -> None:
     ]
     changed += [
         name
-        for name in ("space", "dim", "weights", "items")
+        for name in ("space", "dim", "weights", "items", "calibration")
         if recorded["facts"].get(name) != now["facts"].get(name)
     ]
     if changed:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from qdmerge.spaces._linear import LinearSpace
     from qdmerge.spaces._regmean import RegMeanSpace
     from qdmerge.spaces._similarity import singular_value_similarity, task_vector_cosine
-    from qdmerge.spaces._spectral import SpectralSpace
+    from qdmerge.spaces._spectral import SpectralCoordinates, SpectralSpace
     from qdmerge.spaces._task_vectors import TaskVectors
     from qdmerge.spaces._weights import WeightSpace
 
@@ -51,6 +51,7 @@ _NEEDS_TORCH = {
     "LayerSpace": "_layer",
     "LinearSpace": "_linear",
     "RegMeanSpace": "_regmean",
+    "SpectralCoordinates": "_spectral",
     "SpectralSpace": "_spectral",
     "TaskVectors": "_task_vectors",
     "WeightSpace": "_weights",
@@ -66,6 +67,7 @@ __all__ = [
     "LinearSpace",
     "RegMeanSpace",
     "Space",
+    "SpectralCoordinates",
     "SpectralSpace",
     "TaskVectors",
     "VectorSpace",

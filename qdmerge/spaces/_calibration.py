@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from qdmerge.cache import built_once, cache_dir
+from qdmerge.errors import EvaluationError
 from qdmerge.spaces._factor_file import FactorFile
 from qdmerge.spaces._module import bind
 from qdmerge.spaces._task_vectors import TaskVectors
 
 #: Part of the cache key: raise it whenever the meaning of what is measured changes.
-VERSION = 1
+VERSION = 2
 _FILE = "grams.safetensors"
 
 
@@ -38,81 +40,150 @@ class Calibration(Protocol):
         """Stands for everything that decides what the model sees: data, limits, number type."""
         ...
 
-    def run(self, expert: str, examples: int) -> None:
-        """Runs the live model on at most so many examples of each of this expert's tasks.
+    def passes(self, expert: str, examples: int) -> Iterable[Callable[[], object]]:
+        """Calls that send an expert's data through the live model, which is that expert now.
 
-        They need no labels, and had better be of no split that models are scored on.
+        Layers' inputs are measured while the calls run, and only then: what has to happen first,
+        such as writing answers, may happen between them. Every position of every input counts, so
+        there should be no padding. The examples need no labels, and had better be of no split that
+        models are scored on.
+
+        Args:
+            expert: One of :attr:`experts`.
+            examples: Most examples of each of its tasks.
         """
         ...
 
 
 def measure_grams(
-    vectors: TaskVectors, calibration: Calibration, examples: int, cache: Path | None = None
+    vectors: TaskVectors,
+    calibration: Calibration,
+    examples: int,
+    key: str,
+    cache: Path | None = None,
 ) -> FactorFile:
     """The inner products of layers' inputs, measured once for each set of models and data.
 
-    Every linear and plain 2-D convolutional layer whose weight is merged is measured. Tensor
+    Every ``Linear`` and plain ``Conv2d`` layer whose weight is merged is measured, but for weights
+    that a module of another kind uses too (embeddings tied to the output). Tensor
     ``"EXPERT/NAME"`` is ``X^T X`` divided by the mean of its diagonal, float32 ``(n, n)``: ``X``
     holds what the layer with the weight ``NAME``, ``m x n`` as a matrix, received from the expert's
-    own model on the expert's own data, a row per position. The live model is left with other
-    weights.
+    own model on the expert's own data, a row per position. A layer that received nothing is left
+    out. The live model is left with other weights.
 
     Args:
         vectors: The base and its experts.
         calibration: The live model and its data.
         examples: Most examples of each task.
+        key: What :func:`data_key` gives for these.
         cache: Folder of the cache; None for :func:`qdmerge.cache.cache_dir`.
 
     Raises:
         CheckpointError: The live model does not fit the checkpoint.
+        EvaluationError: An expert could not be run, or gives numbers that are not finite.
         RunError: The cache cannot be written.
     """
 
     def build(folder: Path) -> None:
         found: dict[str, torch.Tensor] = {}
         for number, expert in enumerate(vectors.experts):
-            weights = torch.eye(len(vectors.experts))[number]
-            with torch.no_grad():
-                for name, target in bind(vectors.shapes, calibration.module):
-                    target.copy_(vectors.combine(name, weights, target.device))
-                with _observed(vectors, calibration.module) as grams:
-                    calibration.run(expert, examples)
-            for name, gram in grams.items():
+            for name, gram in _of_expert(vectors, number, calibration, examples).items():
+                if not torch.isfinite(gram).all():
+                    raise EvaluationError(
+                        f"expert '{expert}': what the layer of {name} receives is not finite, so "
+                        "no regression mean can be computed; try 'dtype: float32'"
+                    )
                 scale = gram.diagonal().mean().clamp_min(torch.finfo(torch.float32).tiny)
                 found[f"{expert}/{name}"] = (gram / scale).float().cpu().contiguous()
-        save_file(found, folder / _FILE)
+        try:
+            save_file(found, folder / _FILE)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
 
-    identity = f"{vectors.fingerprint} {calibration.key(examples)} {VERSION}"
-    name = hashlib.sha256(identity.encode()).hexdigest()[:32]
     root = cache_dir() if cache is None else Path(cache)
-    entry = built_once(root / "grams" / name, build, "Inner products of layers' inputs")
+    entry = built_once(root / "grams" / key, build, "Inner products of layers' inputs")
     return FactorFile(entry / _FILE, vectors.memory)
 
 
-@contextmanager
-def _observed(vectors: TaskVectors, module: torch.nn.Module) -> Iterator[dict[str, torch.Tensor]]:
-    """Sums up ``X^T X`` of every measured layer, by its weight's name, while the model runs."""
-    grams: dict[str, torch.Tensor] = {}
-    names = {id(tensor): name for name, tensor in bind(vectors.shapes, module)}
+def data_key(vectors: TaskVectors, calibration: Calibration, examples: int) -> str:
+    """A hash of all that decides the inner products: models, data, and how they are read.
 
-    def hook(name: str) -> Callable[[Any, Any], None]:
-        def observe(layer: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            rows = _rows(layer, inputs[0].detach().float())
+    Small files beside the base's weights count too: configuration, tokenizer, preprocessing, code.
+    """
+    digest = hashlib.sha256(f"{vectors.fingerprint} {calibration.key(examples)} {VERSION}".encode())
+    folder = vectors.checkpoint.path
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.suffix in (".json", ".jinja", ".model", ".py", ".txt"):
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:32]
+
+
+def _of_expert(
+    vectors: TaskVectors, number: int, calibration: Calibration, examples: int
+) -> dict[str, torch.Tensor]:
+    """Sums of ``X^T X`` by the weight's name, float64, under one expert."""
+    expert = vectors.experts[number]
+    weights = torch.eye(len(vectors.experts))[number]
+    layers: dict[str, torch.Tensor] = {}
+    with torch.no_grad():
+        for name, target in bind(vectors.shapes, calibration.module):
+            target.copy_(vectors.combine(name, weights, target.device))
+        try:
+            for run in calibration.passes(expert, examples):
+                with _observed(vectors, calibration.module, layers):
+                    run()
+        except OSError as error:  # of the backend's own; the cache's are told otherwise
+            raise EvaluationError(f"expert '{expert}' could not be run: {error}") from error
+    return layers
+
+
+@contextmanager
+def _observed(
+    vectors: TaskVectors, module: torch.nn.Module, grams: dict[str, torch.Tensor]
+) -> Iterator[None]:
+    """Adds ``X^T X`` of every measured layer, by its weight's name, while the model runs."""
+
+    def hook(name: str) -> Callable[..., None]:
+        def observe(
+            layer: torch.nn.Module, inputs: tuple[torch.Tensor, ...], named: dict[str, Any]
+        ) -> None:
+            received = inputs[0] if inputs else named["input"]
+            rows = _rows(layer, received.detach().float())
             gram = (rows.T @ rows).double()
             grams[name] = grams[name] + gram if name in grams else gram
 
         return observe
 
     hooks = [
-        layer.register_forward_pre_hook(hook(names[id(layer.weight)]))
-        for layer in module.modules()
-        if _measurable(layer) and vectors.touched(names.get(id(layer.weight), vectors.names[0]))
+        layer.register_forward_pre_hook(hook(name), with_kwargs=True)
+        for name, layer in _measured_layers(vectors, module)
     ]
     try:
-        yield grams
+        yield
     finally:
         for each in hooks:
             each.remove()
+
+
+def _measured_layers(
+    vectors: TaskVectors, module: torch.nn.Module
+) -> list[tuple[str, torch.nn.Module]]:
+    """The layers that are measured, with the names of their weights."""
+    names = {id(tensor): name for name, tensor in bind(vectors.shapes, module)}
+    others = {
+        id(parameter)
+        for layer in module.modules()
+        if not _measurable(layer)
+        for parameter in layer.parameters(recurse=False)
+    }
+    return [
+        (names[id(layer.weight)], layer)
+        for layer in module.modules()
+        if _measurable(layer)
+        and id(layer.weight) in names
+        and id(layer.weight) not in others
+        and vectors.touched(names[id(layer.weight)])
+    ]
 
 
 def _measurable(layer: torch.nn.Module) -> bool:

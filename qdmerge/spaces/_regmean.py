@@ -10,15 +10,18 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field, FiniteFloat, PositiveInt
 
 from qdmerge.errors import ConfigError
-from qdmerge.spaces._calibration import Calibration, measure_grams
+from qdmerge.spaces._calibration import Calibration, data_key, measure_grams
 from qdmerge.spaces._factor_file import FactorFile
 from qdmerge.spaces._shapes import as_matrix
 from qdmerge.spaces._spectral import SpectralCoordinates, spectral_merge
 from qdmerge.spaces._task_vectors import TaskVectors
 from qdmerge.spaces._weights import Merger
+
+_DECADES = 3  # powers of ten that the last coordinate reaches in both directions
+_FLOOR = 1e-6  # least ridge per input: float32 inner products are exact to about a tenth of it
 
 
 @dataclass(frozen=True)
@@ -50,16 +53,19 @@ class RegMeanSpace(SpectralCoordinates):
 
         theta = theta_base + sum_k tau_k(x) (G_k + lambda) (sum_k p_k G_k + lambda)^-1
 
-    for every tensor that is a measured layer's weight, as a matrix. ``G_k`` are the inner products
-    of the layer's inputs under expert ``k``, scaled to a mean diagonal of 1; ``p_k`` is the mean of
-    the expert's coordinates in this tensor, from 0 up, as a share of all experts'. The ``lambda``
-    on the diagonals is ``ridge`` times ten to the power of the last coordinate: the larger, the
-    nearer is all to :class:`SpectralSpace`. Other tensors are merged linearly.
+    for every tensor that is a measured layer's weight, as a matrix (see :func:`measure_grams`).
+    ``G_k`` are the inner products of the layer's inputs under expert ``k``, scaled to a mean
+    diagonal of 1; ``p_k`` is the mean absolute value of the expert's coordinates in this tensor, as
+    a share of all experts'. The ``lambda`` on the diagonals is ``ridge`` times ten to the power of
+    the last coordinate, and at least 1e-6 of the inputs' width, for float32's sake: the larger, the
+    nearer is all to :class:`SpectralSpace`. Other tensors are merged linearly. Unlike here, the
+    paper leaves ``G_k`` unscaled and shrinks their off-diagonals.
 
     An expert is itself exactly, and with one weight for each expert, all together 1, a model is the
     regression mean with these weights; so merging ``x`` linearly keeps the experts' scale.
-    A measured layer costs a solve of its inputs' width per model, and its inner products in the
-    cache for every expert. Coordinates are those of :class:`SpectralCoordinates`, then one from -3
+    A measured layer costs, per model, a solve of its inputs' width, and unless all fits into the
+    task vectors' memory the products ``tau_k G_k`` again; in the cache, inner products for every
+    expert. Coordinates are those of :class:`SpectralCoordinates`, then one from -3
     to 3.
 
     Args:
@@ -68,6 +74,10 @@ class RegMeanSpace(SpectralCoordinates):
         ridge: What the last coordinate is relative to; above 0.
         examples: Examples of each task on which its expert is watched, at most.
         cache: Folder that keeps what was measured; None for :func:`qdmerge.cache.cache_dir`.
+
+    Raises:
+        CheckpointError: If a task vector is not finite, or the cache cannot be written.
+        ValueError: If rank or ridge are too small.
     """
 
     name: ClassVar[str] = "regmean"
@@ -76,28 +86,19 @@ class RegMeanSpace(SpectralCoordinates):
         self,
         vectors: TaskVectors,
         rank: int = 16,
-        ridge: Annotated[float, Field(gt=0)] = 0.1,
+        ridge: Annotated[FiniteFloat, Field(gt=0)] = 0.1,
         examples: PositiveInt = 128,
         cache: Path | None = None,
     ) -> None:
-        if not ridge > 0:
-            raise ValueError(f"expected a ridge above 0; received {ridge}")
-        super().__init__(vectors, rank, cache, more=[(-3, 3)])
+        if not 0 < ridge < np.inf:
+            raise ValueError(f"expected a finite ridge above 0; received {ridge}")
+        super().__init__(vectors, rank, cache, more=[(-_DECADES, _DECADES)])
         self.ridge = ridge
         self.examples = examples
         self._cache = cache
-        self._calibration: Calibration | None = None
         self._kept: dict[tuple[str, str], _Terms] = {}
 
-    def calibrate(self, calibration: Calibration) -> None:
-        """Takes the live model that layers' inputs are measured on when a model is first asked for.
-
-        Args:
-            calibration: The live model and its data.
-        """
-        self._calibration = calibration
-
-    def even(
+    def regression_mean(
         self, weights: Sequence[float] | Mapping[str, float], ridge: float | None = None
     ) -> np.ndarray:
         """The ``x`` of the regression mean: one weight for all of an expert's coordinates.
@@ -107,12 +108,32 @@ class RegMeanSpace(SpectralCoordinates):
             ridge: ``lambda``; None for the space's own.
 
         Raises:
-            ValueError: If the number of weights or a name does not fit the experts.
+            ValueError: If the number of weights or a name does not fit the experts, or the ridge is
+                not within three powers of ten of the space's own.
         """
         seeds = np.stack([self.seeds[name] for name in self.experts])
         x = self.expert_weights(weights) @ seeds
-        x[-1] = 0.0 if ridge is None else np.log10(ridge / self.ridge)
+        given = self.ridge if ridge is None else ridge
+        exponent = np.log10(given / self.ridge) if given > 0 else -np.inf
+        if not abs(exponent) <= _DECADES + 1e-9:
+            raise ValueError(
+                f"expected a ridge within {_DECADES} powers of ten of the space's own "
+                f"({self.ridge}); received {ridge}"
+            )
+        x[-1] = np.clip(exponent, -_DECADES, _DECADES)
         return self.check(x)
+
+    def facts(self) -> dict[str, str]:
+        """What decides, besides the models, what a solution means.
+
+        Raises:
+            ConfigError: See :meth:`ready`.
+        """
+        return {"calibration": self._data_key}
+
+    @functools.cached_property
+    def _data_key(self) -> str:
+        return data_key(self.vectors, self._measurable(), self.examples)
 
     def ready(self) -> None:
         """Sees that every expert can be measured.
@@ -123,23 +144,30 @@ class RegMeanSpace(SpectralCoordinates):
         self._measurable()
 
     def _measurable(self) -> Calibration:
-        if self._calibration is None:
+        if self.calibration is None:
             raise ConfigError(
                 f"space '{self.name}' measures what layers receive, which this backend does not "
                 "show; choose 'space: layer', 'spectral' or 'core'"
             )
         for expert in self.experts:
-            if expert not in self._calibration.experts:
+            if expert not in self.calibration.experts:
                 raise ConfigError(
                     f"space '{self.name}' measures what layers receive on an expert's own task, "
                     f"but no task is that of expert '{expert}'; leave it out, or set 'expert: "
                     f"{expert}' in a task"
                 )
-        return self._calibration
+        return self.calibration
 
     @functools.cached_property
     def _grams(self) -> FactorFile:
-        return measure_grams(self.vectors, self._measurable(), self.examples, self._cache)
+        calibration = self._measurable()
+        found = measure_grams(self.vectors, calibration, self.examples, self._data_key, self._cache)
+        if not found.shapes:
+            raise ConfigError(
+                f"space '{self.name}' can measure no layer of this model: it measures Linear and "
+                "plain Conv2d; choose 'space: layer', 'spectral' or 'core'"
+            )
+        return found
 
     def _merger(self, x: np.ndarray) -> Merger:
         coordinates, measured = torch.from_numpy(x), self._measured
@@ -148,12 +176,20 @@ class RegMeanSpace(SpectralCoordinates):
         def merged(name: str, device: torch.device | str) -> torch.Tensor:
             block = self._block(coordinates, name)
             linear = spectral_merge(self.vectors, self._factors, name, block, device)
-            shares = block.double().mean(dim=1).clamp_min(0)
-            if name not in measured or torch.count_nonzero(shares) < 2:
+            if name not in measured:
+                return linear
+            shares = self._shares(name, block)
+            if torch.count_nonzero(shares) < 2:  # an expert alone answers as it does
                 return linear
             return self._regression(name, block, shares / shares.sum(), ridge, linear)
 
         return merged
+
+    def _shares(self, name: str, block: torch.Tensor) -> torch.Tensor:
+        """Mean absolute value of every expert's coordinates that change the tensor, ``(K,)``."""
+        real = torch.nn.functional.pad(self._factors.singular(name) > 0, (0, 1), value=True)
+        sizes = block.double().abs() * real
+        return sizes.sum(dim=1) / real.sum(dim=1)
 
     def _regression(
         self,
@@ -166,6 +202,7 @@ class RegMeanSpace(SpectralCoordinates):
         """One merged tensor of which at least two experts have a share."""
         device = linear.device
         terms = self._terms(name, device)
+        ridge = max(ridge, _FLOOR * len(terms.grams[0]))
         rest = block[:, -1]
         products = torch.tensordot(rest.double().to(device), terms.products, 1)
         scale = (block[:, :-1] - rest[:, None]).reshape(-1)

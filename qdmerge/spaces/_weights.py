@@ -39,7 +39,12 @@ class WeightSpace(Space, ABC):
         expert_seeds: The experts' coordinates, shape ``(K, dim)``.
         lower: Lower bounds, a number or shape ``(dim,)``.
         upper: Upper bounds, a number or shape ``(dim,)``.
+
+    Attributes:
+        calibration: The experts at work, where the backend shows them.
     """
+
+    calibration: Calibration | None = None
 
     def __init__(
         self,
@@ -86,6 +91,11 @@ class WeightSpace(Space, ABC):
         Args:
             calibration: The live model and data of the experts' tasks.
         """
+        self.calibration = calibration
+
+    def facts(self) -> dict[str, str]:
+        """What decides, besides the models, what a solution means; {} where nothing does."""
+        return {}
 
     def ready(self) -> None:
         """Sees that the space has all it needs to give models.

@@ -63,7 +63,9 @@ def test_other_recipes_work_in_their_own_space(trio: Trio, recipe: str) -> None:
 def test_regression_means_work_in_their_own_space(trio: Trio) -> None:
     space = space_of("regmean", trio)
     x = build(space, recipe="regmean", scales=[1.2], ridges=[0.1, 1.0]).ask()
-    np.testing.assert_array_equal(x, [space.even([0.4] * 3, ridge) for ridge in (0.1, 1.0)])
+    np.testing.assert_array_equal(
+        x, [space.regression_mean([0.4] * 3, ridge) for ridge in (0.1, 1.0)]
+    )
     assert x[1, -1] - x[0, -1] == pytest.approx(1)
     with pytest.raises(ConfigError, match="needs 'space: regmean'; the space is 'expert'"):
         build(space_of("expert", trio), recipe="regmean")

@@ -95,6 +95,16 @@ class Generator:
             texts[k] = self._tokenizer.decode(row, skip_special_tokens=True)
         return texts
 
+    def token_ids(self, prompt: Prompt, completion: str) -> torch.Tensor:
+        """What the model has read once it has written a completion: ``(1, length)`` int64.
+
+        Raises:
+            ConfigError: A conversation is given, and there is no chat template, or it fails.
+        """
+        (read,) = self._encode([prompt])
+        written = self._tokenizer(completion, add_special_tokens=False)["input_ids"]
+        return torch.tensor([[*read, *written]], dtype=torch.long, device=self._device)
+
     @torch.inference_mode()
     def _complete(
         self, prompts: Sequence[list[int]], max_new_tokens: int, endings: Endings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,14 +77,13 @@ class Digits(GenomeBackend):
         self.space.calibrate(self)
 
     def key(self, examples: int) -> str:
-        """What decides which digits :meth:`run` shows."""
+        """What decides which digits :meth:`passes` shows."""
         return f"{self.config.models_seed} {self.config.train} {examples}"
 
-    @torch.no_grad()
-    def run(self, expert: str, examples: int) -> None:
-        """Shows training digits, as its expert sees them, to whatever network there is now."""
+    def passes(self, expert: str, examples: int) -> Iterable[Callable[[], object]]:
+        """Shows training digits, as their expert sees them, to whatever network there is now."""
         views, _ = self.splits["train"]
-        self.net(views[TASKS.index(expert), :examples])
+        return [lambda: self.net(views[TASKS.index(expert), :examples])]
 
     @torch.no_grad()
     def evaluate(self, xs: Iterable[np.ndarray], split: str) -> Evaluation:

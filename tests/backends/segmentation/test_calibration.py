@@ -16,7 +16,6 @@ from typer.testing import CliRunner
 from qdmerge.cli import app
 from qdmerge.config import parse_config
 from qdmerge.spaces import RegMeanSpace
-from qdmerge_segmentation import calibration
 from qdmerge_segmentation.tiny import TASKS, Recipe, zoo
 
 
@@ -37,30 +36,22 @@ def build(settings: dict[str, Any], cache: Path, examples: int) -> Any:
     return parse_config({"backend": settings}).backend.build(space)
 
 
-def watched(
-    settings: dict[str, Any], cache: Path, monkeypatch: pytest.MonkeyPatch, examples: int = 3
-) -> list[int]:
+def watched(settings: dict[str, Any], cache: Path, examples: int = 3) -> list[int]:
     """How many images every expert sees while it is measured."""
     backend, seen = build(settings, cache, examples), []
-    predict = calibration.predict
-
-    def record(segmenter: Any, inputs: Any, sizes: Any, batch_size: int) -> Any:
-        seen.append(len(sizes))
-        return predict(segmenter, inputs, sizes, batch_size)
-
-    monkeypatch.setattr(calibration, "predict", record)
+    layer = next(m for m in backend.segmenter.module.modules() if isinstance(m, torch.nn.Conv2d))
+    layer.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     list(backend.space.tensors(backend.space.x0))
-    monkeypatch.undo()
     return seen
 
 
 def test_what_is_watched_decides_what_is_measured_anew(
-    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: dict[str, Any], tmp_path: Path
 ) -> None:
-    assert watched(settings, tmp_path, monkeypatch) == [3, 3]
-    assert watched(settings, tmp_path, monkeypatch) == []
-    assert watched(settings, tmp_path, monkeypatch, examples=4) == [4, 4]
-    assert watched({**settings, "image_size": 48}, tmp_path, monkeypatch) == [3, 3]
+    assert watched(settings, tmp_path) == [3, 3]
+    assert watched(settings, tmp_path) == []
+    assert watched(settings, tmp_path, examples=4) == [4, 4]
+    assert watched({**settings, "image_size": 48}, tmp_path) == [3, 3]
 
 
 def test_experts_are_watched_on_training_images(settings: dict[str, Any], tmp_path: Path) -> None:

@@ -1,0 +1,53 @@
+"""Methods as changes of a configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from qdmerge.baselines import grid_size
+from qdmerge.config import RunConfig, load_config
+from qdmerge.errors import ConfigError
+from qdmerge.methods import METHODS, configure, misfits
+
+
+def regressing() -> RunConfig:
+    return load_config("llm-tiny", ["space=regmean", "start=[regmean]"], models=False)
+
+
+@pytest.mark.parametrize(
+    ("method", "begins"),
+    [("config", True), ("recommended", True), ("map_elites", True), ("random", False),
+     ("average", False), ("ties", False), ("regmean", False), ("paper", False)],
+)  # fmt: skip
+def test_a_configured_start_is_for_the_configured_space(method: str, begins: bool) -> None:
+    run = configure(
+        METHODS[method], regressing(), seed=1, evaluations=50, weights=True, grid_size=grid_size
+    )
+    assert [part.recipe for part in run.start] == ["regmean"] * begins
+
+
+def test_methods_that_measure_layers_need_a_backend_that_shows_them() -> None:
+    methods = {name: METHODS[name] for name in ("regmean", "recommended", "ties")}
+    found = misfits(methods, regressing(), 3, True, calibrated=False)
+    assert [line.split("'")[1] for line in found.splitlines()] == ["regmean", "recommended"]
+    assert "which backend 'llm' does not show for all of them; leave it out" in found
+    assert misfits(methods, regressing(), 3, True, calibrated=True) == ""
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["space=spectral", "start=[regmean]"], "recipe 'regmean' needs 'space: regmean'"),
+        (["start=[regmean]"], "recipe 'regmean' needs 'space: regmean'"),
+        (["space=regmean", "start=[average]"], "which the space 'regmean' cannot express"),
+        (["space=regmean", "start=[{recipe: regmean, ridges: [.inf]}]"], "finite"),
+        (["space=regmean", "start=[{recipe: regmean, ridges: [0]}]"], "greater than 0"),
+        (["space={name: regmean, ridge: .inf}"], "ridge"),
+        (["space={name: regmean, examples: 0}"], "examples"),
+    ],
+)
+def test_starts_and_spaces_that_do_not_fit(settings: list[str], message: str) -> Any:
+    with pytest.raises(ConfigError, match=message):
+        load_config("llm-tiny", settings, models=False)
