@@ -1,7 +1,7 @@
 """What every result is compared with: recipes without search, and other searches.
 
 - :func:`plain_average`, :func:`task_arithmetic`: recipes that are linear, in any space that is
-  :class:`Mergeable`.
+  :class:`Mergeable`; regression means, in any that is :class:`Regressing`.
 - :func:`ties`, :func:`dare`, :func:`dare_ties`, :func:`slerp`: recipes that are not, a tensor at a
   time; :class:`TiesSpace`, :class:`DareSpace`, :class:`DareTiesSpace`, :class:`SlerpSpace`: their
   free parameters as solutions.
@@ -17,7 +17,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from qdmerge.baselines._grid import Recipe, grid, grid_size
-from qdmerge.baselines._recipes import Mergeable, plain_average, recipe_solutions, task_arithmetic
+from qdmerge.baselines._recipes import (
+    Mergeable,
+    Regressing,
+    plain_average,
+    recipe_solutions,
+    task_arithmetic,
+)
 
 if TYPE_CHECKING:
     from qdmerge.baselines._cma import CMAESEmitter
@@ -47,6 +53,7 @@ __all__ = [
     "Recipe",
     "RecipeEmitter",
     "RecipeSpace",
+    "Regressing",
     "SlerpSpace",
     "TiesSpace",
     "dare",

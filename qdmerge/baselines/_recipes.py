@@ -31,10 +31,16 @@ class Mergeable(Protocol):
 
 @runtime_checkable
 class Regressing(Protocol):
-    """A space that can express regression means of its experts."""
+    """A space that can express regression means of its experts.
 
-    def regression_mean(self, weights: Sequence[float], ridge: float) -> np.ndarray:
-        """The ``(dim,)`` solution with one weight per expert and a ridge."""
+    Attributes:
+        experts: Names of the experts.
+    """
+
+    experts: tuple[str, ...]
+
+    def regression_mean(self, weights: Sequence[float], ridge: float | None = None) -> np.ndarray:
+        """The ``(dim,)`` solution with one weight per expert and a ridge; None for its own."""
         ...
 
 

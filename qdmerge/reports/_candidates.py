@@ -10,7 +10,7 @@ Candidate = Mapping[str, Any]
 FOUND = ("aggregate", "elite")
 """Kinds of candidates that the search found; all others are references."""
 
-_ORDER = ("base", "expert", "average", "task_arithmetic")
+_ORDER = ("base", "expert", "average", "regmean", "task_arithmetic")
 
 
 def ordered(results: Mapping[str, Any]) -> list[Candidate]:

@@ -14,7 +14,7 @@ class Candidate:
 
     Attributes:
         name: Unique name ("aggregate", "best:coding", "expert:db").
-        kind: "base", "expert", "average", "task_arithmetic", "aggregate" or "elite".
+        kind: "base", "expert", "average", "regmean", "task_arithmetic", "aggregate" or "elite".
         x: ``(dim,)`` solution.
         details: What else decides it, such as its scale.
     """

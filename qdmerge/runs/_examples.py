@@ -10,7 +10,7 @@ from qdmerge.backend import GenomeBackend
 from qdmerge.errors import ConfigError, QDMergeError, RunError
 from qdmerge.runs._folder import RunFolder
 
-_SHOWN = ("base", "expert", "average")
+_SHOWN = ("base", "expert", "average", "regmean")
 """Kinds of candidates that stand beside the chosen one, in this order."""
 
 

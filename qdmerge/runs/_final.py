@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from qdmerge.backend import reported_tasks
-from qdmerge.baselines import Mergeable, plain_average, task_arithmetic
+from qdmerge.baselines import Mergeable, Regressing, plain_average, task_arithmetic
 from qdmerge.config import Criterion, FinalConfig
 from qdmerge.cycleqd import CycleQD, Elite
 from qdmerge.errors import EvaluationError
@@ -23,7 +23,7 @@ SEARCHED = ("aggregate", "elite")
 
 
 def references(search: CycleQD) -> list[Candidate]:
-    """Base and experts, and the plain average where the space can merge."""
+    """Base and experts, and the plain average or regression mean where the space has one."""
     space = search.backend.space
     found = [
         Candidate(name, "base", x) if name == "base" else Candidate(f"expert:{name}", "expert", x)
@@ -31,6 +31,9 @@ def references(search: CycleQD) -> list[Candidate]:
     ]
     if isinstance(space, Mergeable):
         found.append(Candidate("average", "average", plain_average(space)))
+    if isinstance(space, Regressing):
+        alike = [1 / len(space.experts)] * len(space.experts)
+        found.append(Candidate("regmean", "regmean", space.regression_mean(alike)))
     return found
 
 

@@ -43,7 +43,8 @@ def outside(
     shown = [
         one
         for one in candidates
-        if one.kind in ("base", "expert", "average") or one.name in ("aggregate", chosen.name)
+        if one.kind in ("base", "expert", "average", "regmean")
+        or one.name in ("aggregate", chosen.name)
     ]
     scores.evaluate([one.x for one in shown], REPORTED, "tasks outside of the search")
     base = next(one for one in shown if one.kind == "base")

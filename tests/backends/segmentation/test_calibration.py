@@ -83,3 +83,6 @@ def test_a_run_of_the_recommended_recipe(settings: dict[str, Any], tmp_path: Pat
     assert results["failed"] == 0
     chosen = next(row for row in results["candidates"] if row["name"] == results["chosen"])
     assert np.isfinite(chosen["test_mean"])
+    regmean = next(row for row in results["candidates"] if row["name"] == "regmean")
+    assert np.isfinite(regmean["test_mean"])
+    assert "regmean" in result.output
