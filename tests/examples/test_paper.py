@@ -78,7 +78,7 @@ def test_the_table_of_methods_is_that_of_the_code():
     assert list(table) == list(METHODS)
     for name, (_, space, models) in table.items():
         method = METHODS[name]
-        assert space == method.space, name
+        assert space == method.changes.get("space", method.space), name
         if method.recipe is None:
             assert models == "budget", name
             continue
@@ -222,3 +222,16 @@ def test_norms_and_signs_of_two_experts(told, tmp_path):
     ratio, agreement = told.norms_and_signs(vectors, "a", "b")
     assert ratio == pytest.approx(5 / 60**0.5)
     assert agreement == 0.5  # of the two weights that both changed
+
+
+@pytest.mark.parametrize("file", ["regmean.yaml", "variants.yaml"])
+def test_files_of_methods_fit_the_harder_presets(file: str) -> None:
+    methods = find_methods([str(ROOT / "examples" / "paper" / file)])
+    for preset in ("llm-conflict", "segmentation-conflict"):
+        config = load_config(preset, models=False)
+        for method in methods.values():
+            run = configure(
+                method, config, seed=0, evaluations=50, weights=True, grid_size=grid_size
+            )
+            assert run.space is not None
+            assert file != "regmean.yaml" or run.space.name == "regmean"
