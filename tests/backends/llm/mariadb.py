@@ -75,7 +75,7 @@ def _serve(folder: Path) -> Iterator[str]:
     try:
         root = ["mariadb", "--no-defaults", "--user=root", f"--socket={path}", "--execute"]
         deadline = time.monotonic() + 180
-        while (probe := subprocess.run([*root, "SELECT 1"], capture_output=True)).returncode:
+        while (probe := _client(*root, "SELECT 1")).returncode:
             told = f"{probe.stderr!r}\n{log.read_text() if log.exists() else ''}"
             assert process.poll() is None, f"the server did not start: {told}"
             assert time.monotonic() < deadline, f"the server does not answer: {told}"
@@ -96,7 +96,15 @@ def _serve(folder: Path) -> Iterator[str]:
             process.wait()
 
 
-def _run(name: str, *arguments: str) -> None:
+def _client(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs a program without the password that the tests of another server may have set."""
     program = shutil.which(name, path=_PATH)
-    result = subprocess.run([str(program), *arguments], capture_output=True, text=True)
+    environment = {key: value for key, value in os.environ.items() if key != "MYSQL_PWD"}
+    return subprocess.run(
+        [str(program), *arguments], capture_output=True, text=True, env=environment
+    )
+
+
+def _run(name: str, *arguments: str) -> None:
+    result = _client(name, *arguments)
     assert result.returncode == 0, result.stdout + result.stderr
