@@ -48,6 +48,7 @@ app = typer.Typer(
 )
 
 RunPath = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
+RecipeName = Annotated[str | None, typer.Option("--recipe", help="See `qdmerge list recipes`.")]
 
 
 def main() -> None:
@@ -96,14 +97,15 @@ def copy(
 
 
 @app.command()
-def check(source: Source, settings: Settings = None) -> None:
+def check(source: Source, recipe: RecipeName = None, settings: Settings = None) -> None:
     """Report all mistakes of a configuration at once; loads no weights."""
     from qdmerge.config import load_config
 
-    config = load_config(source, settings or [])
+    config = load_config(source, settings or [], recipe=recipe)
+    space = f"space {config.space.name}, " if config.space else ""
     out.print(
-        f"{source} is fine: backend {config.backend.name}, {config.evaluations} evaluations, "
-        f"archive {config.archive.name}, emitters "
+        f"{source} is fine: backend {config.backend.name}, {space}{config.evaluations} "
+        f"evaluations, archive {config.archive.name}, emitters "
         f"{', '.join(emitter.name for emitter in config.emitters)}, scheduler "
         f"{config.scheduler.name}, seed {config.seed}",
         highlight=False,
@@ -149,7 +151,7 @@ def run(
     ] = None,
     scheduler: Annotated[str | None, typer.Option(help="See `qdmerge list schedulers`.")] = None,
     space: Annotated[str | None, typer.Option(help="See `qdmerge list spaces`.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="See `qdmerge list recipes`.")] = None,
+    recipe: RecipeName = None,
     workers: Annotated[int | None, typer.Option(help="Processes that evaluate.")] = None,
     to: Annotated[
         Path | None,

@@ -162,6 +162,10 @@ def test_list_copy_check_run(tmp_path):
     assert "# Three bumps" in study.read_text()
     code, output = call("check", study)
     assert (code, "is fine" in output) == (0, True)
+    code, output = call("check", "segmentation-tiny", "--recipe", "recommended")
+    assert (code, "space regmean" in output) == (0, True)
+    code, output = call("check", study, "--recipe", "recomended")
+    assert (code, "did you mean 'recommended'?" in output) == (2, True)
     code, output = call("copy", "toy-three", study)
     assert (code, "exists already" in output) == (2, True)
 
