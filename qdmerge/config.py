@@ -130,8 +130,6 @@ class FinalConfig(_Settings):
             recipes without search beside; "picks" is what each criterion picks, and no more.
         candidates: What the choice is made among: "all" is elites and the archives' aggregates,
             "elites" leaves the aggregates out, "children" the experts among the elites, too.
-        recombine: Numbers of leading elites by validation whose mean becomes a candidate: what is
-            good by luck alone averages out.
         aggregate_scales: Scales tried on validation for the scaled aggregate.
         task_arithmetic_scales: Scales tried on validation for task arithmetic.
         bootstrap: Resamples of the test items behind the 95 % intervals.
@@ -142,7 +140,6 @@ class FinalConfig(_Settings):
     leading: Annotated[int, Field(ge=1)] = 5
     table: Literal["full", "picks"] = "full"
     candidates: Literal["all", "elites", "children"] = "all"
-    recombine: list[Annotated[int, Field(ge=2)]] = []
     aggregate_scales: Annotated[list[FiniteFloat], Field(min_length=1)] = [1.0, 1.25, 1.5, 1.75]
     task_arithmetic_scales: Annotated[list[FiniteFloat], Field(min_length=1)] = [
         0.2,

@@ -286,8 +286,7 @@ def configure(
     data["final"] |= {"table": table, "candidates": method.candidates}
     if method.candidates == "all":
         # What aggregates are tried on validation is part of the budget.
-        final = data["final"]
-        tried = 2 * len(final["aggregate_scales"]) + len(final["recombine"])
+        tried = 2 * len(data["final"]["aggregate_scales"])
         if evaluations <= tried:
             raise ConfigError(
                 f"a budget of {evaluations} evaluations leaves nothing for the search: {tried} of "

@@ -88,26 +88,6 @@ def aggregates(
     return found
 
 
-def recombined(
-    search: CycleQD, settings: FinalConfig, scores: SplitScores, choice: Choice
-) -> list[Candidate]:
-    """Means of the leading elites by the criterion on validation, as evolution strategies do.
-
-    (Weighted recombination, arXiv 1604.00772, equation 6, with equal weights.)
-    """
-    by_id = {solution_id(e.x): e for task in search.tasks for e in search.elites(task)}
-    ranked = sorted(by_id.items(), key=lambda item: (-choice(item[1].scores), item[0]))
-    found = []
-    for number in settings.recombine:
-        leaders = [elite.x for _, elite in ranked[:number]]
-        if len(leaders) < number:
-            break
-        x = np.mean(leaders, axis=0, dtype=np.float64).astype(leaders[0].dtype)
-        found.append(Candidate(f"leaders:{number}", "aggregate", x, {"elites": number}))
-    scores.evaluate([one.x for one in found], "validation", "leaders")
-    return found
-
-
 def elites(search: CycleQD, leading: int, children: bool = False) -> list[Candidate]:
     """Each archive's best elite, and the leading ones by validation mean and geometric mean.
 
@@ -178,8 +158,7 @@ def settle(
         candidates += scaled_references(search, settings, scores, choice)
     found = elites(search, settings.leading, children=settings.candidates == "children")
     if settings.candidates == "all":
-        combined = aggregates(search, settings, scores, choice)
-        found = [*combined, *recombined(search, settings, scores, choice), *found]
+        found = [*aggregates(search, settings, scores, choice), *found]
     candidates += distinct(found)
     everything = list(candidates)
     for split in ("validation", "selection"):

@@ -83,18 +83,6 @@ def test_what_is_chosen_among(tmp_path, candidates, kinds, experts):
     assert bool(seeds & {row["solution"] for row in searched}) == experts
 
 
-def test_recombined_leaders_are_their_mean(tmp_path):
-    results = execute(tmp_path / "run", "final.recombine=[2,3,500]", "evaluations=20")
-    found = {row["name"]: row for row in results["candidates"] if row["name"].startswith("leaders")}
-    assert list(found) == ["leaders:2", "leaders:3"]  # there are no 500 elites
-    folder = RunFolder(tmp_path / "run")
-    elites = [row for row in results["candidates"] if row["name"].startswith("gmean:")]
-    leaders = [folder.solutions.get(row["solution"]) for row in elites[:2]]
-    assert np.allclose(
-        folder.solutions.get(found["leaders:2"]["solution"]), np.mean(leaders, axis=0)
-    )
-
-
 def test_a_run_starts_from_recipes(tmp_path):
     execute(
         tmp_path / "run",
