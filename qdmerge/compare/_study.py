@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from qdmerge.config import RunConfig
 from qdmerge.errors import ConfigError, QDMergeError, RunError
 from qdmerge.execution import WorkerPool, limit_threads
 from qdmerge.methods import Method
-from qdmerge.runs import BuildBackend, Listener, Run, RunFolder, Workplace, domain_facts
+from qdmerge.runs import BuildBackend, Listener, Run, RunFolder, Workplace, domain_facts, warm_up
 
 _DESCRIPTION, _LOCK = "compare.yaml", ".lock"
 _RUNS_DEPEND_ON = ("threads", "retries", "max_failures")
@@ -199,7 +199,7 @@ class Study:
             try:
                 _check_same(folder.read_config(), run)
             except RunError as error:
-                self._failed(run, error)
+                self._failed([run], error)
             counter.ended(run)
         if not open_runs:
             return
@@ -210,15 +210,16 @@ class Study:
             backend = build()
             facts = domain_facts(backend)
         except Exception as error:
-            for run in open_runs:
-                self._failed(run, error)
+            self._failed(open_runs, error)
             return
-        try:
+        with closing(backend):
+            try:
+                warm_up(backend, listener)
+            except Exception as error:
+                self._failed(open_runs, error)
+                return
             executor = shared.executor(domain(config, facts), build)
-            workplace = Workplace(backend, executor)
-            self._execute_runs(open_runs, workplace, shared, counter)
-        finally:
-            backend.close()
+            self._execute_runs(open_runs, Workplace(backend, executor), shared, counter)
 
     def _execute_runs(
         self,
@@ -253,15 +254,15 @@ class Study:
                 run = Run.create(planned.config, planned.folder)
             run.execute(counter.of(planned), workplace)
         except Exception as error:
-            self._failed(planned, error)
+            self._failed([planned], error)
         counter.ended(planned)
 
-    def _failed(self, planned: PlannedRun, error: Exception) -> None:
+    def _failed(self, runs: Sequence[PlannedRun], error: Exception) -> None:
         cause = " ".join(str(error).split()) or type(error).__name__
         if not isinstance(error, QDMergeError):
             cause = f"{type(error).__name__}: {cause}"
         with self._count:
-            self.failures[planned.label] = cause
+            self.failures |= {run.label: cause for run in runs}
 
 
 def _difference(then: Any, now: Mapping[str, Any]) -> str:

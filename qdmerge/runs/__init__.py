@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qdmerge.runs._building import BuildBackend, build_search, domain_facts, load_backend
+from qdmerge.runs._building import BuildBackend, build_search, domain_facts, load_backend, warm_up
 from qdmerge.runs._choice import choices
 from qdmerge.runs._folder import RunFolder, versions
 from qdmerge.runs._history import Evaluated, History, Stats, read_history
@@ -37,4 +37,5 @@ __all__ = [
     "recalled_outcome",
     "solution_id",
     "versions",
+    "warm_up",
 ]

@@ -21,6 +21,7 @@ from qdmerge.parts import (
     Part,
     build_part,
 )
+from qdmerge.runs._search import Listener, Progress
 
 if TYPE_CHECKING:
     from qdmerge.spaces import Space, TaskVectors, WeightSpace
@@ -69,6 +70,18 @@ def domain_facts(backend: GenomeBackend) -> dict[str, Any]:
 
     space = backend.space
     return {**backend.facts(), **(space.facts() if isinstance(space, WeightSpace) else {})}
+
+
+def warm_up(backend: GenomeBackend, listener: Listener) -> None:
+    """Lets the space do once what all models need: here, where no evaluation's time limit counts.
+
+    Raises:
+        QDMergeError: The space cannot be used with these experts.
+    """
+    from qdmerge.spaces import WeightSpace
+
+    if isinstance(backend.space, WeightSpace):
+        backend.space.warm_up(lambda stage, done, total: listener(Progress(stage, done, total)))
 
 
 def load_backend(source: str | Path, overrides: Sequence[str] = ()) -> GenomeBackend:

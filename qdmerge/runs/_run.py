@@ -24,7 +24,7 @@ from qdmerge.execution import (
     SerialExecutor,
     limit_threads,
 )
-from qdmerge.runs._building import BuildBackend, build_search, domain_facts
+from qdmerge.runs._building import BuildBackend, build_search, domain_facts, warm_up
 from qdmerge.runs._choice import choices
 from qdmerge.runs._examples import can_illustrate, draw_examples
 from qdmerge.runs._final import settle
@@ -121,6 +121,8 @@ class Run:
                 backend = self._build(listener)
                 workplace = Workplace(backend, self._executor(backend))
             try:
+                if not shared:
+                    warm_up(workplace.backend, listener)
                 results = self._execute(log, workplace, listener, began)
                 if not shared:
                     self._export(workplace.backend, results)

@@ -61,6 +61,7 @@ def measure_grams(
     examples: int,
     key: str,
     cache: Path | None = None,
+    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> FactorFile:
     """The inner products of layers' inputs, measured once for each set of models and data.
 
@@ -77,6 +78,7 @@ def measure_grams(
         examples: Most examples of each task.
         key: What :func:`data_key` gives for these.
         cache: Folder of the cache; None for :func:`qdmerge.cache.cache_dir`.
+        progress: Called with a stage and how many of how many experts are done, if it measures.
 
     Raises:
         CheckpointError: The live model does not fit the checkpoint.
@@ -87,6 +89,7 @@ def measure_grams(
     def build(folder: Path) -> None:
         found: dict[str, torch.Tensor] = {}
         for number, expert in enumerate(vectors.experts):
+            progress("measuring layers' inputs", number, len(vectors.experts))
             for name, gram in _of_expert(vectors, number, calibration, examples).items():
                 if not torch.isfinite(gram).all():
                     raise EvaluationError(
@@ -95,6 +98,7 @@ def measure_grams(
                     )
                 scale = gram.diagonal().mean().clamp_min(torch.finfo(torch.float32).tiny)
                 found[f"{expert}/{name}"] = (gram / scale).float().cpu().contiguous()
+        progress("measuring layers' inputs", len(vectors.experts), len(vectors.experts))
         try:
             save_file(found, folder / _FILE)
         except SafetensorError as error:

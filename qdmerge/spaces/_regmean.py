@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -96,6 +96,7 @@ class RegMeanSpace(SpectralCoordinates):
         self.ridge = ridge
         self.examples = examples
         self._cache = cache
+        self._grams: FactorFile | None = None
         self._kept: dict[tuple[str, str], _Terms] = {}
 
     def regression_mean(
@@ -158,16 +159,38 @@ class RegMeanSpace(SpectralCoordinates):
                 )
         return self.calibration
 
-    @functools.cached_property
-    def _grams(self) -> FactorFile:
-        calibration = self._measurable()
-        found = measure_grams(self.vectors, calibration, self.examples, self._data_key, self._cache)
-        if not found.shapes:
-            raise ConfigError(
-                f"space '{self.name}' can measure no layer of this model: it measures Linear and "
-                "plain Conv2d; choose 'space: layer', 'spectral' or 'core'"
+    def warm_up(
+        self, progress: Callable[[str, int, int], None] = lambda stage, done, total: None
+    ) -> FactorFile:
+        """Measures what layers receive, unless that is known; the first model does so, too.
+
+        Args:
+            progress: Called with a stage and how many of how many experts are done.
+
+        Returns:
+            The inner products; see :func:`measure_grams`.
+
+        Raises:
+            ConfigError: See :meth:`ready`; or no layer of the model can be measured.
+            EvaluationError: An expert could not be run, or gives numbers that are not finite.
+            RunError: The cache cannot be written.
+        """
+        if self._grams is None:
+            found = measure_grams(
+                self.vectors,
+                self._measurable(),
+                self.examples,
+                self._data_key,
+                self._cache,
+                progress,
             )
-        return found
+            if not found.shapes:
+                raise ConfigError(
+                    f"space '{self.name}' can measure no layer of this model: it measures Linear "
+                    "and plain Conv2d; choose 'space: layer', 'spectral' or 'core'"
+                )
+            self._grams = found
+        return self._grams
 
     def _merger(self, x: np.ndarray) -> Merger:
         coordinates, measured = torch.from_numpy(x), self._measured
@@ -216,10 +239,10 @@ class RegMeanSpace(SpectralCoordinates):
 
     def _terms(self, name: str, device: torch.device | str) -> _Terms:
         """What a tensor's models are made of; kept where all fits into the vectors' budget."""
-        key = (name, str(device))
+        key, measured = (name, str(device)), self.warm_up()
         if key not in self._kept:
             shape = as_matrix(self.vectors.shapes[name])
-            found = [self._grams.read(f"{expert}/{name}", device) for expert in self.experts]
+            found = [measured.read(f"{expert}/{name}", device) for expert in self.experts]
             grams = torch.stack(found).double()
             deltas = [self.vectors.delta(e, name).view(shape).to(device) for e in self.experts]
             left, right = self._factors.components(name, device)
@@ -249,7 +272,7 @@ class RegMeanSpace(SpectralCoordinates):
     @functools.cached_property
     def _measured(self) -> frozenset[str]:
         """The tensors whose layers' inputs were measured under every expert."""
-        shapes = self._grams.shapes
+        shapes = self.warm_up().shapes
         return frozenset(
             n for n in self.matrices if all(f"{e}/{n}" in shapes for e in self.experts)
         )

@@ -104,6 +104,20 @@ class WeightSpace(Space, ABC):
             ConfigError: The backend does not show its experts at work, and this space needs it.
         """
 
+    def warm_up(
+        self, progress: Callable[[str, int, int], None] = lambda stage, done, total: None
+    ) -> object:
+        """Does once what takes long and serves all models; nothing in most spaces.
+
+        Models are given without it, too: the first one waits then.
+
+        Args:
+            progress: Called with a stage and how much of how much is done.
+
+        Raises:
+            QDMergeError: The space cannot be used.
+        """
+
     @abstractmethod
     def _merger(self, x: np.ndarray) -> Merger:
         """Return the function that computes the merged tensors of a valid ``x``."""

@@ -264,6 +264,19 @@ def test_layers_are_measured_once_for_each_data(
     assert measured() == [(name, 8) for name in EXPERTS]
 
 
+def test_what_is_measured_beforehand_is_not_measured_again(
+    vectors: TaskVectors, tmp_path: Path
+) -> None:
+    at_work, told = AtWork(), list[tuple[str, int, int]]()
+    for _ in range(2):
+        space = RegMeanSpace(vectors, cache=tmp_path)
+        space.calibrate(at_work)
+        space.warm_up(lambda *progress: told.append(progress))
+        list(space.tensors(space.x0))
+    assert told == [("measuring layers' inputs", done, 3) for done in range(4)]
+    assert [expert for expert, _ in at_work.runs] == [*EXPERTS]
+
+
 def test_terms_that_do_not_fit_into_memory_are_computed_again(
     make: Callable[..., RegMeanSpace], vectors: TaskVectors, tmp_path: Path
 ) -> None:

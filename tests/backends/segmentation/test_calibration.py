@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from qdmerge.cli import app
 from qdmerge.config import parse_config
 from qdmerge.spaces import RegMeanSpace
+from qdmerge_segmentation.calibration import ExpertsAtWork
 from qdmerge_segmentation.tiny import TASKS, Recipe, zoo
 
 
@@ -86,3 +87,27 @@ def test_a_run_of_the_recommended_recipe(settings: dict[str, Any], tmp_path: Pat
     regmean = next(row for row in results["candidates"] if row["name"] == "regmean")
     assert np.isfinite(regmean["test_mean"])
     assert "regmean" in result.output
+
+
+@pytest.mark.parametrize("command", ["run", "compare"])
+def test_experts_that_cannot_be_watched_end_it_before_anything_is_evaluated(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def passes(self: ExpertsAtWork, expert: str, examples: int) -> Any:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(ExpertsAtWork, "passes", passes)
+    monkeypatch.setenv("QDMERGE_CACHE", str(tmp_path / "cache"))
+    path, out = tmp_path / "study.yaml", tmp_path / "out"
+    path.write_text(yaml.safe_dump({"backend": settings}))
+    options = {
+        "run": ["--recipe", "recommended", "--evaluations", "14"],
+        "compare": ["--methods", "regmean", "--seeds", "1", "--evaluations", "14"],
+    }
+    result = CliRunner().invoke(app, [command, str(path), *options[command], "--out", str(out)])
+    assert result.exit_code == 1
+    first = next(iter(settings["experts"]))
+    assert f"expert '{first}' could not be run: the disk is gone" in " ".join(result.output.split())
+    logs = list(out.glob("*.jsonl"))
+    assert logs
+    assert not any(log.read_text() for log in logs)
