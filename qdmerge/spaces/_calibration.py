@@ -16,10 +16,11 @@ from qdmerge.cache import built_once, cache_dir
 from qdmerge.errors import EvaluationError
 from qdmerge.spaces._factor_file import FactorFile
 from qdmerge.spaces._module import bind
+from qdmerge.spaces._shapes import as_matrix
 from qdmerge.spaces._task_vectors import TaskVectors
 
 #: Part of the cache key: raise it whenever the meaning of what is measured changes.
-VERSION = 2
+VERSION = 3
 _FILE = "grams.safetensors"
 
 
@@ -55,10 +56,28 @@ class Calibration(Protocol):
         ...
 
 
+def in_blocks(rows: torch.Tensor, width: int) -> torch.Tensor:
+    """Divides columns into blocks of one size, the least number that keeps them within a width.
+
+    Args:
+        rows: ``(..., m, n)``.
+        width: Most columns of a block.
+
+    Returns:
+        ``(..., blocks, m, size)``; the last columns are zeros where sizes would differ.
+    """
+    n = rows.shape[-1]
+    blocks = -(-n // width)
+    size = -(-n // blocks)
+    padded = torch.nn.functional.pad(rows, (0, blocks * size - n))
+    return padded.unflatten(-1, (blocks, size)).movedim(-2, -3)
+
+
 def measure_grams(
     vectors: TaskVectors,
     calibration: Calibration,
     examples: int,
+    width: int,
     key: str,
     cache: Path | None = None,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
@@ -67,15 +86,17 @@ def measure_grams(
 
     Every ``Linear`` and plain ``Conv2d`` layer whose weight is merged is measured, but for weights
     that a module of another kind uses too (embeddings tied to the output). Tensor
-    ``"EXPERT/NAME"`` is ``X^T X`` divided by the mean of its diagonal, float32 ``(n, n)``: ``X``
-    holds what the layer with the weight ``NAME``, ``m x n`` as a matrix, received from the expert's
-    own model on the expert's own data, a row per position. A layer that received nothing is left
-    out. The live model is left with other weights.
+    ``"EXPERT/NAME"`` is the blocks on the diagonal of ``X^T X``, divided by the mean of its
+    diagonal, float32 ``(blocks, size, size)`` (see :func:`in_blocks`): ``X`` holds what the layer
+    with the weight ``NAME``, ``m x n`` as a matrix, received from the expert's own model on the
+    expert's own data, a row per position. A layer that received nothing is left out. The live model
+    is left with other weights.
 
     Args:
         vectors: The base and its experts.
         calibration: The live model and its data.
         examples: Most examples of each task.
+        width: Most inputs of a block.
         key: What :func:`data_key` gives for these.
         cache: Folder of the cache; None for :func:`qdmerge.cache.cache_dir`.
         progress: Called with a stage and how many of how many experts are done, if it measures.
@@ -90,13 +111,16 @@ def measure_grams(
         found: dict[str, torch.Tensor] = {}
         for number, expert in enumerate(vectors.experts):
             progress("measuring layers' inputs", number, len(vectors.experts))
-            for name, gram in _of_expert(vectors, number, calibration, examples).items():
+            grams = _of_expert(vectors, number, calibration, examples, width)
+            for name, gram in grams.items():
                 if not torch.isfinite(gram).all():
                     raise EvaluationError(
                         f"expert '{expert}': what the layer of {name} receives is not finite, so "
                         "no regression mean can be computed; try 'dtype: float32'"
                     )
-                scale = gram.diagonal().mean().clamp_min(torch.finfo(torch.float32).tiny)
+                diagonal = gram.diagonal(dim1=1, dim2=2).sum()
+                inputs = as_matrix(vectors.shapes[name])[1]
+                scale = (diagonal / inputs).clamp_min(torch.finfo(torch.float32).tiny)
                 found[f"{expert}/{name}"] = (gram / scale).float().cpu().contiguous()
         progress("measuring layers' inputs", len(vectors.experts), len(vectors.experts))
         try:
@@ -109,12 +133,13 @@ def measure_grams(
     return FactorFile(entry / _FILE, vectors.memory)
 
 
-def data_key(vectors: TaskVectors, calibration: Calibration, examples: int) -> str:
+def data_key(vectors: TaskVectors, calibration: Calibration, examples: int, width: int) -> str:
     """A hash of all that decides the inner products: models, data, and how they are read.
 
     Small files beside the base's weights count too: configuration, tokenizer, preprocessing, code.
     """
-    digest = hashlib.sha256(f"{vectors.fingerprint} {calibration.key(examples)} {VERSION}".encode())
+    facts = f"{vectors.fingerprint} {calibration.key(examples)} {width} {VERSION}"
+    digest = hashlib.sha256(facts.encode())
     folder = vectors.checkpoint.path
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.suffix in (".json", ".jinja", ".model", ".py", ".txt"):
@@ -123,9 +148,9 @@ def data_key(vectors: TaskVectors, calibration: Calibration, examples: int) -> s
 
 
 def _of_expert(
-    vectors: TaskVectors, number: int, calibration: Calibration, examples: int
+    vectors: TaskVectors, number: int, calibration: Calibration, examples: int, width: int
 ) -> dict[str, torch.Tensor]:
-    """Sums of ``X^T X`` by the weight's name, float64, under one expert."""
+    """Blocks of ``X^T X`` by the weight's name, float64, under one expert."""
     expert = vectors.experts[number]
     weights = torch.eye(len(vectors.experts))[number]
     layers: dict[str, torch.Tensor] = {}
@@ -134,7 +159,7 @@ def _of_expert(
             target.copy_(vectors.combine(name, weights, target.device))
         try:
             for run in calibration.passes(expert, examples):
-                with _observed(vectors, calibration.module, layers):
+                with _observed(vectors, calibration.module, layers, width):
                     run()
         except OSError as error:  # of the backend's own; the cache's are told otherwise
             raise EvaluationError(f"expert '{expert}' could not be run: {error}") from error
@@ -143,17 +168,17 @@ def _of_expert(
 
 @contextmanager
 def _observed(
-    vectors: TaskVectors, module: torch.nn.Module, grams: dict[str, torch.Tensor]
+    vectors: TaskVectors, module: torch.nn.Module, grams: dict[str, torch.Tensor], width: int
 ) -> Iterator[None]:
-    """Adds ``X^T X`` of every measured layer, by its weight's name, while the model runs."""
+    """Adds blocks of every measured layer's ``X^T X``, by its weight's name, as the model runs."""
 
     def hook(name: str) -> Callable[..., None]:
         def observe(
             layer: torch.nn.Module, inputs: tuple[torch.Tensor, ...], named: dict[str, Any]
         ) -> None:
             received = inputs[0] if inputs else named["input"]
-            rows = _rows(layer, received.detach().float())
-            gram = (rows.T @ rows).double()
+            rows = in_blocks(_rows(layer, received.detach().float()), width)
+            gram = (rows.mT @ rows).double()
             grams[name] = grams[name] + gram if name in grams else gram
 
         return observe

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field, FiniteFloat, PositiveInt
 
 from qdmerge.errors import ConfigError
-from qdmerge.spaces._calibration import Calibration, data_key, measure_grams
+from qdmerge.spaces._calibration import Calibration, data_key, in_blocks, measure_grams
 from qdmerge.spaces._factor_file import FactorFile
 from qdmerge.spaces._shapes import as_matrix
 from qdmerge.spaces._spectral import SpectralCoordinates, spectral_merge
@@ -30,10 +30,10 @@ class _Terms:
 
     Attributes:
         base: The base's tensor.
-        grams: ``G_k``, ``(K, n, n)``.
-        products: ``tau_k G_k``, ``(K, m, n)``.
+        grams: ``G_k``, ``(K, blocks, size, size)``.
+        products: ``tau_k G_k``, ``(K, blocks, m, size)``.
         left: ``U_k diag(s_k)`` side by side, ``(m, K r)``.
-        right: ``V_k^T G_k`` one above the other, ``(K r, n)``.
+        right: ``V_k^T G_k`` one above the other, ``(blocks, K r, size)``.
     """
 
     base: torch.Tensor
@@ -57,22 +57,26 @@ class RegMeanSpace(SpectralCoordinates):
     ``G_k`` are the inner products of the layer's inputs under expert ``k``, scaled to a mean
     diagonal of 1; ``p_k`` is the mean absolute value of the expert's coordinates in this tensor, as
     a share of all experts'. The ``lambda`` on the diagonals is ``ridge`` times ten to the power of
-    the last coordinate, and at least 1e-6 of the inputs' width, for float32's sake: the larger, the
-    nearer is all to :class:`SpectralSpace`. Other tensors are merged linearly. Unlike here, the
+    the last coordinate, and at least 1e-6 of the inputs' number, for float32's sake: the larger,
+    the nearer is all to :class:`SpectralSpace`. Other tensors are merged linearly. Unlike here, the
     paper leaves ``G_k`` unscaled and shrinks their off-diagonals.
+
+    Where a layer has more inputs than ``width``, ``G_k`` are blocks on the diagonal: inputs of
+    different blocks count as independent. That bounds what large layers cost.
 
     An expert is itself exactly, and with one weight for each expert, all together 1, a model is the
     regression mean with these weights; so merging ``x`` linearly keeps the experts' scale.
-    A measured layer costs, per model, a solve of its inputs' width, and unless all fits into the
-    task vectors' memory the products ``tau_k G_k`` again; in the cache, inner products for every
-    expert. Coordinates are those of :class:`SpectralCoordinates`, then one from -3
-    to 3.
+    A measured layer costs, per model, a solve of each block, and unless all fits into the task
+    vectors' memory the products ``tau_k G_k`` again; in the cache, for every expert, a number for
+    every pair of inputs of a block. Coordinates are those of :class:`SpectralCoordinates`, then one
+    from -3 to 3.
 
     Args:
         vectors: The base and its experts.
         rank: Components kept of each expert's matrices, at least 1.
         ridge: What the last coordinate is relative to; above 0.
         examples: Examples of each task on which its expert is watched, at most.
+        width: Most inputs of a block.
         cache: Folder that keeps what was measured; None for :func:`qdmerge.cache.cache_dir`.
 
     Raises:
@@ -88,6 +92,7 @@ class RegMeanSpace(SpectralCoordinates):
         rank: int = 16,
         ridge: Annotated[FiniteFloat, Field(gt=0)] = 0.1,
         examples: PositiveInt = 128,
+        width: PositiveInt = 1024,
         cache: Path | None = None,
     ) -> None:
         if not 0 < ridge < np.inf:
@@ -95,6 +100,7 @@ class RegMeanSpace(SpectralCoordinates):
         super().__init__(vectors, rank, cache, more=[(-_DECADES, _DECADES)])
         self.ridge = ridge
         self.examples = examples
+        self.width = width
         self._cache = cache
         self._grams: FactorFile | None = None
         self._kept: dict[tuple[str, str], _Terms] = {}
@@ -134,7 +140,7 @@ class RegMeanSpace(SpectralCoordinates):
 
     @functools.cached_property
     def _data_key(self) -> str:
-        return data_key(self.vectors, self._measurable(), self.examples)
+        return data_key(self.vectors, self._measurable(), self.examples, self.width)
 
     def ready(self) -> None:
         """Sees that every expert can be measured.
@@ -180,6 +186,7 @@ class RegMeanSpace(SpectralCoordinates):
                 self.vectors,
                 self._measurable(),
                 self.examples,
+                self.width,
                 self._data_key,
                 self._cache,
                 progress,
@@ -225,16 +232,18 @@ class RegMeanSpace(SpectralCoordinates):
         """One merged tensor of which at least two experts have a share."""
         device = linear.device
         terms = self._terms(name, device)
-        ridge = max(ridge, _FLOOR * len(terms.grams[0]))
+        ridge = max(ridge, _FLOOR * terms.grams.shape[-1])
         rest = block[:, -1]
         products = torch.tensordot(rest.double().to(device), terms.products, 1)
         scale = (block[:, :-1] - rest[:, None]).reshape(-1)
         if scale.any():
             products += (terms.left * scale.double().to(device)) @ terms.right
-        products += ridge * (linear - terms.base).view(products.shape)
+        m, n = as_matrix(tuple(linear.shape))
+        products += ridge * in_blocks((linear - terms.base).view(m, n), self.width)
         inner = torch.tensordot(shares.to(device), terms.grams, 1)
-        inner.diagonal().add_(ridge)
-        moved = torch.cholesky_solve(products.T, torch.linalg.cholesky(inner)).T
+        inner.diagonal(dim1=1, dim2=2).add_(ridge)
+        moved = torch.cholesky_solve(products.mT, torch.linalg.cholesky(inner)).mT
+        moved = moved.movedim(0, 1).flatten(start_dim=1)[:, :n]
         return terms.base + moved.reshape(linear.shape).float()
 
     def _terms(self, name: str, device: torch.device | str) -> _Terms:
@@ -250,9 +259,9 @@ class RegMeanSpace(SpectralCoordinates):
             terms = _Terms(
                 base=self.vectors.base(name).to(device, torch.float32),
                 grams=grams,
-                products=torch.stack(deltas).double() @ grams,
+                products=in_blocks(torch.stack(deltas).double(), self.width) @ grams,
                 left=left.double(),
-                right=(rows @ grams).flatten(end_dim=1),
+                right=(in_blocks(rows, self.width) @ grams).movedim(1, 0).flatten(1, 2),
             )
             if not self._keeps:
                 return terms
@@ -265,7 +274,7 @@ class RegMeanSpace(SpectralCoordinates):
         numbers = 0.0
         for name in self._measured:
             m, n = as_matrix(self.vectors.shapes[name])
-            each = n * (n + m) + self._ranks[name] * (m + n)
+            each = n * (min(n, self.width) + m) + self._ranks[name] * (m + n)
             numbers += len(self.experts) * each + m * n / 2
         return 8 * numbers <= self.vectors.memory
 
