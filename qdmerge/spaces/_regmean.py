@@ -22,6 +22,7 @@ from qdmerge.spaces._weights import Merger
 
 _DECADES = 3  # powers of ten that the last coordinate reaches in both directions
 _FLOOR = 1e-6  # least ridge per input: float32 inner products are exact to about a tenth of it
+_NOTHING = 1e-6  # share of a squared norm that is rounding
 
 
 @dataclass(frozen=True)
@@ -31,16 +32,19 @@ class _Terms:
     Attributes:
         base: The base's tensor.
         grams: ``G_k``, ``(K, blocks, size, size)``.
-        products: ``tau_k G_k``, ``(K, blocks, m, size)``.
         left: ``U_k diag(s_k)`` side by side, ``(m, K r)``.
-        right: ``V_k^T G_k`` one above the other, ``(blocks, K r, size)``.
+        right: ``V_k^T`` one above the other, ``(blocks, K r, size)``.
+        weighted: ``V_k^T G_k`` likewise.
+        products: ``tau_k G_k``, ``(K, blocks, m, size)``; None where the components are all there
+            is to ``tau_k``, as in LoRA experts.
     """
 
     base: torch.Tensor
     grams: torch.Tensor
-    products: torch.Tensor
     left: torch.Tensor
     right: torch.Tensor
+    weighted: torch.Tensor
+    products: torch.Tensor | None
 
 
 class RegMeanSpace(SpectralCoordinates):
@@ -67,8 +71,9 @@ class RegMeanSpace(SpectralCoordinates):
     An expert is itself exactly, and with one weight for each expert, all together 1, a model is the
     regression mean with these weights; so merging ``x`` linearly keeps the experts' scale.
     A measured layer costs, per model, a solve of each block, and unless all fits into the task
-    vectors' memory the products ``tau_k G_k`` again; in the cache, for every expert, a number for
-    every pair of inputs of a block. Coordinates are those of :class:`SpectralCoordinates`, then one
+    vectors' memory the products ``tau_k G_k`` again, which LoRA experts of at most ``rank`` do
+    without; in the cache, for every expert, a number for every pair of inputs of a block.
+    Coordinates are those of :class:`SpectralCoordinates`, then one
     from -3 to 3.
 
     Args:
@@ -233,16 +238,22 @@ class RegMeanSpace(SpectralCoordinates):
         device = linear.device
         terms = self._terms(name, device)
         ridge = max(ridge, _FLOOR * terms.grams.shape[-1])
-        rest = block[:, -1]
-        products = torch.tensordot(rest.double().to(device), terms.products, 1)
-        scale = (block[:, :-1] - rest[:, None]).reshape(-1)
-        if scale.any():
-            products += (terms.left * scale.double().to(device)) @ terms.right
-        m, n = as_matrix(tuple(linear.shape))
-        products += ridge * in_blocks((linear - terms.base).view(m, n), self.width)
         inner = torch.tensordot(shares.to(device), terms.grams, 1)
         inner.diagonal(dim1=1, dim2=2).add_(ridge)
-        moved = torch.cholesky_solve(products.mT, torch.linalg.cholesky(inner)).mT
+        factor = torch.linalg.cholesky(inner)
+        m, n = as_matrix(tuple(linear.shape))
+        coordinates = block.double().to(device)
+        multipliers, rest = coordinates[:, :-1], coordinates[:, -1]
+        if terms.products is None:  # solved for the components alone, which are few
+            rows = torch.cholesky_solve((terms.weighted + ridge * terms.right).mT, factor).mT
+            moved = (terms.left * multipliers.reshape(-1)) @ rows
+        else:
+            products = torch.tensordot(rest, terms.products, 1)
+            scale = (multipliers - rest[:, None]).reshape(-1)
+            if scale.any():
+                products += (terms.left * scale) @ terms.weighted
+            products += ridge * in_blocks((linear - terms.base).view(m, n), self.width)
+            moved = torch.cholesky_solve(products.mT, factor).mT
         moved = moved.movedim(0, 1).flatten(start_dim=1)[:, :n]
         return terms.base + moved.reshape(linear.shape).float()
 
@@ -253,20 +264,30 @@ class RegMeanSpace(SpectralCoordinates):
             shape = as_matrix(self.vectors.shapes[name])
             found = [measured.read(f"{expert}/{name}", device) for expert in self.experts]
             grams = torch.stack(found).double()
-            deltas = [self.vectors.delta(e, name).view(shape).to(device) for e in self.experts]
             left, right = self._factors.components(name, device)
-            rows = right.double().view(len(self.experts), -1, shape[1])
+            rows = in_blocks(right.double().view(len(self.experts), -1, shape[1]), self.width)
+            products = None
+            if self._more_than_components(name):
+                deltas = [self.vectors.delta(e, name).view(shape).to(device) for e in self.experts]
+                products = in_blocks(torch.stack(deltas).double(), self.width) @ grams
             terms = _Terms(
                 base=self.vectors.base(name).to(device, torch.float32),
                 grams=grams,
-                products=in_blocks(torch.stack(deltas).double(), self.width) @ grams,
                 left=left.double(),
-                right=(in_blocks(rows, self.width) @ grams).movedim(1, 0).flatten(1, 2),
+                right=rows.movedim(1, 0).flatten(1, 2),
+                weighted=(rows @ grams).movedim(1, 0).flatten(1, 2),
+                products=products,
             )
             if not self._keeps:
                 return terms
             self._kept[key] = terms
         return self._kept[key]
+
+    def _more_than_components(self, name: str) -> bool:
+        """Whether an expert has more singular components of this tensor than are kept."""
+        whole = self._factors.norm2(name).double()
+        kept = self._factors.singular(name).double().square().sum(dim=1)
+        return bool((whole - kept > _NOTHING * whole).any())
 
     @functools.cached_property
     def _keeps(self) -> bool:
@@ -274,7 +295,7 @@ class RegMeanSpace(SpectralCoordinates):
         numbers = 0.0
         for name in self._measured:
             m, n = as_matrix(self.vectors.shapes[name])
-            each = n * (min(n, self.width) + m) + self._ranks[name] * (m + n)
+            each = n * (min(n, self.width) + m) + self._ranks[name] * (m + 2 * n)
             numbers += len(self.experts) * each + m * n / 2
         return 8 * numbers <= self.vectors.memory
 

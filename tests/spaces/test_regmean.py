@@ -178,12 +178,13 @@ def test_experts_and_base_are_themselves(make: Callable[..., RegMeanSpace]) -> N
             torch.testing.assert_close(value, own[tensor], rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("rank", [2, 16])
 @pytest.mark.parametrize("width", [1024, 18, 17, 3, 1])
 @pytest.mark.parametrize("center", [0.4, 0.0, -0.3])
 def test_any_solution_is_what_the_formula_says(
-    make: Callable[..., RegMeanSpace], center: float, width: int
+    make: Callable[..., RegMeanSpace], center: float, width: int, rank: int
 ) -> None:
-    space = make(rank=2, width=width)
+    space = make(rank=rank, width=width)
     x = np.random.default_rng(0).normal(center, 0.5, space.dim).astype(np.float32)
     ridge = RIDGE * 10 ** x[-1]
     merged = dict(space.tensors(x))
@@ -205,7 +206,8 @@ def test_any_solution_is_what_the_formula_says(
             gram = gram / gram.diagonal().mean() + ridge * torch.eye(len(gram))
             u, s, vt = torch.linalg.svd(experts[k] - base, full_matrices=False)
             multipliers = torch.full_like(s, block[k, -1].item())
-            multipliers[:2] = block[k, :2]
+            components = min(rank, len(s))
+            multipliers[:components] = block[k, :components]
             outer = outer + (u * (multipliers * s)) @ vt @ gram
             inner = inner + shares[k] / shares.sum() * gram
         expected = base + outer @ torch.linalg.inv(inner)
