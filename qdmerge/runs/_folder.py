@@ -19,7 +19,7 @@ from qdmerge.errors import ConfigError, RunError
 from qdmerge.runs._log import read_events
 from qdmerge.runs._solutions import SolutionStore
 
-FORMAT = 1
+FORMAT = 2
 """Format of run folders; a folder of another format is refused."""
 
 _SPARE_BYTES = 64 * 2**20

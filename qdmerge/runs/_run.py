@@ -121,8 +121,6 @@ class Run:
                 backend = self._build(listener)
                 workplace = Workplace(backend, self._executor(backend))
             try:
-                if not shared:
-                    warm_up(workplace.backend, listener)
                 results = self._execute(log, workplace, listener, began)
                 if not shared:
                     self._export(workplace.backend, results)
@@ -219,6 +217,8 @@ class Run:
             log.append("resume", began=began, versions=versions())
         else:
             log.append("start", began=began, **start)
+        if not any(event["event"] == "done" for event in log.events):
+            warm_up(backend, listener)
         logged.run()
         reported = [task.name for task in reported_tasks(backend)]
         scores = SplitScores(search.tasks, reported, evaluator, log, store, listener)

@@ -67,6 +67,8 @@ def in_blocks(rows: torch.Tensor, width: int) -> torch.Tensor:
         ``(..., blocks, m, size)``; the last columns are zeros where sizes would differ.
     """
     n = rows.shape[-1]
+    if n <= width:
+        return rows.unsqueeze(-3)
     blocks = -(-n // width)
     size = -(-n // blocks)
     padded = torch.nn.functional.pad(rows, (0, blocks * size - n))
@@ -161,8 +163,9 @@ def _of_expert(
             for run in calibration.passes(expert, examples):
                 with _observed(vectors, calibration.module, layers, width):
                     run()
-        except OSError as error:  # of the backend's own; the cache's are told otherwise
-            raise EvaluationError(f"expert '{expert}' could not be run: {error}") from error
+        except (OSError, RuntimeError) as error:  # the cache's own are told otherwise
+            cause = str(error).split("\n")[0] or type(error).__name__
+            raise EvaluationError(f"expert '{expert}' could not be run: {cause}") from error
     return layers
 
 

@@ -22,7 +22,6 @@ from qdmerge.spaces._weights import Merger
 
 _DECADES = 3  # powers of ten that the last coordinate reaches in both directions
 _FLOOR = 1e-6  # least ridge per input: float32 inner products are exact to about a tenth of it
-_NOTHING = 1e-6  # share of a squared norm that is rounding
 
 
 @dataclass(frozen=True)
@@ -33,17 +32,17 @@ class _Terms:
         base: The base's tensor.
         grams: ``G_k``, ``(K, blocks, size, size)``.
         left: ``U_k diag(s_k)`` side by side, ``(m, K r)``.
-        right: ``V_k^T`` one above the other, ``(blocks, K r, size)``.
-        weighted: ``V_k^T G_k`` likewise.
-        products: ``tau_k G_k``, ``(K, blocks, m, size)``; None where the components are all there
-            is to ``tau_k``, as in LoRA experts.
+        weighted: ``V_k^T G_k`` one above the other, ``(blocks, K r, size)``.
+        right: ``V_k^T`` likewise, where the components are all there is to ``tau_k``, as in LoRA
+            experts; else None.
+        products: ``tau_k G_k``, ``(K, blocks, m, size)``, where there is more; else None.
     """
 
     base: torch.Tensor
     grams: torch.Tensor
     left: torch.Tensor
-    right: torch.Tensor
     weighted: torch.Tensor
+    right: torch.Tensor | None
     products: torch.Tensor | None
 
 
@@ -59,8 +58,9 @@ class RegMeanSpace(SpectralCoordinates):
 
     for every tensor that is a measured layer's weight, as a matrix (see :func:`measure_grams`).
     ``G_k`` are the inner products of the layer's inputs under expert ``k``, scaled to a mean
-    diagonal of 1; ``p_k`` is the mean absolute value of the expert's coordinates in this tensor, as
-    a share of all experts'. The ``lambda`` on the diagonals is ``ridge`` times ten to the power of
+    diagonal of 1; ``p_k`` is the mean absolute value of the expert's coordinates in this tensor (of
+    components that it has, and of the rest, even where they are all there is), as a share of all
+    experts'. The ``lambda`` on the diagonals is ``ridge`` times ten to the power of
     the last coordinate, and at least 1e-6 of the inputs' number, for float32's sake: the larger,
     the nearer is all to :class:`SpectralSpace`. Other tensors are merged linearly. Unlike here, the
     paper leaves ``G_k`` unscaled and shrinks their off-diagonals.
@@ -172,20 +172,22 @@ class RegMeanSpace(SpectralCoordinates):
 
     def warm_up(
         self, progress: Callable[[str, int, int], None] = lambda stage, done, total: None
-    ) -> FactorFile:
+    ) -> None:
         """Measures what layers receive, unless that is known; the first model does so, too.
 
         Args:
             progress: Called with a stage and how many of how many experts are done.
-
-        Returns:
-            The inner products; see :func:`measure_grams`.
 
         Raises:
             ConfigError: See :meth:`ready`; or no layer of the model can be measured.
             EvaluationError: An expert could not be run, or gives numbers that are not finite.
             RunError: The cache cannot be written.
         """
+        self._inner_products(progress)
+
+    def _inner_products(
+        self, progress: Callable[[str, int, int], None] = lambda stage, done, total: None
+    ) -> FactorFile:
         if self._grams is None:
             found = measure_grams(
                 self.vectors,
@@ -210,18 +212,15 @@ class RegMeanSpace(SpectralCoordinates):
 
         def merged(name: str, device: torch.device | str) -> torch.Tensor:
             block = self._block(coordinates, name)
-            linear = spectral_merge(self.vectors, self._factors, name, block, device)
-            if name not in measured:
-                return linear
-            shares = self._shares(name, block)
+            shares = self._shares(name, block) if name in measured else torch.zeros(0)
             if torch.count_nonzero(shares) < 2:  # an expert alone answers as it does
-                return linear
-            return self._regression(name, block, shares / shares.sum(), ridge, linear)
+                return spectral_merge(self.vectors, self._factors, name, block, device)
+            return self._regression(name, block, shares / shares.sum(), ridge, device)
 
         return merged
 
     def _shares(self, name: str, block: torch.Tensor) -> torch.Tensor:
-        """Mean absolute value of every expert's coordinates that change the tensor, ``(K,)``."""
+        """Mean absolute value of every expert's coordinates in a tensor, ``(K,)`` float64."""
         real = torch.nn.functional.pad(self._factors.singular(name) > 0, (0, 1), value=True)
         sizes = block.double().abs() * real
         return sizes.sum(dim=1) / real.sum(dim=1)
@@ -232,34 +231,35 @@ class RegMeanSpace(SpectralCoordinates):
         block: torch.Tensor,
         shares: torch.Tensor,
         ridge: float,
-        linear: torch.Tensor,
+        device: torch.device | str,
     ) -> torch.Tensor:
         """One merged tensor of which at least two experts have a share."""
-        device = linear.device
         terms = self._terms(name, device)
-        ridge = max(ridge, _FLOOR * terms.grams.shape[-1])
+        m, n = as_matrix(self.vectors.shapes[name])
+        ridge = max(ridge, _FLOOR * n)  # of all inputs: one block may hold all that is received
         inner = torch.tensordot(shares.to(device), terms.grams, 1)
         inner.diagonal(dim1=1, dim2=2).add_(ridge)
         factor = torch.linalg.cholesky(inner)
-        m, n = as_matrix(tuple(linear.shape))
         coordinates = block.double().to(device)
         multipliers, rest = coordinates[:, :-1], coordinates[:, -1]
-        if terms.products is None:  # solved for the components alone, which are few
+        if terms.right is not None:  # solved for the components alone, which are few
             rows = torch.cholesky_solve((terms.weighted + ridge * terms.right).mT, factor).mT
             moved = (terms.left * multipliers.reshape(-1)) @ rows
         else:
+            assert terms.products is not None
             products = torch.tensordot(rest, terms.products, 1)
             scale = (multipliers - rest[:, None]).reshape(-1)
             if scale.any():
                 products += (terms.left * scale) @ terms.weighted
-            products += ridge * in_blocks((linear - terms.base).view(m, n), self.width)
+            linear = spectral_merge(self.vectors, self._factors, name, block, device) - terms.base
+            products += ridge * in_blocks(linear.view(m, n), self.width)
             moved = torch.cholesky_solve(products.mT, factor).mT
         moved = moved.movedim(0, 1).flatten(start_dim=1)[:, :n]
-        return terms.base + moved.reshape(linear.shape).float()
+        return terms.base + moved.reshape(terms.base.shape).float()
 
     def _terms(self, name: str, device: torch.device | str) -> _Terms:
         """What a tensor's models are made of; kept where all fits into the vectors' budget."""
-        key, measured = (name, str(device)), self.warm_up()
+        key, measured = (name, str(device)), self._inner_products()
         if key not in self._kept:
             shape = as_matrix(self.vectors.shapes[name])
             found = [measured.read(f"{expert}/{name}", device) for expert in self.experts]
@@ -267,15 +267,15 @@ class RegMeanSpace(SpectralCoordinates):
             left, right = self._factors.components(name, device)
             rows = in_blocks(right.double().view(len(self.experts), -1, shape[1]), self.width)
             products = None
-            if self._more_than_components(name):
+            if not self._components_suffice(name):
                 deltas = [self.vectors.delta(e, name).view(shape).to(device) for e in self.experts]
                 products = in_blocks(torch.stack(deltas).double(), self.width) @ grams
             terms = _Terms(
                 base=self.vectors.base(name).to(device, torch.float32),
                 grams=grams,
                 left=left.double(),
-                right=rows.movedim(1, 0).flatten(1, 2),
                 weighted=(rows @ grams).movedim(1, 0).flatten(1, 2),
+                right=rows.movedim(1, 0).flatten(1, 2) if products is None else None,
                 products=products,
             )
             if not self._keeps:
@@ -283,11 +283,9 @@ class RegMeanSpace(SpectralCoordinates):
             self._kept[key] = terms
         return self._kept[key]
 
-    def _more_than_components(self, name: str) -> bool:
-        """Whether an expert has more singular components of this tensor than are kept."""
-        whole = self._factors.norm2(name).double()
-        kept = self._factors.singular(name).double().square().sum(dim=1)
-        return bool((whole - kept > _NOTHING * whole).any())
+    def _components_suffice(self, name: str) -> bool:
+        """Whether no expert can have more singular components of a tensor than are kept."""
+        return all(self.vectors.rank(e, name) <= self._ranks[name] for e in self.experts)
 
     @functools.cached_property
     def _keeps(self) -> bool:
@@ -295,14 +293,15 @@ class RegMeanSpace(SpectralCoordinates):
         numbers = 0.0
         for name in self._measured:
             m, n = as_matrix(self.vectors.shapes[name])
-            each = n * (min(n, self.width) + m) + self._ranks[name] * (m + 2 * n)
+            more = self._ranks[name] if self._components_suffice(name) else m
+            each = n * (min(n, self.width) + more) + self._ranks[name] * (m + n)
             numbers += len(self.experts) * each + m * n / 2
         return 8 * numbers <= self.vectors.memory
 
     @functools.cached_property
     def _measured(self) -> frozenset[str]:
         """The tensors whose layers' inputs were measured under every expert."""
-        shapes = self.warm_up().shapes
+        shapes = self._inner_products().shapes
         return frozenset(
             n for n in self.matrices if all(f"{e}/{n}" in shapes for e in self.experts)
         )

@@ -106,7 +106,7 @@ class WeightSpace(Space, ABC):
 
     def warm_up(
         self, progress: Callable[[str, int, int], None] = lambda stage, done, total: None
-    ) -> object:
+    ) -> None:
         """Does once what takes long and serves all models; nothing in most spaces.
 
         Models are given without it, too: the first one waits then.

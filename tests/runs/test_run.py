@@ -294,8 +294,8 @@ def test_a_full_disk_is_refused_before_anything_is_evaluated(tmp_path, monkeypat
 def test_a_folder_of_another_format_is_refused(finished, copy_of):
     copy = copy_of("merge", 10**9)
     config = copy / "config.yaml"
-    config.write_text(config.read_text().replace("format: 1", "format: 99"))
-    with pytest.raises(RunError, match="format 99; this qdmerge reads format 1"):
+    config.write_text(config.read_text().replace("format: 2", "format: 99"))
+    with pytest.raises(RunError, match="format 99; this qdmerge reads format 2"):
         Run.open(copy)
 
 

@@ -213,6 +213,7 @@ def test_any_solution_is_what_the_formula_says(
         expected = base + outer @ torch.linalg.inv(inner)
         found = merged[name].flatten(1).double()
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+        assert (space._terms(name, "cpu").products is None) == (rank >= min(base.shape))
 
 
 def test_svd_mutation_moves_the_experts_matrices_only(make: Callable[..., RegMeanSpace]) -> None:
@@ -392,6 +393,30 @@ def test_the_least_ridge_can_be_solved(vectors: TaskVectors, tmp_path: Path) -> 
     space = RegMeanSpace(vectors, ridge=1e-9, cache=tmp_path)
     space.calibrate(Alike())
     x = space.regression_mean([0.3, 0.3, 0.4], ridge=1e-12)
+    assert all(tensor.isfinite().all() for _, tensor in space.tensors(x))
+
+
+class Wide(AtWork):
+    """All that many inputs receive is the same number in the first few."""
+
+    def __init__(self) -> None:
+        super().__init__(("a", "b"))
+        self.module = torch.nn.Linear(4096, 2)
+
+    def passes(self, expert: str, examples: int) -> Iterator[Callable[[], object]]:
+        rows = 1e-3 * torch.randn(50, 4096, generator=torch.Generator().manual_seed(0))
+        rows[:, :16] += 10 * torch.randn(50, 1, generator=torch.Generator().manual_seed(1))
+        yield partial(self.module, rows)
+
+
+def test_one_block_may_hold_all_that_is_received(tmp_path: Path) -> None:
+    paths = {name: tmp_path / f"{name}.safetensors" for name in ("base", "a", "b")}
+    for seed, path in enumerate(paths.values()):
+        torch.manual_seed(seed)
+        save_file(torch.nn.Linear(4096, 2).state_dict(), path)
+    space = RegMeanSpace(TaskVectors(paths.pop("base"), paths), width=16, cache=tmp_path)
+    space.calibrate(Wide())
+    x = space.regression_mean([0.5, 0.5], ridge=1e-4)
     assert all(tensor.isfinite().all() for _, tensor in space.tensors(x))
 
 

@@ -19,8 +19,12 @@ from ....trained import same
 from ..conftest import Family
 from .conftest import MakeConfig, Stopped, ignore, of_kind, stop_at
 
+# Share of the norm that weights may differ by. Noise of 1e-7 in the gradients moves them by 4e-8,
+# 7e-4, 8e-5, 1.1e-4 of it; an optimizer that forgets its moments by 2.5e-3, 8e-3, 1.8e-3, 8.5e-4.
+KINDS = {"unet-batch": 1e-4, "segformer": 2e-3, "sam": 3e-4, "plain": 3e-4}
 
-@pytest.mark.parametrize("kind", ["unet-batch", "segformer", "sam", "plain"])
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_training_that_was_ended_goes_on_to_the_same_result(
     kind: str, family: Callable[[str], Family], config: MakeConfig, tmp_path: Path
 ) -> None:
@@ -34,7 +38,7 @@ def test_a_training_that_was_ended_goes_on_to_the_same_result(
     seen: list[int] = []
     make("a", settings, lambda facts: seen.append(facts["done"]))
     assert seen[0] == 2
-    assert same(weights, tmp_path / "at once" / weights.name)
+    assert same(weights, tmp_path / "at once" / weights.name, KINDS[kind])
     curves = [
         yaml.safe_load((tmp_path / folder / "training.yaml").read_text())["curve"]
         for folder in ("at once", "models/a")
