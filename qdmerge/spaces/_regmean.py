@@ -97,7 +97,7 @@ class RegMeanSpace(SpectralCoordinates):
         rank: int = 16,
         ridge: Annotated[FiniteFloat, Field(gt=0)] = 0.1,
         examples: PositiveInt = 128,
-        width: PositiveInt = 1024,
+        width: PositiveInt = 2048,
         cache: Path | None = None,
     ) -> None:
         if not 0 < ridge < np.inf:
