@@ -217,7 +217,7 @@ class Run:
             log.append("resume", began=began, versions=versions())
         else:
             log.append("start", began=began, **start)
-        if not any(event["event"] == "done" for event in log.events):
+        if not _done(log):
             warm_up(backend, listener)
         logged.run()
         reported = [task.name for task in reported_tasks(backend)]
@@ -266,7 +266,7 @@ class Run:
     def _finish(
         self, log: EventLog, search: CycleQD, scores: SplitScores, table: dict[str, Any]
     ) -> dict[str, Any]:
-        if not any(event["event"] == "done" for event in log.events):
+        if not _done(log):
             log.append("done", chosen=table["chosen"])
         history = read_history(self.folder.read_events())
         results = {
@@ -287,6 +287,10 @@ class Run:
         }
         self.folder.write_results(results)
         return results
+
+
+def _done(log: EventLog) -> bool:
+    return any(event["event"] == "done" for event in log.events)
 
 
 def _check_same_domain(recorded: Event, now: Event) -> None:

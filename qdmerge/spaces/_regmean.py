@@ -60,10 +60,10 @@ class RegMeanSpace(SpectralCoordinates):
     ``G_k`` are the inner products of the layer's inputs under expert ``k``, scaled to a mean
     diagonal of 1; ``p_k`` is the mean absolute value of the expert's coordinates in this tensor (of
     components that it has, and of the rest, even where they are all there is), as a share of all
-    experts'. The ``lambda`` on the diagonals is ``ridge`` times ten to the power of
-    the last coordinate, and at least 1e-6 of the inputs' number, for float32's sake: the larger,
-    the nearer is all to :class:`SpectralSpace`. Other tensors are merged linearly. Unlike here, the
-    paper leaves ``G_k`` unscaled and shrinks their off-diagonals.
+    experts'. The ``lambda`` on the diagonals is ``ridge`` times ten to the power of the last
+    coordinate, and at least 1e-6 of the inputs' number, for float32's sake: the larger, the nearer
+    is all to :class:`SpectralSpace`. Other tensors are merged linearly. Unlike here, the paper
+    leaves ``G_k`` unscaled and shrinks their off-diagonals.
 
     Where a layer has more inputs than ``width``, ``G_k`` are blocks on the diagonal: inputs of
     different blocks count as independent. That bounds what large layers cost.
@@ -73,8 +73,7 @@ class RegMeanSpace(SpectralCoordinates):
     A measured layer costs, per model, a solve of each block, and unless all fits into the task
     vectors' memory the products ``tau_k G_k`` again, which LoRA experts of at most ``rank`` do
     without; in the cache, for every expert, a number for every pair of inputs of a block.
-    Coordinates are those of :class:`SpectralCoordinates`, then one
-    from -3 to 3.
+    Coordinates are those of :class:`SpectralCoordinates`, then one from -3 to 3.
 
     Args:
         vectors: The base and its experts.
