@@ -1,10 +1,12 @@
-"""Where models run: the device that a setting names."""
+"""Where models run and in which number type: the device and the type that settings name."""
 
 from __future__ import annotations
 
 import torch
 
 from qdmerge.errors import ConfigError
+
+_BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # processors that multiply in it; the last one is ARM
 
 
 def pick_device(device: str) -> torch.device:
@@ -21,6 +23,32 @@ def pick_device(device: str) -> torch.device:
             f"device '{device}': torch sees {torch.cuda.device_count()} GPUs; use cpu"
         )
     return chosen
+
+
+def pick_dtype(name: str, device: torch.device | str = "cpu") -> torch.dtype:
+    """The number type of a name.
+
+    Args:
+        name: Name of a type of torch, such as "float32"; "auto" is bfloat16 where the processor or
+            GPU computes in it, else float32.
+        device: Where the model runs.
+
+    Raises:
+        ConfigError: torch has no floating-point type of that name.
+    """
+    if name != "auto":
+        dtype = getattr(torch, name, None)
+        if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise ConfigError(f"dtype '{name}' is no floating-point type of torch; try auto")
+        return dtype
+    kind = torch.device(device).type
+    if kind == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        # Not asked where torch is too old to tell (before 2.11): a guess could be slower.
+        found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        native = kind == "cpu" and any(found.get(name) for name in _BF16)
+    return torch.bfloat16 if native else torch.float32
 
 
 def device_facts(device: torch.device) -> dict[str, str]:

@@ -15,11 +15,11 @@ import torch
 import transformers
 
 from qdmerge.backend import REPORTED, Evaluation, GenomeBackend, Task
-from qdmerge.devices import device_facts, pick_device
+from qdmerge.devices import device_facts, pick_device, pick_dtype
 from qdmerge.errors import CheckpointError
 from qdmerge.spaces import SpectralCoordinates
 from qdmerge_llm.calibration import ExpertsAtWork
-from qdmerge_llm.generation import FENCED_BLOCK, Generator, pick_dtype
+from qdmerge_llm.generation import FENCED_BLOCK, Generator
 from qdmerge_llm.items import Item, content_hash
 from qdmerge_llm.models import read_template
 from qdmerge_llm.sandbox import Sandbox

@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from qdmerge.backend import Evaluation, GenomeBackend, Task
-from qdmerge.devices import device_facts, pick_device
+from qdmerge.devices import device_facts, pick_device, pick_dtype
 from qdmerge.errors import ConfigError
 from qdmerge.spaces import SpectralSpace, TaskVectors
 from qdmerge_segmentation.calibration import ExpertsAtWork
@@ -115,13 +115,14 @@ class SegmentationBackend(GenomeBackend):
         paths = {name: resolve(source, config.tiny) for name, source in config.sources.items()}
         _refuse_seen_images(tasks, paths)
         base = paths.pop("base")
+        device = pick_device(config.device)
         segmenter = load_segmenter(
             base,
             image_size=config.image_size,
             prompt=config.prompt,
             factory=config.factory,
-            dtype=getattr(torch, config.dtype),
-            device=pick_device(config.device),
+            dtype=pick_dtype(config.dtype, device),
+            device=device,
             trust_remote_code=config.trust_remote_code,
         )
         segmenter.module.eval().requires_grad_(False)

@@ -124,7 +124,8 @@ class SegmentationConfig(BackendConfig):
             not care.
         reestimate_images: Training images of each task used for that.
         batch_size: Images evaluated together.
-        dtype: Number type that models run in.
+        dtype: Number type that models run in; "auto" is bfloat16 where the processor computes in
+            it, else float32.
         device: "cpu", "cuda", "cuda:N", or "auto" (a GPU if there is one).
         training: How missing models are made.
         tiny_seed: Seed of the tiny zoo that ``tiny://`` refers to.
@@ -155,7 +156,7 @@ class SegmentationConfig(BackendConfig):
     reestimate_batch_norm: bool = True
     reestimate_images: PositiveInt = 32
     batch_size: PositiveInt = 16
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     training: TrainingConfig = TrainingConfig()
     tiny_seed: Annotated[int, Field(ge=0)] = 0

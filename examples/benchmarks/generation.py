@@ -25,8 +25,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging
 
-from qdmerge.devices import pick_device
-from qdmerge_llm.generation import Generator, pick_dtype
+from qdmerge.devices import pick_device, pick_dtype
+from qdmerge_llm.generation import Generator
 from qdmerge_llm.tasks import AgentBenchDBTask
 
 PLAIN = "{% for m in messages %}{{ m.content }}\n{% endfor %}"

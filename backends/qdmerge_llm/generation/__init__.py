@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from qdmerge_llm.generation._dtype import pick_dtype
 from qdmerge_llm.generation._generator import Generator
 from qdmerge_llm.generation._stops import FENCED_BLOCK
 
-__all__ = ["FENCED_BLOCK", "Generator", "pick_dtype"]
+__all__ = ["FENCED_BLOCK", "Generator"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field, PositiveInt
 
+from qdmerge_llm.items import content_hash
 from qdmerge_llm.sandbox import Sandbox
 from qdmerge_llm.tasks._batch import Output, run_batch
 
@@ -129,6 +130,7 @@ class ExecutedTask(TaskKind):
         self._sandbox = sandbox
         self._seconds = seconds
         self._cpu_seconds = cpu_seconds
+        self._known: dict[str, bool] = {}
 
     def evaluate(self, items: Sequence[Item], generate: Generate) -> np.ndarray:
         """Scores of one model: ``(n,)`` in {0, 1}."""
@@ -136,7 +138,7 @@ class ExecutedTask(TaskKind):
         return self.score(items, [extract(text, self.stop) for text in completions])
 
     def score(self, items: Sequence[Item], answers: Sequence[str]) -> np.ndarray:
-        """Executes answers.
+        """Executes answers, of which many models give the same: what an earlier call knows is kept.
 
         Args:
             items: The n items.
@@ -145,12 +147,17 @@ class ExecutedTask(TaskKind):
         Returns:
             ``(n,)`` float64: 1 for a right answer, 0 for any other (wrong, failed, too slow).
         """
-        asked = [k for k, answer in enumerate(answers) if answer.strip()]
-        payloads = [self._payload(items[k], answers[k]) for k in asked]
+        asked = {k: content_hash([items[k], a]) for k, a in enumerate(answers) if a.strip()}
+        new = [k for k, key in asked.items() if key not in self._known]
+        payloads = [self._payload(items[k], answers[k]) for k in new]
         outputs = run_batch(self._sandbox, self.runner, payloads, self._seconds, self._cpu_seconds)
         scores = np.zeros(len(items))
-        for k, output in zip(asked, outputs, strict=True):
+        for k, key in asked.items():
+            scores[k] = self._known.get(key, 0.0)
+        for k, output in zip(new, outputs, strict=True):
             scores[k] = output.ended and self._passed(items[k], output)
+            if output.ended:  # who was stopped may have been slow for reasons of the machine
+                self._known[asked[k]] = bool(scores[k])
         return scores
 
     @abstractmethod

@@ -174,8 +174,7 @@ def _load(base: Path, settings: LoRAConfig) -> tuple[Any, Any]:
     """Return the base's model, in the type it is trained in, and its tokenizer."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from qdmerge.devices import pick_device
-    from qdmerge_llm.generation import pick_dtype
+    from qdmerge.devices import pick_device, pick_dtype
 
     dtype = pick_dtype(settings.dtype, pick_device("auto"))
     try:

@@ -277,6 +277,22 @@ def test_slow_answers_fail_and_the_others_count(sandbox: Sandbox) -> None:
     assert scores.tolist() == [1, 0, 1]
 
 
+def test_an_answer_is_executed_once_unless_it_was_stopped(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = [{"files": {}, "expected": expected} for expected in ("x", "y")]
+    task = ShellTask(sandbox, seconds=0.5)
+    answers = ["echo x", "echo x"]
+    assert task.score(items, answers).tolist() == [1, 0]
+    assert task.score(items[:1], ["sleep 9"]).tolist() == [0]
+    monkeypatch.setattr(Sandbox, "python", "/bin/false")  # nothing runs any more
+    assert task.score(items, answers).tolist() == [1, 0]
+    assert task.score(items[::-1], answers).tolist() == [0, 1]
+    for answer in ("sleep 9", "echo y"):
+        with pytest.raises(EvaluationError, match="Python did not start"):
+            task.score(items[:1], [answer])
+
+
 def test_a_broken_sandbox_is_an_error_not_a_score(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from qdmerge.devices import pick_dtype
 from qdmerge.errors import ConfigError
-from qdmerge_llm.generation import pick_dtype
 
 
 def test_a_type_is_picked_by_its_name() -> None:
