@@ -124,8 +124,8 @@ class FinalConfig(_Settings):
             mean, the minimum, or a mean with the user's weights. Every other criterion's pick is
             told, too.
         weights: Task name to weight, for the mean with weights.
-        leading: How many elites by validation mean, and how many by geometric mean, become
-            candidates.
+        leading: How many elites become candidates by each criterion on validation: mean, geometric
+            mean, minimum and, if there are weights, the mean with these.
         table: What is scored on the test split: "full" is every candidate, and base, experts and
             recipes without search beside; "picks" is what each criterion picks, and no more.
         candidates: What the choice is made among: "all" is elites and the archives' aggregates,

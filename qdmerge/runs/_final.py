@@ -88,12 +88,15 @@ def aggregates(
     return found
 
 
-def elites(search: CycleQD, leading: int, children: bool = False) -> list[Candidate]:
-    """Each archive's best elite, and the leading ones by validation mean and geometric mean.
+def elites(
+    search: CycleQD, leading: int, choices: Mapping[Criterion, Choice], children: bool = False
+) -> list[Candidate]:
+    """Each archive's best elite, and by every criterion the leading ones on validation.
 
     Args:
         search: The finished search.
-        leading: How many by either.
+        leading: How many by each criterion.
+        choices: The criteria.
         children: Leaves out base and experts.
     """
     left_out = {solution_id(x) for x in search.backend.space.seeds.values()} if children else set()
@@ -106,12 +109,11 @@ def elites(search: CycleQD, leading: int, children: bool = False) -> list[Candid
         if kept:
             best = max(kept.values(), key=lambda elite: elite.scores[task])
             found.append(Candidate(f"best:{task}", "elite", best.x))
-    for name, key in (("mean", np.mean), ("gmean", geometric_mean)):
-        ranked = sorted(
-            by_id.items(), key=lambda item: (-key(list(item[1].scores.values())), item[0])
-        )
+    for name, choice in choices.items():
+        short = name.replace("geometric_mean", "gmean")
+        ranked = sorted(by_id.items(), key=lambda item: (-choice(item[1].scores), item[0]))
         found += [
-            Candidate(f"{name}:{place}", "elite", elite.x)
+            Candidate(f"{short}:{place}", "elite", elite.x)
             for place, (_, elite) in enumerate(ranked[:leading], start=1)
         ]
     return found
@@ -156,7 +158,7 @@ def settle(
         candidates += references(search)
         scores.evaluate([candidate.x for candidate in candidates], "validation", "references")
         candidates += scaled_references(search, settings, scores, choice)
-    found = elites(search, settings.leading, children=settings.candidates == "children")
+    found = elites(search, settings.leading, choices, settings.candidates == "children")
     if settings.candidates == "all":
         found = [*aggregates(search, settings, scores, choice), *found]
     candidates += distinct(found)

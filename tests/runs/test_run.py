@@ -101,8 +101,17 @@ def test_selection_split_alone_chooses(finished):
          lambda scores: np.average(scores, weights=[3, 0, 1])),
     ],
 )  # fmt: skip
-def test_other_criteria_choose(tmp_path, final, key):
-    results = Run.create(toy_config(final=final), tmp_path / "run").execute()
+def test_other_criteria_choose_among_their_own_leaders(tmp_path, final, key):
+    config = toy_config(final={**final, "leading": 1}, evaluations=40, seed=5)
+    results = Run.create(config, tmp_path / "run").execute()
+    history = read_history(RunFolder.open(tmp_path / "run").read_events())
+    kept = {
+        int(position)
+        for archive in history.archives(config).values()
+        for position in archive.data("solution")[:, 0]
+    }
+    leader = max((history.evaluated[k] for k in kept), key=lambda model: key(model.scores))
+    assert leader.solution in [row["solution"] for row in results["candidates"]]
     searched = [row for row in results["candidates"] if row["kind"] in ("aggregate", "elite")]
     best = max(searched, key=lambda row: key(list(row["selection"].values())))
     assert results["chosen"] == best["name"]
