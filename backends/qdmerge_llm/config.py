@@ -64,8 +64,8 @@ class LLMConfig(BackendConfig):
         chat_template: Jinja file that turns a conversation into a prompt; None for the model's
             own.
         batch_size: Prompts decoded together.
-        dtype: Number type that models run in; "auto" is bfloat16 where the processor computes in
-            it, else float32.
+        dtype: Number type that models run in; "auto" is bfloat16 where the processor or GPU
+            computes in it, else float32.
         device: "cpu", "cuda", "cuda:N", or "auto" (a GPU if there is one).
         training: Expert name to how it is made if it is missing.
         allow_unsandboxed: Execute answers without a sandbox where none works.

@@ -164,6 +164,6 @@ def shared_item(
 
 
 def content_hash(content: object) -> str:
-    """A hash of items in their order, or of other JSON-able content, for a run's log."""
+    """A hash of items in their order, or of other JSON-able content."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -124,8 +124,8 @@ class SegmentationConfig(BackendConfig):
             not care.
         reestimate_images: Training images of each task used for that.
         batch_size: Images evaluated together.
-        dtype: Number type that models run in; "auto" is bfloat16 where the processor computes in
-            it, else float32.
+        dtype: Number type that models run in; "auto" is bfloat16 where the processor or GPU
+            computes in it, else float32.
         device: "cpu", "cuda", "cuda:N", or "auto" (a GPU if there is one).
         training: How missing models are made.
         tiny_seed: Seed of the tiny zoo that ``tiny://`` refers to.

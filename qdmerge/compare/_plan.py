@@ -159,7 +159,8 @@ def _calibrated(space: Space) -> bool:
 def domain(config: RunConfig, facts: Mapping[str, Any]) -> str:
     """Stands for everything that decides the scores of a solution."""
     echo = config.echo()
-    what = [echo["backend"], echo["space"], *map(facts.get, ("weights", "items", "calibration"))]
+    decisive = ("dtype", "weights", "items", "calibration")
+    what = [echo["backend"], echo["space"], *map(facts.get, decisive)]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 

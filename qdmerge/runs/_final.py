@@ -18,6 +18,7 @@ from qdmerge.runs._outside import outside
 from qdmerge.runs._scores import SplitScores
 from qdmerge.runs._solutions import solution_id
 
+_SHORT: Mapping[Criterion, str] = {"geometric_mean": "gmean"}
 SEARCHED = ("aggregate", "elite")
 """Kinds of candidates that the search found; one of them is chosen."""
 
@@ -93,6 +94,9 @@ def elites(
 ) -> list[Candidate]:
     """Each archive's best elite, and by every criterion the leading ones on validation.
 
+    Of equal ones the one with the higher mean leads. One that leads by several criteria has as many
+    names; the first stays, so that is of the criterion that chooses, if it is among these.
+
     Args:
         search: The finished search.
         leading: How many by each criterion.
@@ -109,12 +113,12 @@ def elites(
         if kept:
             best = max(kept.values(), key=lambda elite: elite.scores[task])
             found.append(Candidate(f"best:{task}", "elite", best.x))
+    by_mean = sorted(by_id, key=lambda id: (-np.mean(list(by_id[id].scores.values())), id))
     for name, choice in choices.items():
-        short = name.replace("geometric_mean", "gmean")
-        ranked = sorted(by_id.items(), key=lambda item: (-choice(item[1].scores), item[0]))
+        ranked = sorted((by_id[id] for id in by_mean), key=lambda elite: -choice(elite.scores))
         found += [
-            Candidate(f"{short}:{place}", "elite", elite.x)
-            for place, (_, elite) in enumerate(ranked[:leading], start=1)
+            Candidate(f"{_SHORT.get(name, name)}:{place}", "elite", elite.x)
+            for place, elite in enumerate(ranked[:leading], start=1)
         ]
     return found
 

@@ -306,13 +306,13 @@ def _check_same_domain(recorded: Event, now: Event) -> None:
     ]
     changed += [
         name
-        for name in ("space", "dim", "weights", "items", "calibration")
+        for name in ("space", "dim", "dtype", "weights", "items", "calibration")
         if recorded["facts"].get(name) != now["facts"].get(name)
     ]
     if changed:
         raise RunError(
-            f"{', '.join(changed)} changed since the run began, so its scores are of other models "
-            "or data; restore them, or start a new run"
+            f"{', '.join(changed)} changed since the run began, so its scores are of other models, "
+            "data or numbers; restore them, or start a new run"
         )
 
 

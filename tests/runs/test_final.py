@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from qdmerge.config import load_config
+from qdmerge.backend import Task
+from qdmerge.config import FinalConfig, load_config
+from qdmerge.cycleqd import Elite
 from qdmerge.errors import ConfigError
 from qdmerge.runs import Run, RunFolder, read_events
+from qdmerge.runs._choice import choices
+from qdmerge.runs._final import elites
 
 
 def execute(path: Path, *settings: str) -> dict[str, Any]:
@@ -32,6 +37,30 @@ def test_every_criterion_has_its_pick(tmp_path):
     assert results["picks"]["minimum"] == best(results, min)
     assert results["picks"]["weights"] == best(results, lambda s: s[0] + 3 * s[2])
     assert results["chosen"] == results["picks"]["geometric_mean"]
+
+
+def test_every_criterion_has_its_leaders_and_the_mean_decides_between_equals():
+    scores = [(1.0, 0.0), (0.6, 0.3), (0.36, 0.4), (0.45, 0.4), (0.0, 0.85)]
+    models = [
+        Elite(np.array([float(k)]), {"a": a, "b": b}, np.empty(0))
+        for k, (a, b) in enumerate(scores)
+    ]
+    search: Any = SimpleNamespace(
+        tasks=["a", "b"],
+        elites=lambda task: models,
+        backend=SimpleNamespace(space=SimpleNamespace(seeds={"base": models[0].x})),
+    )
+    tasks = [Task(name, "score", (0.0, 1.0)) for name in "ab"]
+    criteria = choices(FinalConfig(weights={"b": 1.0}), tasks)
+
+    def found(**how: Any) -> dict[str, int]:
+        return {one.name: int(one.x[0]) for one in elites(search, 2, criteria, **how)}
+
+    assert found() == {
+        "best:a": 0, "best:b": 4, "mean:1": 0, "mean:2": 1, "gmean:1": 3, "gmean:2": 1,
+        "minimum:1": 3, "minimum:2": 2, "weights:1": 4, "weights:2": 3,
+    }  # fmt: skip
+    assert found(children=True)["mean:1"] == 1
 
 
 def test_picks_tests_nothing_but_the_picks(tmp_path):

@@ -115,6 +115,9 @@ class TaskKind(ABC):
 class ExecutedTask(TaskKind):
     """One completion per item, executed in the sandbox and compared with what is expected.
 
+    Models of a search often answer alike, so a task remembers what it has executed: a score is of
+    the item (JSON) and the answer alone, and one that draws random numbers is drawn once.
+
     Args:
         sandbox: Where answers run.
         seconds: Wall time of one answer.
@@ -138,7 +141,7 @@ class ExecutedTask(TaskKind):
         return self.score(items, [extract(text, self.stop) for text in completions])
 
     def score(self, items: Sequence[Item], answers: Sequence[str]) -> np.ndarray:
-        """Executes answers, of which many models give the same: what an earlier call knows is kept.
+        """Executes the answers that no earlier call has seen end.
 
         Args:
             items: The n items.
@@ -151,14 +154,12 @@ class ExecutedTask(TaskKind):
         new = [k for k, key in asked.items() if key not in self._known]
         payloads = [self._payload(items[k], answers[k]) for k in new]
         outputs = run_batch(self._sandbox, self.runner, payloads, self._seconds, self._cpu_seconds)
-        scores = np.zeros(len(items))
-        for k, key in asked.items():
-            scores[k] = self._known.get(key, 0.0)
+        passed = {k: self._known[key] for k, key in asked.items() if key in self._known}
         for k, output in zip(new, outputs, strict=True):
-            scores[k] = output.ended and self._passed(items[k], output)
-            if output.ended:  # who was stopped may have been slow for reasons of the machine
-                self._known[asked[k]] = bool(scores[k])
-        return scores
+            passed[k] = output.ended and self._passed(items[k], output)
+            if output.status >= 0:  # what was stopped may have been slow for the machine's sake
+                self._known[asked[k]] = passed[k]
+        return np.array([float(passed.get(k, False)) for k in range(len(items))])
 
     @abstractmethod
     def _payload(self, item: Item, answer: str) -> dict[str, Any]:

@@ -280,6 +280,8 @@ def test_slow_answers_fail_and_the_others_count(sandbox: Sandbox) -> None:
 def test_an_answer_is_executed_once_unless_it_was_stopped(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    queries, item = SqlTask(sandbox), MAKERS["sql"](3)
+    assert score_one(queries, item, "SELECT nothing") == 0
     items = [{"files": {}, "expected": expected} for expected in ("x", "y")]
     task = ShellTask(sandbox, seconds=0.5)
     answers = ["echo x", "echo x"]
@@ -288,6 +290,7 @@ def test_an_answer_is_executed_once_unless_it_was_stopped(
     monkeypatch.setattr(Sandbox, "python", "/bin/false")  # nothing runs any more
     assert task.score(items, answers).tolist() == [1, 0]
     assert task.score(items[::-1], answers).tolist() == [0, 1]
+    assert score_one(queries, item, "SELECT nothing") == 0
     for answer in ("sleep 9", "echo y"):
         with pytest.raises(EvaluationError, match="Python did not start"):
             task.score(items[:1], [answer])

@@ -73,6 +73,26 @@ def test_experts_are_watched_on_training_images(settings: dict[str, Any], tmp_pa
         assert not scored & set(train.hashes)
 
 
+def test_auto_is_the_number_type_of_models_scores_and_what_is_measured(
+    settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backends = {}
+    for found, dtype in ((True, "bfloat16"), (False, "float32")):
+        capabilities = {"avx512_bf16": found}
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda c=capabilities: c, raising=False)
+        backends[dtype] = build({**settings, "dtype": "auto", "device": "cpu"}, tmp_path, 3)
+        assert backends[dtype].facts()["dtype"] == dtype
+    half, single = backends.values()
+    x = half.space.regression_mean([0.5, 0.5])
+    assert half.evaluate(x[None], "test").scores == pytest.approx(
+        single.evaluate(x[None], "test").scores, abs=0.02
+    )
+    assert half.space.facts() != single.space.facts()
+    merged = zip(half.space.tensors(x), single.space.tensors(x), strict=True)
+    for (name, one), (_, other) in merged:
+        torch.testing.assert_close(one, other, rtol=0.02, atol=0.01, msg=name)
+
+
 def test_a_run_of_the_recommended_recipe(settings: dict[str, Any], tmp_path: Path) -> None:
     path, run = tmp_path / "study.yaml", tmp_path / "run"
     small = {"evaluations": 14, "final": {"leading": 1, "bootstrap": 100}}
