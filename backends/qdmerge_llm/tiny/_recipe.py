@@ -83,6 +83,9 @@ class Recipe:
     def conflicting(cls, level: int, tasks: int = 3, seed: int = 0) -> Recipe:
         """Return the recipe whose experts get in each other's way.
 
+        Beyond three tasks the base is trained longer, in proportion, and every expert by 30 steps
+        for each further task: the later ones are harder.
+
         Args:
             level: A key of :data:`CONFLICTS`; 0 is the recipe of the easy zoo.
             tasks: How many tasks the zoo has.
@@ -90,7 +93,10 @@ class Recipe:
         """
         replay, spread = CONFLICTS[level]
         plain = cls(seed=seed, tasks=tasks)
-        return replace(plain, expert=replace(plain.expert, replay=replay), spread=spread)
+        base = replace(plain.base, steps=round(plain.base.steps * max(3, tasks) / 3))
+        steps = plain.expert.steps + 30 * max(0, tasks - 3)
+        expert = replace(plain.expert, steps=steps, replay=replay)
+        return replace(plain, base=base, expert=expert, spread=spread)
 
     @classmethod
     def micro(cls, seed: int = 0, tasks: int = 3) -> Recipe:

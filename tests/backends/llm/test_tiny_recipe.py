@@ -49,6 +49,14 @@ def test_experts_are_trained_as_unequally_as_the_spread_says() -> None:
     assert {Recipe(tasks=6).stage(name).steps for name in TASKS} == {Recipe().expert.steps}
 
 
+def test_more_tasks_are_trained_longer() -> None:
+    three, four, six = (Recipe.conflicting(1, tasks) for tasks in (3, 4, 6))
+    assert three.base == Recipe().base
+    assert three.expert.steps == Recipe().expert.steps
+    assert [zoo.base.steps for zoo in (three, four, six)] == [140, 187, 280]
+    assert [zoo.expert.steps for zoo in (three, four, six)] == [180, 210, 270]
+
+
 @pytest.mark.parametrize("tasks", [3, 4, 6])
 def test_settings_lead_to_the_recipe(tasks: int) -> None:
     assert TINY_TASKS == TASKS
