@@ -14,7 +14,7 @@ from qdmerge.baselines import grid_size
 from qdmerge.config import RunConfig
 from qdmerge.errors import ConfigError, QDMergeError
 from qdmerge.methods import Method, configure, misfits
-from qdmerge.runs import BuildBackend, Listener, Progress, build_search, choices
+from qdmerge.runs import DECISIVE, BuildBackend, Listener, Progress, build_search, choices
 from qdmerge.spaces import Space, WeightSpace
 
 
@@ -159,8 +159,7 @@ def _calibrated(space: Space) -> bool:
 def domain(config: RunConfig, facts: Mapping[str, Any]) -> str:
     """Stands for everything that decides the scores of a solution."""
     echo = config.echo()
-    decisive = ("dtype", "weights", "items", "calibration")
-    what = [echo["backend"], echo["space"], *map(facts.get, decisive)]
+    what = [echo["backend"], echo["space"], *map(facts.get, DECISIVE)]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from qdmerge.runs._building import BuildBackend, build_search, domain_facts, load_backend, warm_up
+from qdmerge.runs._building import (
+    DECISIVE,
+    BuildBackend,
+    build_search,
+    domain_facts,
+    load_backend,
+    warm_up,
+)
 from qdmerge.runs._choice import choices
 from qdmerge.runs._folder import RunFolder, versions
 from qdmerge.runs._history import Evaluated, History, Stats, read_history
@@ -14,6 +21,7 @@ from qdmerge.runs._search import Listener, Progress, plain_scores, recalled_outc
 from qdmerge.runs._solutions import SolutionStore, solution_id
 
 __all__ = [
+    "DECISIVE",
     "BuildBackend",
     "Evaluated",
     "EventLog",

@@ -64,6 +64,10 @@ class BuildBackend:
         return backend
 
 
+DECISIVE = ("dtype", "weights", "items", "calibration")
+"""The facts that decide, beside the settings, what a solution scores."""
+
+
 def domain_facts(backend: GenomeBackend) -> dict[str, Any]:
     """The backend's facts, and what its space adds to what a solution means."""
     from qdmerge.spaces import WeightSpace

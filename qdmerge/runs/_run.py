@@ -24,7 +24,7 @@ from qdmerge.execution import (
     SerialExecutor,
     limit_threads,
 )
-from qdmerge.runs._building import BuildBackend, build_search, domain_facts, warm_up
+from qdmerge.runs._building import DECISIVE, BuildBackend, build_search, domain_facts, warm_up
 from qdmerge.runs._choice import choices
 from qdmerge.runs._examples import can_illustrate, draw_examples
 from qdmerge.runs._final import settle
@@ -306,7 +306,7 @@ def _check_same_domain(recorded: Event, now: Event) -> None:
     ]
     changed += [
         name
-        for name in ("space", "dim", "dtype", "weights", "items", "calibration")
+        for name in ("space", "dim", *DECISIVE)
         if recorded["facts"].get(name) != now["facts"].get(name)
     ]
     if changed:

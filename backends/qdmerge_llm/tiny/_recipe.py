@@ -88,13 +88,13 @@ class Recipe:
 
         Args:
             level: A key of :data:`CONFLICTS`; 0 is the recipe of the easy zoo.
-            tasks: How many tasks the zoo has.
+            tasks: How many tasks the zoo has, three or more.
             seed: Seed of the recipe.
         """
         replay, spread = CONFLICTS[level]
         plain = cls(seed=seed, tasks=tasks)
-        base = replace(plain.base, steps=round(plain.base.steps * max(3, tasks) / 3))
-        steps = plain.expert.steps + 30 * max(0, tasks - 3)
+        base = replace(plain.base, steps=round(plain.base.steps * tasks / 3))
+        steps = plain.expert.steps + 30 * (tasks - 3)
         expert = replace(plain.expert, steps=steps, replay=replay)
         return replace(plain, base=base, expert=expert, spread=spread)
 
