@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -11,10 +12,35 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from qdmerge.baselines import Recipe, grid_size
 from qdmerge.config import RunConfig, parse_config
 from qdmerge.errors import ConfigError
 from qdmerge.recipes import RECIPES, with_changes
 from qdmerge.registry import explain, nearest
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What methods have to fit; a number is None where it is not known yet.
+
+    Attributes:
+        tasks: Number of tasks.
+        experts: Number of experts.
+        weights: Whether models are merged weights, so that another space can be asked for.
+        calibrated: Whether the backend shows every expert at work.
+    """
+
+    tasks: int | None
+    experts: int | None
+    weights: bool
+    calibrated: bool
+
+    @classmethod
+    def told_by(cls, config: RunConfig) -> Ground:
+        """What a configuration's settings tell, before models are made; the rest in doubt fits."""
+        counts = [getattr(config.backend, name, None) for name in ("tasks", "experts")]
+        tasks, experts = (len(one) if isinstance(one, Mapping) else None for one in counts)
+        return cls(tasks, experts, weights=True, calibrated=True)
 
 
 class Method(BaseModel):
@@ -26,6 +52,7 @@ class Method(BaseModel):
         space: "own" takes the configured space; a name asks for that space, or, where the backend
             has a space of its own, for that one.
         recipe: A recipe without search, whose grid is the budget; None for a search.
+        draws: Whether the space draws random numbers, so that every seed gives another recipe.
         candidates: What is chosen among; see :class:`~qdmerge.config.FinalConfig`.
         keeps: "elites" of the configured archives, or "everything" it evaluated.
         model: "merged" from the experts, or the "multitask" model, fine-tuned on all tasks' data.
@@ -38,7 +65,8 @@ class Method(BaseModel):
     summary: str = ""
     changes: dict[str, Any] = {}
     space: str = "own"
-    recipe: str | None = None
+    recipe: Recipe | None = None
+    draws: bool = False
     candidates: Literal["all", "elites", "children"] = "elites"
     keeps: Literal["elites", "everything"] = "everything"
     model: Literal["merged", "multitask"] = "merged"
@@ -61,17 +89,19 @@ class Method(BaseModel):
     @property
     def seeded(self) -> bool:
         """Whether its result depends on the seed."""
-        return self.recipe is None
+        return self.recipe is None or self.draws
 
 
 def _search(emitter: str, summary: str, space: str = "layer", **more: Any) -> Method:
     options = more.pop("options", {})
-    changes = {"emitters": [{"name": emitter, **options}], "scheduler": "fixed"}
+    changes: dict[str, Any] = {"emitters": [{"name": emitter, **options}], "scheduler": "fixed"}
+    if more.get("keeps") != "elites":
+        changes["start"] = []  # what others propose is told to no search but through the archives
     return Method(summary=summary, space=space, changes=changes, **more)
 
 
-def _recipe(name: str, summary: str, space: str = "expert") -> Method:
-    return Method(summary=summary, space=space, recipe=name, candidates="children")
+def _recipe(name: Recipe, summary: str, space: str = "expert", draws: bool = False) -> Method:
+    return Method(summary=summary, space=space, recipe=name, draws=draws, candidates="children")
 
 
 def _quality_diversity(summary: str, changes: Mapping[str, Any]) -> Method:
@@ -84,8 +114,8 @@ METHODS: Mapping[str, Method] = {
     "task_arithmetic": _recipe("task_arithmetic", "one scale on all task vectors"),
     "tilted": _recipe("tilted", "one expert high, the others lower"),
     "ties": _recipe("ties", "trimmed task vectors, elected signs (TIES)", "ties"),
-    "dare": _recipe("dare", "randomly dropped, rescaled task vectors (DARE)", "dare"),
-    "dare_ties": _recipe("dare_ties", "DARE, then TIES' elected signs", "dare_ties"),
+    "dare": _recipe("dare", "randomly dropped, rescaled task vectors (DARE)", "dare", draws=True),
+    "dare_ties": _recipe("dare_ties", "DARE, then TIES' elected signs", "dare_ties", draws=True),
     "regmean": _recipe("regmean", "regression means on layers' inputs (RegMean)", "regmean"),
     "slerp": _recipe("slerp", "spherical interpolation of weights, chained", "slerp"),
     "finetune": Method(
@@ -180,22 +210,15 @@ def _read_methods(path: Path, problems: list[str]) -> dict[str, Method]:
     return found
 
 
-def misfits(
-    methods: Mapping[str, Method],
-    config: RunConfig,
-    n_tasks: int,
-    weights: bool,
-    calibrated: bool = False,
-) -> str:
+def misfits(methods: Mapping[str, Method], config: RunConfig, ground: Ground) -> str:
     """Why methods cannot be compared on a configuration, a line each; "" if all can.
 
     Args:
         methods: Name to method.
         config: The configuration.
-        n_tasks: Number of its tasks.
-        weights: Whether its models are merged weights.
-        calibrated: Whether its backend shows every expert at work.
+        ground: What is known of its backend.
     """
+    weights = ground.weights
     lines = []
     if find_spec("moocore") is None:
         lines.append("a comparison needs moocore: pip install 'qdmerge[compare]'")
@@ -204,8 +227,8 @@ def misfits(
             lines.append(
                 f"method '{name}' needs {', '.join(missing)}: pip install 'qdmerge[compare]'"
             )
-        if n_tasks < method.tasks:
-            lines.append(f"method '{name}' needs {method.tasks} tasks or more, not {n_tasks}")
+        if ground.tasks is not None and ground.tasks < method.tasks:
+            lines.append(f"method '{name}' needs {method.tasks} tasks or more, not {ground.tasks}")
         if method.recipe is not None and not weights:
             lines.append(
                 f"method '{name}' merges weights, but backend '{config.backend.name}' has a space "
@@ -216,7 +239,8 @@ def misfits(
                 f"method '{name}' searches another space, but backend '{config.backend.name}' has "
                 "one of its own; leave it out"
             )
-        if weights and not calibrated and "regmean" in (method.space, _space_of(method.changes)):
+        spaces = (method.space, _space_of(method.changes))
+        if weights and not ground.calibrated and "regmean" in spaces:
             lines.append(
                 f"method '{name}' measures what layers receive under each expert, which backend "
                 f"'{config.backend.name}' does not show for all of them; leave it out"
@@ -235,14 +259,18 @@ def _space_of(changes: Mapping[str, Any]) -> str | None:
     return space.get("name") if isinstance(space, Mapping) else space
 
 
+def _plain(space: Any) -> Any:
+    """A space as configurations echo it, which may be given by its name alone."""
+    return {"name": space} if isinstance(space, str) else space
+
+
 def configure(
     method: Method,
     config: RunConfig,
     *,
     seed: int,
     evaluations: int,
-    weights: bool,
-    grid_size: Callable[..., int],
+    ground: Ground,
 ) -> RunConfig:
     """The configuration of one run of a method.
 
@@ -251,8 +279,7 @@ def configure(
         config: The user's configuration.
         seed: Seed of the run.
         evaluations: Models that a search may evaluate on validation.
-        weights: Whether models are merged weights, so that another space can be asked for.
-        grid_size: Tells how many solutions a recipe's grid has.
+        ground: What is known of the backend; the number of experts must be.
 
     Raises:
         ConfigError: The method's changes do not fit.
@@ -265,18 +292,21 @@ def configure(
         data["backend"] = {"name": backend.name, **backend.model_dump(mode="json")}
         experts = 1
     else:
-        experts = len(getattr(config.backend, "experts", ()))
+        assert ground.experts is not None
+        experts = ground.experts
     if method.recipe is not None:
         data["emitters"] = [{"name": "recipe", "recipe": method.recipe}]
         data["scheduler"] = "fixed"
         evaluations = grid_size(method.recipe, experts)
-    if method.space != "own" and weights:
-        data["space"] = method.space
+    if method.space != "own" and ground.weights:
+        options = {"seed": seed} if method.draws else {}
+        data["space"] = {"name": method.space, **options}
     if method.keeps == "everything":
         # Room for all of it; the last generation of a search may go beyond the budget.
         data["archive"] = {"name": "dns", "capacity": 2 * evaluations + experts + 64}
     data = with_changes(data, method.changes)
-    if "start" not in method.changes and (method.recipe is not None or data["space"] != own):
+    elsewhere = method.recipe is not None or _plain(data["space"]) != own
+    if elsewhere and "start" not in method.changes:
         data["start"] = []  # begins the configured search in its own space
     data |= {"seed": seed}
     # Neither the number of workers nor what else is evaluated may change a run.
@@ -286,7 +316,7 @@ def configure(
     data["final"] |= {"table": table, "candidates": method.candidates}
     if method.candidates == "all":
         # What aggregates are tried on validation is part of the budget.
-        tried = 2 * len(data["final"]["aggregate_scales"])
+        tried = 2 * len({1.0, *data["final"]["aggregate_scales"]})
         if evaluations <= tried:
             raise ConfigError(
                 f"a budget of {evaluations} evaluations leaves nothing for the search: {tried} of "

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from qdmerge.baselines import grid_size
 from qdmerge.config import RunConfig, load_config
 from qdmerge.errors import ConfigError
-from qdmerge.methods import METHODS, configure, misfits
+from qdmerge.methods import METHODS, Ground, configure, misfits
+
+GROUND = Ground(tasks=3, experts=3, weights=True, calibrated=True)
 
 
 def regressing() -> RunConfig:
@@ -22,18 +24,34 @@ def regressing() -> RunConfig:
      ("average", False), ("ties", False), ("regmean", False), ("paper", False)],
 )  # fmt: skip
 def test_a_configured_start_is_for_the_configured_space(method: str, begins: bool) -> None:
-    run = configure(
-        METHODS[method], regressing(), seed=1, evaluations=50, weights=True, grid_size=grid_size
-    )
+    run = configure(METHODS[method], regressing(), seed=1, evaluations=50, ground=GROUND)
     assert [part.recipe for part in run.start] == ["regmean"] * begins
+
+
+def test_searches_that_are_told_of_nothing_else_begin_with_nothing_else() -> None:
+    config = load_config("llm-tiny", ["space=layer", "start=[average]"], models=False)
+    begun = {
+        name: bool(configure(METHODS[name], config, seed=1, evaluations=50, ground=GROUND).start)
+        for name in ("random", "cma_es", "nsga2", "m2n2", "map_elites", "config", "average")
+    }
+    assert [name for name, begins in begun.items() if begins] == ["map_elites", "config"]
+
+
+def test_every_seed_of_dare_drops_other_elements() -> None:
+    for name in ("dare", "dare_ties"):
+        runs = [
+            configure(METHODS[name], regressing(), seed=seed, evaluations=50, ground=GROUND)
+            for seed in (1, 2)
+        ]
+        assert [run.space.options for run in runs if run.space] == [{"seed": 1}, {"seed": 2}]
 
 
 def test_methods_that_measure_layers_need_a_backend_that_shows_them() -> None:
     methods = {name: METHODS[name] for name in ("regmean", "recommended", "ties")}
-    found = misfits(methods, regressing(), 3, True, calibrated=False)
+    found = misfits(methods, regressing(), replace(GROUND, calibrated=False))
     assert [line.split("'")[1] for line in found.splitlines()] == ["regmean", "recommended"]
     assert "which backend 'llm' does not show for all of them; leave it out" in found
-    assert misfits(methods, regressing(), 3, True, calibrated=True) == ""
+    assert misfits(methods, regressing(), GROUND) == ""
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,16 +60,15 @@ def table(found: Mapping[str, Summary], criterion: str, measure: str) -> list[st
     return ["| " + " | ".join(row) + " |" for row in rows]
 
 
-def origin(name: str, folder: Path, summary: Summary) -> str:
+def origin(name: str, summary: Summary) -> str:
     """Date, seeds and versions of a comparison."""
     blocks = dict.fromkeys(one["block"] for one in summary["curves"])
     seeds = sorted({seed for one in summary["methods"].values() for seed in one["seeds"]})
     versions = ", ".join(f"{package} {version}" for package, version in summary["versions"].items())
-    written = date.fromtimestamp((folder / "compare.json").stat().st_mtime)
     failed = f"; {len(summary['failed'])} runs failed" if summary["failed"] else ""
     return (
-        f"- {name}: {written}; test beds {', '.join(blocks)}; seeds {', '.join(map(str, seeds))}; "
-        f"{versions}{failed}"
+        f"- {name}: {summary['date']}; test beds {', '.join(blocks)}; "
+        f"seeds {', '.join(map(str, seeds))}; {versions}{failed}"
     )
 
 
@@ -87,7 +85,7 @@ def main(
         print("\n".join(table(found, criterion, one)))
     print()
     for folder in folders:
-        print(origin(folder.name, folder, found[folder.name]))
+        print(origin(folder.name, found[folder.name]))
 
 
 if __name__ == "__main__":

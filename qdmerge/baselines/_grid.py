@@ -37,12 +37,15 @@ class Axes:
         densities: Shares of the task vectors' elements that stay.
         tilts: The weight of one expert, and that of all others.
         ridges: What is added to the diagonals of regression means.
+        ts: Of SLERP, where between two experts; of a chain, ``t_n`` gives every later expert the
+            odds ``t / (1 - t)`` against each one before, so that .5 has all count alike.
     """
 
     scales: Sequence[float] | None = None
     densities: Sequence[float] | None = None
     tilts: Sequence[tuple[float, float]] | None = None
     ridges: Sequence[float] | None = None
+    ts: Sequence[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,11 @@ def _dare(k: int, axes: Axes) -> Rows:
 def _slerp(k: int, axes: Axes) -> Rows:
     if k < 2:
         raise ConfigError(f"recipe 'slerp' needs at least 2 experts; there is {k}")
-    return [[scale] + [1 / n for n in range(2, k + 1)] for scale in axes.scales or ()]
+    return [
+        [scale] + [t / (t + (n - 1) * (1 - t)) for n in range(2, k + 1)]
+        for t in axes.ts or ()
+        for scale in axes.scales or ()
+    ]
 
 
 def _experts(k: int, axes: Axes) -> Rows:
@@ -100,7 +107,7 @@ _GRIDS: dict[Recipe, _Grid] = {
     "ties": _Grid(Axes(scales=(0.7, 1.0, 1.3, 1.6), densities=(0.2, 0.5, 0.8)), _ties),
     "dare": _Grid(Axes(scales=(0.3, 0.5, 0.7, 0.9), densities=(0.2, 0.5, 0.8)), _dare),
     "dare_ties": _Grid(Axes(scales=(0.4, 0.6, 0.8, 1.0), densities=(0.2, 0.5, 0.8)), _dare),
-    "slerp": _Grid(Axes(scales=(0.75, 1.0, 1.25, 1.5, 2.0, 2.5)), _slerp),
+    "slerp": _Grid(Axes(scales=(1.0, 1.25, 1.5, 2.0), ts=(0.5, 0.3, 0.7)), _slerp),
 }
 
 
@@ -111,6 +118,7 @@ def grid(
     densities: Sequence[float] | None = None,
     tilts: Sequence[tuple[float, float]] | None = None,
     ridges: Sequence[float] | None = None,
+    ts: Sequence[float] | None = None,
 ) -> np.ndarray:
     """What a recipe tries for a number of experts.
 
@@ -121,6 +129,7 @@ def grid(
         densities: See :class:`Axes`; None for the recipe's own.
         tilts: See :class:`Axes`; None for the recipe's own.
         ridges: See :class:`Axes`; None for the recipe's own.
+        ts: See :class:`Axes`; None for the recipe's own.
 
     Returns:
         A solution per row: of linear recipes and ``experts`` the K experts' weights, of ``regmean``
@@ -128,14 +137,15 @@ def grid(
 
     Raises:
         ConfigError: Unknown recipe, an axis that the recipe does not have, an empty axis, a density
-            outside [0, 1], a ridge not above 0, no experts, or one expert for SLERP.
+            or ``t`` outside [0, 1], a ridge not above 0, no experts, or one expert for SLERP.
     """
     if recipe not in _GRIDS:
         known = ", ".join(get_args(Recipe))
         raise ConfigError(f"unknown recipe '{recipe}'{nearest(recipe, _GRIDS)} Known: {known}.")
     if n_experts < 1:
         raise ConfigError(f"recipe '{recipe}' merges experts, but there are none")
-    given = {"scales": scales, "densities": densities, "tilts": tilts, "ridges": ridges}
+    given = {"scales": scales, "densities": densities, "tilts": tilts}
+    given |= {"ridges": ridges, "ts": ts}
     defaults = _GRIDS[recipe].defaults
     for name, values in given.items():
         if values is None:
@@ -146,8 +156,9 @@ def grid(
             raise ConfigError(
                 f"recipe '{recipe}': '{name}' must be finite numbers, at least one; got {values}"
             )
-    if densities is not None and not all(0 <= density <= 1 for density in densities):
-        raise ConfigError(f"recipe '{recipe}': densities must lie in [0, 1]; got {densities}")
+    for name, shares in {"densities": densities, "ts": ts}.items():
+        if shares is not None and not all(0 <= share <= 1 for share in shares):
+            raise ConfigError(f"recipe '{recipe}': {name} must lie in [0, 1]; got {shares}")
     if ridges is not None and not all(ridge > 0 for ridge in ridges):
         raise ConfigError(f"recipe '{recipe}': ridges must be above 0; got {ridges}")
     axes = Axes(
@@ -155,6 +166,7 @@ def grid(
         densities=defaults.densities if densities is None else densities,
         tilts=defaults.tilts if tilts is None else tilts,
         ridges=defaults.ridges if ridges is None else ridges,
+        ts=defaults.ts if ts is None else ts,
     )
     return np.array(_GRIDS[recipe].rows(n_experts, axes))
 
@@ -166,6 +178,7 @@ def grid_size(
     densities: Sequence[float] | None = None,
     tilts: Sequence[tuple[float, float]] | None = None,
     ridges: Sequence[float] | None = None,
+    ts: Sequence[float] | None = None,
 ) -> int:
     """How many solutions a recipe tries, which is the budget of a run of it; see :func:`grid`."""
-    return len(grid(recipe, n_experts, scales, densities, tilts, ridges))
+    return len(grid(recipe, n_experts, scales, densities, tilts, ridges, ts))

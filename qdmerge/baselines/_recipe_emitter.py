@@ -33,6 +33,7 @@ class RecipeEmitter(EmitterBase):
         densities: See :class:`Axes`; None for the recipe's own.
         tilts: See :class:`Axes`; None for the recipe's own.
         ridges: See :class:`Axes`; None for the recipe's own.
+        ts: See :class:`Axes`; None for the recipe's own.
 
     Raises:
         ConfigError: A recipe and a space that do not fit, or what :func:`grid` refuses.
@@ -47,6 +48,7 @@ class RecipeEmitter(EmitterBase):
         densities: Sequence[float] | None = None,
         tilts: Sequence[tuple[float, float]] | None = None,
         ridges: Sequence[float] | None = None,
+        ts: Sequence[float] | None = None,
     ) -> None:
         super().__init__(
             archive,
@@ -55,7 +57,7 @@ class RecipeEmitter(EmitterBase):
             lower_bounds=spec.space.lower_bounds,
             upper_bounds=spec.space.upper_bounds,
         )
-        rows = grid(recipe, len(spec.space.experts), scales, densities, tilts, ridges)
+        rows = grid(recipe, len(spec.space.experts), scales, densities, tilts, ridges, ts)
         self._recipe = recipe
         self._solutions = recipe_solutions(recipe, spec.space, rows)
         self._asked = False

@@ -114,5 +114,6 @@ def median_count(counts: Sequence[int | None]) -> float | None:
     return median if np.isfinite(median) else None
 
 
-def _curve(steps: Sequence[tuple[int, float]]) -> Curve:
+def _curve(told: Sequence[tuple[int, float]]) -> Curve:
+    steps = dict(told).items()  # of several after as many evaluations, the last one holds
     return Curve(np.array([at for at, _ in steps], dtype=int), np.array([v for _, v in steps]))

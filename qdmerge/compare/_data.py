@@ -45,7 +45,9 @@ class RunRow:
         status: Whether the run came to its end.
         cause: Why it failed.
         evaluations: Evaluations on validation that the run spent, tuning included.
-        seconds: Wall-clock time.
+        seconds: Time of its evaluations on all splits, summed over workers; an evaluation taken
+            from another run counts with the time it took there.
+        data: Stands for the items it was scored on; "" where the backend does not tell.
         training: What training cost, by name, for a method that trains; else None.
         picks: Criterion (see `MEASURES`) to what it chose.
         points: ``(n, K)`` scores of the run's candidates on the selection split.
@@ -63,6 +65,7 @@ class RunRow:
     cause: str = ""
     evaluations: int = 0
     seconds: float = 0.0
+    data: str = ""
     training: Mapping[str, float] | None = None
     picks: Mapping[str, Pick] = field(default_factory=dict)
     points: np.ndarray | None = None

@@ -17,9 +17,10 @@ def resampled_scores(
 ) -> list[np.ndarray | None]:
     """Test scores of a criterion's picks, resampling the items of each task.
 
-    Replicate r takes the same items for every run of a block, so what is easy or hard for all does
-    not blur a difference between them. The draws depend on the seed, the number of the block, the
-    task and the number of its items alone: another method changes nobody's interval.
+    Replicate r takes the same items for every run of a block, and of all blocks that are tested on
+    the same items, so what is easy or hard for all does not blur a difference between them. The
+    draws depend on the seed, the number of the block, the task and the number of its items alone:
+    another method changes nobody's interval.
 
     Args:
         rows: Runs that came to their end.
@@ -35,6 +36,7 @@ def resampled_scores(
         RunError: Runs of one block have different numbers of items.
     """
     found: list[np.ndarray | None] = [None] * len(rows)
+    first: dict[str, int] = {}  # of the blocks with these items, the number of the first one
     for number, block in enumerate(blocks_of(rows)):
         told = [
             (at, [np.asarray(items[task], dtype=np.float64) for task in tasks])
@@ -45,6 +47,7 @@ def resampled_scores(
         ]
         if not told:
             continue
+        draw = first.setdefault(rows[told[0][0]].data or block, number)
         scores = []
         for column, task in enumerate(tasks):
             lengths = {len(items[column]) for _, items in told}
@@ -54,7 +57,7 @@ def resampled_scores(
                     f"runs of '{block}' have {counts} test items of '{task}': they were not made "
                     "with the same test split; compare runs of one configuration"
                 )
-            rng = np.random.default_rng([seed, number, column])
+            rng = np.random.default_rng([seed, draw, column])
             scores.append(_means([items[column] for _, items in told], resamples, rng))
         for place, (at, _) in enumerate(told):
             found[at] = np.stack([columns[:, place] for columns in scores], axis=-1)

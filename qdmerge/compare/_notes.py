@@ -70,9 +70,9 @@ def _widths(summary: Mapping[str, Any]) -> list[str]:
 def _budget(summary: Mapping[str, Any]) -> list[str]:
     budget = summary["budget"]
     over = {
-        name: method["evaluations"]
+        name: method["most_evaluations"]
         for name, method in summary["methods"].items()
-        if None not in (budget, method["evaluations"]) and method["evaluations"] > budget
+        if None not in (budget, method["most_evaluations"]) and method["most_evaluations"] > budget
     }
     if not over:
         return []

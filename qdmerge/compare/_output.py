@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from qdmerge.compare._study import Study
 from qdmerge.compare._summary import summarize
 from qdmerge.compare._tables import summary_table, tidy_rows
 from qdmerge.errors import ConfigError, RunError
-from qdmerge.runs import versions
+from qdmerge.runs import RunFolder, versions
+
+_DECIDE = ("scipy", "moocore", "cma", "pymoo")
+"""Packages that a comparison's numbers depend on, beside those of a run."""
 
 
 def write_comparison(study: Study, planned: Sequence[PlannedRun], reference: str) -> list[Path]:
@@ -37,10 +41,8 @@ def write_comparison(study: Study, planned: Sequence[PlannedRun], reference: str
 
     rows = read_rows(planned, study.failures)
     if not any(row.status == "ok" for row in rows):
-        raise RunError(
-            "every run failed; the first cause: "
-            f"{rows[0].cause}. Give the same command again when it is mended"
-        )
+        causes = "; ".join(dict.fromkeys(row.cause for row in rows))
+        raise RunError(f"every run failed: {causes}. Give the same command again when it is mended")
     final = study.config.final
     box = _box(study)
     weights = final.weights or None
@@ -61,7 +63,10 @@ def write_comparison(study: Study, planned: Sequence[PlannedRun], reference: str
         name: {"summary": study.methods[name].summary, **found}
         for name, found in summary["methods"].items()
     }
-    summary["versions"] = versions()
+    summary["versions"] = versions(_DECIDE)
+    ends = [RunFolder(run.folder).results for run in planned]
+    ended = max(end.stat().st_mtime for end in ends if end.is_file())
+    summary["date"] = date.fromtimestamp(ended).isoformat()
     names = [task.name for task in study.tasks]
     page, data, table = (study.folder / name for name in ("compare.md", "compare.json", "runs.csv"))
     try:

@@ -13,6 +13,7 @@ from qdmerge.compare._statistics import (
     LEVEL,
     estimate,
     holm,
+    pair_differences,
     rank_biserial,
     sign_flip_test,
     smallest_p,
@@ -73,7 +74,7 @@ def _against(
     pairs = paired_runs([r for r in runs if r in known], [r for r in reference if r in known])
     if not pairs:
         return {"method": name, "pairs": 0}
-    differences = np.array([known[one] - known[two] for one, two in pairs])
+    differences = pair_differences(*np.array([[known[one], known[two]] for one, two in pairs]).T)
     replicates = None
     again = measured.replicates
     if all(one in again and two in again for one, two in pairs):

@@ -10,12 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from qdmerge.backend import GenomeBackend, Task
-from qdmerge.baselines import grid_size
 from qdmerge.config import RunConfig
 from qdmerge.errors import ConfigError, QDMergeError
-from qdmerge.methods import Method, configure, misfits
-from qdmerge.runs import DECISIVE, BuildBackend, Listener, Progress, build_search, choices
-from qdmerge.spaces import Space, WeightSpace
+from qdmerge.methods import Ground, Method, configure, misfits
+from qdmerge.runs import (
+    DECISIVE,
+    BuildBackend,
+    Listener,
+    Progress,
+    build_search,
+    choices,
+    domain_facts,
+)
+from qdmerge.spaces import WeightSpace
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,9 @@ class Plan:
     seeds: Sequence[int]
     evaluations: int
 
-    def runs(self, folder: Path, listener: Listener) -> tuple[Sequence[Task], list[PlannedRun]]:
+    def runs(
+        self, folder: Path, listener: Listener
+    ) -> tuple[Sequence[Task], Mapping[str, Any], list[PlannedRun]]:
         """All runs, checked against the test bed's own backend.
 
         Args:
@@ -71,37 +80,44 @@ class Plan:
             listener: Is told of the progress, where the backend has to make models.
 
         Returns:
-            The tasks, and the runs.
+            The tasks, the facts of the domain, and the runs.
 
         Raises:
             ConfigError: Methods that do not fit, or a choice that does not fit the tasks.
             QDMergeError: The backend cannot be built.
         """
         base = self.config
+        told = Ground.told_by(base)
+        self._refuse_misfits(told)
+        if told.experts is not None:
+            self._all_runs(told, folder)  # mistakes are told before models are made
         prepare(base, listener)
         backend = BuildBackend(base)()
         try:
-            weights = isinstance(backend.space, WeightSpace)
-            problem = misfits(
-                self.methods, base, len(backend.tasks), weights, _calibrated(backend.space)
-            )
-            if problem:
-                raise ConfigError(problem)
+            ground = _ground(backend)
+            self._refuse_misfits(ground)
             choices(base.final, backend.tasks)
-            planned = [
-                self._run(name, seed, weights, folder)
-                for name, method in self.methods.items()
-                for seed in (self.seeds if method.seeded else [None])
-            ]
+            planned = self._all_runs(ground, folder)
             own = (base.backend, base.space)
             for run in {run.name: run for run in planned}.values():
                 if (run.config.backend, run.config.space) == own:
                     _check_parts(run, backend)
+            return backend.tasks, domain_facts(backend), planned
         finally:
             backend.close()
-        return backend.tasks, planned
 
-    def _run(self, name: str, seed: int | None, weights: bool, folder: Path) -> PlannedRun:
+    def _refuse_misfits(self, ground: Ground) -> None:
+        if problem := misfits(self.methods, self.config, ground):
+            raise ConfigError(problem)
+
+    def _all_runs(self, ground: Ground, folder: Path) -> list[PlannedRun]:
+        return [
+            self._run(name, seed, ground, folder)
+            for name, method in self.methods.items()
+            for seed in (self.seeds if method.seeded else [None])
+        ]
+
+    def _run(self, name: str, seed: int | None, ground: Ground, folder: Path) -> PlannedRun:
         method = self.methods[name]
         try:
             config = configure(
@@ -109,8 +125,7 @@ class Plan:
                 self.config,
                 seed=seed or 0,
                 evaluations=self.evaluations,
-                weights=weights,
-                grid_size=grid_size,
+                ground=ground,
             )
         except ConfigError as error:
             lines = str(error).splitlines()
@@ -127,7 +142,9 @@ def check_distinct(planned: Sequence[PlannedRun]) -> None:
     """
     found: dict[str, PlannedRun] = {}
     for run in planned:
-        echo = json.dumps([run.name, run.seed, run.config.echo()], sort_keys=True)
+        # The end of a run makes no other models, so what differs there alone is no other test bed.
+        searched = {key: told for key, told in run.config.echo().items() if key != "final"}
+        echo = json.dumps([run.name, run.seed, searched], sort_keys=True)
         other = found.setdefault(echo, run)
         if other is not run:
             raise ConfigError(
@@ -150,10 +167,13 @@ def by_domain(planned: Sequence[PlannedRun]) -> list[list[PlannedRun]]:
     return list(groups.values())
 
 
-def _calibrated(space: Space) -> bool:
-    """Whether a space may see every expert at work."""
+def _ground(backend: GenomeBackend) -> Ground:
+    """What a backend tells methods."""
+    space = backend.space
+    weights = isinstance(space, WeightSpace)
     calibration = space.calibration if isinstance(space, WeightSpace) else None
-    return calibration is not None and set(space.experts) <= set(calibration.experts)
+    calibrated = calibration is not None and set(space.experts) <= set(calibration.experts)
+    return Ground(len(backend.tasks), len(space.experts), weights, calibrated)
 
 
 def domain(config: RunConfig, facts: Mapping[str, Any]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -57,6 +59,7 @@ def _row(planned: PlannedRun, failure: str | None) -> RunRow:
         planned.block,
         evaluations=history.n_children + tuning,
         seconds=history.evaluating_seconds,
+        data=_digest(results["facts"].get("items")),
         training=planned.config.backend.training_cost()
         if planned.method.model == "multitask"
         else None,
@@ -85,6 +88,10 @@ def _pick(row: Mapping[str, Any], items: Mapping[str, Sequence[float]] | None) -
         test=row["test"],
         items={} if items is None else {task: np.array(v, float) for task, v in items.items()},
     )
+
+
+def _digest(items: Any) -> str:
+    return "" if items is None else hashlib.sha256(json.dumps(items).encode()).hexdigest()
 
 
 def _values(scores: Mapping[str, float], tasks: Sequence[str]) -> list[float]:

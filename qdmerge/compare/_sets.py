@@ -27,8 +27,9 @@ def sets(
         seed: Seed of random sign flips.
 
     Returns:
-        Method to ``points`` and ``front`` (medians over runs) and ``hypervolume`` (as
-        :func:`estimated` tells it, or None), and the comparison as :func:`compare_pairs` tells it.
+        Method to ``points`` and ``front`` (sizes, medians over runs), ``fronts`` (per run the
+        scores of what no other candidate dominates) and ``hypervolume`` (as :func:`estimated`
+        tells it, or None), and the comparison as :func:`compare_pairs` tells it.
     """
     found: dict[str, dict[str, Any]] = {}
     values: dict[RunRow, float] = {}
@@ -36,9 +37,18 @@ def sets(
         known = {row: row.points for row in runs if row.points is not None}
         if not known:
             continue
+        own_fronts = [
+            {
+                "block": row.block,
+                "seed": row.seed,
+                "points": points[pareto_front(points)].tolist(),
+            }
+            for row, points in known.items()
+        ]
         found[name] = {
             "points": median([len(points) for points in known.values()]),
-            "front": median([len(pareto_front(points)) for points in known.values()]),
+            "front": median([len(run["points"]) for run in own_fronts]),
+            "fronts": own_fronts,
             "hypervolume": None,
         }
         if box is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,17 @@ from qdmerge.config import RunConfig
 from qdmerge.errors import ConfigError, QDMergeError, RunError
 from qdmerge.execution import WorkerPool, limit_threads
 from qdmerge.methods import Method
-from qdmerge.runs import BuildBackend, Listener, Run, RunFolder, Workplace, domain_facts, warm_up
+from qdmerge.runs import (
+    DECISIVE,
+    BuildBackend,
+    Listener,
+    Run,
+    RunFolder,
+    Workplace,
+    changed_facts,
+    domain_facts,
+    warm_up,
+)
 
 _DESCRIPTION, _LOCK = "compare.yaml", ".lock"
 _RUNS_DEPEND_ON = ("threads", "retries", "max_failures")
@@ -78,6 +88,7 @@ class Study:
         self.workers = workers or config.execution.workers
         self.tasks: tuple[Task, ...] = ()
         self.failures: dict[str, str] = {}
+        self._facts: dict[str, Mapping[str, Any]] = {}
         self._count = threading.Lock()
         self._check_folder()
 
@@ -147,8 +158,9 @@ class Study:
             planned = []
             for block, config in self.blocks.items():
                 plan = Plan(block, config, self.methods, self.seeds, self.evaluations)
-                tasks, runs = plan.runs(self.folder / "runs" / block, listener)
+                tasks, facts, runs = plan.runs(self.folder / "runs" / block, listener)
                 self._check_tasks(block, tasks)
+                self._facts[block] = facts
                 planned += runs
             check_distinct(planned)
             self._describe()
@@ -198,28 +210,41 @@ class Study:
                 continue
             try:
                 _check_same(folder.read_config(), run)
+                self._check_facts(folder.read_results(), run)
             except RunError as error:
                 self._failed([run], error)
             counter.ended(run)
         if not open_runs:
             return
         config = group[0].config
-        try:
-            prepare(config, listener)
-            build = BuildBackend(config)
-            backend = build()
-            facts = domain_facts(backend)
-        except Exception as error:
-            self._failed(open_runs, error)
-            return
-        with closing(backend):
+        with ExitStack() as stack:
             try:
+                prepare(config, listener)
+                build = BuildBackend(config)
+                backend = stack.enter_context(closing(build()))
+                facts = domain_facts(backend)
                 warm_up(backend, listener)
             except Exception as error:
                 self._failed(open_runs, error)
+                for run in open_runs:
+                    counter.ended(run)
                 return
             executor = shared.executor(domain(config, facts), build)
             self._execute_runs(open_runs, Workplace(backend, executor), shared, counter)
+
+    def _check_facts(self, results: Mapping[str, Any], run: PlannedRun) -> None:
+        """Refuses results that were made with other models, data or numbers than there are now."""
+        base = self.blocks[run.block]
+        names: Sequence[str] = DECISIVE
+        if run.config.backend != base.backend:
+            names = ("dtype", "items")  # another model on the same tasks
+        elif run.config.space != base.space:
+            names = [name for name in DECISIVE if name != "calibration"]
+        if changed := changed_facts(results["facts"], self._facts[run.block], names):
+            raise RunError(
+                f"{run.folder} was made with others of: {', '.join(changed)}. Restore them, remove "
+                "the folder, or choose another --out"
+            )
 
     def _execute_runs(
         self,

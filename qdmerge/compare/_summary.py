@@ -149,6 +149,7 @@ def _costs(name: str, rows: Sequence[RunRow]) -> dict[str, Any]:
         "failed": len(own) - len(done),
         "seeds": sorted({row.seed for row in own if row.seed is not None}),
         "evaluations": median([row.evaluations for row in done]),
+        "most_evaluations": max((row.evaluations for row in done), default=None),
         "seconds": median([row.seconds for row in done]),
         "training": {key: median(values) for key, values in training.items()} or None,
     }

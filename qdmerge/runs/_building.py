@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,8 +64,15 @@ class BuildBackend:
         return backend
 
 
-DECISIVE = ("dtype", "weights", "items", "calibration")
-"""The facts that decide, beside the settings, what a solution scores."""
+DECISIVE = ("dtype", "weights", "files", "batch_norm", "items", "calibration")
+"""The facts that decide, beside the settings, what a solution scores; the last is the space's."""
+
+
+def changed_facts(
+    recorded: Mapping[str, Any], now: Mapping[str, Any], names: Sequence[str] = DECISIVE
+) -> list[str]:
+    """Names of the facts that were recorded and are others now."""
+    return [name for name in names if name in recorded and recorded[name] != now.get(name)]
 
 
 def domain_facts(backend: GenomeBackend) -> dict[str, Any]:
@@ -73,7 +80,9 @@ def domain_facts(backend: GenomeBackend) -> dict[str, Any]:
     from qdmerge.spaces import WeightSpace
 
     space = backend.space
-    return {**backend.facts(), **(space.facts() if isinstance(space, WeightSpace) else {})}
+    if not isinstance(space, WeightSpace):
+        return backend.facts()
+    return {**backend.facts(), "files": space.vectors.companions, **space.facts()}
 
 
 def warm_up(backend: GenomeBackend, listener: Listener) -> None:

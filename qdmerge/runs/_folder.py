@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,7 @@ class RunFolder:
             )
 
 
-def versions() -> dict[str, str]:
-    """Versions of the framework's packages that decide a run's numbers."""
-    return {package: version(package) for package in ("qdmerge", "ribs", "torch", "numpy")}
+def versions(more: Sequence[str] = ()) -> dict[str, str]:
+    """Versions of the packages that decide a run's numbers; of further ones, if installed."""
+    names = ("qdmerge", "ribs", "torch", "numpy", *(name for name in more if find_spec(name)))
+    return {package: version(package) for package in names}

@@ -24,7 +24,14 @@ from qdmerge.execution import (
     SerialExecutor,
     limit_threads,
 )
-from qdmerge.runs._building import DECISIVE, BuildBackend, build_search, domain_facts, warm_up
+from qdmerge.runs._building import (
+    DECISIVE,
+    BuildBackend,
+    build_search,
+    changed_facts,
+    domain_facts,
+    warm_up,
+)
 from qdmerge.runs._choice import choices
 from qdmerge.runs._examples import can_illustrate, draw_examples
 from qdmerge.runs._final import settle
@@ -304,11 +311,7 @@ def _check_same_domain(recorded: Event, now: Event) -> None:
         for name in ("tasks", "measures", "experts")
         if recorded.get(name) != json.loads(json.dumps(now[name]))
     ]
-    changed += [
-        name
-        for name in ("space", "dim", *DECISIVE)
-        if recorded["facts"].get(name) != now["facts"].get(name)
-    ]
+    changed += changed_facts(recorded["facts"], now["facts"], ("space", "dim", *DECISIVE))
     if changed:
         raise RunError(
             f"{', '.join(changed)} changed since the run began, so its scores are of other models, "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from safetensors.torch import save_file
 
 from qdmerge.cache import built_once, cache_dir
 from qdmerge.errors import EvaluationError
+from qdmerge.spaces._digest import content_digest
 from qdmerge.spaces._factor_file import FactorFile
 from qdmerge.spaces._module import bind
 from qdmerge.spaces._shapes import as_matrix
@@ -136,17 +136,9 @@ def measure_grams(
 
 
 def data_key(vectors: TaskVectors, calibration: Calibration, examples: int, width: int) -> str:
-    """A hash of all that decides the inner products: models, data, and how they are read.
-
-    Small files beside the base's weights count too: configuration, tokenizer, preprocessing, code.
-    """
-    facts = f"{vectors.fingerprint} {calibration.key(examples)} {width} {VERSION}"
-    digest = hashlib.sha256(facts.encode())
-    folder = vectors.checkpoint.path
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.suffix in (".json", ".jinja", ".model", ".py", ".txt"):
-            digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()[:32]
+    """A hash of all that decides the inner products: models, data, and how they are read."""
+    models = [vectors.fingerprint, vectors.companions]
+    return content_digest([*models, calibration.key(examples), width, VERSION])[:32]
 
 
 def _of_expert(

@@ -16,6 +16,7 @@ from qdmerge.spaces._full import FullExpert
 from qdmerge.spaces._shapes import as_matrix
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_COMPANIONS = (".jinja", ".json", ".model", ".py", ".txt")
 
 
 class TaskVectors:
@@ -171,6 +172,18 @@ class TaskVectors:
         """
         models = [("base", self.checkpoint), *self._experts.items()]
         return content_digest([(name, file_digests(model.files)) for name, model in models])
+
+    @functools.cached_property
+    def companions(self) -> str:
+        """SHA-256 over the small files beside the base's weights, in hex.
+
+        Configuration, tokenizer, chat template, preprocessing, code: they decide what a model does
+        with its input, or how it is asked.
+        """
+        folder = self.checkpoint.path
+        files = sorted(folder.iterdir()) if folder.is_dir() else []
+        small = [file for file in files if file.suffix in _COMPANIONS]
+        return content_digest([[file.name for file in small], file_digests(small)])
 
     def _combine_dense(
         self, name: str, weights: torch.Tensor, device: torch.device | str

@@ -43,7 +43,11 @@ def test_rows() -> None:
         [0.5, 0.5, 0.2],
         [0.5, 0.5, 1],
     ]
-    assert grid("slerp", 4, scales=[1]).tolist() == [[1, 1 / 2, 1 / 3, 1 / 4]]
+    assert grid("slerp", 2, scales=[1], ts=[0.3]).tolist() == [[1, 0.3]]
+    assert grid("slerp", 4, scales=[1], ts=[0.5]).tolist() == [[1, 1 / 2, 1 / 3, 1 / 4]]
+    assert grid("slerp", 3, scales=[1], ts=[0, 1]).tolist() == [[1, 0, 0], [1, 1, 1]]
+    # As merging with weights: each of two experts weighs 1, the one after them 3 = .75 / .25.
+    assert grid("slerp", 3, scales=[1], ts=[0.75])[0, 2] == pytest.approx(3 / (1 + 1 + 3))
 
 
 @pytest.mark.parametrize(
@@ -58,7 +62,9 @@ def test_rows() -> None:
         ("ties", 3, {"scales": [np.inf]}, "must be finite"),
         ("ties", 3, {"ridges": [0.1]}, "has no 'ridges'"),
         ("regmean", 3, {"ridges": [0.1, 0.0]}, r"ridges must be above 0; got \[0.1, 0.0\]"),
-        ("dare", 3, {"densities": [0.5, 1.5]}, r"must lie in \[0, 1\]"),
+        ("dare", 3, {"densities": [0.5, 1.5]}, r"densities must lie in \[0, 1\]"),
+        ("slerp", 3, {"ts": [1.5]}, r"ts must lie in \[0, 1\]"),
+        ("ties", 3, {"ts": [0.5]}, "has no 'ts'"),
     ],
 )
 def test_what_makes_no_sense_is_refused(recipe: Any, n: int, options: dict, message: str) -> None:

@@ -53,6 +53,15 @@ def test_held_out_curve_follows_the_incumbents_and_may_fall():
     )
 
 
+def test_of_several_incumbents_after_as_many_evaluations_the_last_one_holds():
+    scores = [np.array([value, value]) for value in (0.6, 0.5, 0.55, 0.62)]
+    run = RunRow("a", 0, "zoo", incumbents=list(zip([0, 0, 7, 40], scores, strict=True)))
+    found = held_out_curve(run, "mean")
+    assert found.evaluations.tolist() == [0, 7, 40]
+    assert found.at(np.array([0])) == 0.5
+    assert found.first(0.58) == 40
+
+
 def test_the_first_time_counts_and_never_is_none():
     one = curve((0, 0.2), (5, 0.7), (9, 0.6))
     assert [one.first(level) for level in (0.1, 0.6, 0.7, 0.8)] == [0, 5, 5, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -17,6 +18,7 @@ from qdmerge.compare._statistics import (
     LEVEL,
     estimate,
     holm,
+    pair_differences,
     pairs_needed,
     rank_biserial,
     sign_flip_test,
@@ -44,6 +46,20 @@ def test_sign_flip_p_value_does_not_hang_on_rounding():
     # The sum is 0, and no sum is nearer to 0; in floating point some are.
     assert sign_flip_test(np.array([0.4, -0.3, -0.1, -0.3, 0.3]), 0) == 1.0
     assert sign_flip_test(np.array([0.1, 0.1, 0.1]), 0) == 2 / 8
+
+
+def test_differences_by_rounding_alone_are_none():
+    scores = np.array([0.1, 0.2, 0.3])
+    own = np.array([sum(scores) / 3, 0.7, 0.3, 1000.0])
+    other = np.array([sum(scores[::-1]) / 3, 0.6, 0.4, 1000.0])
+    assert own[0] != other[0]
+    told = pair_differences(own, other)
+    np.testing.assert_allclose(told, [0, 0.1, -0.1, 0], atol=1e-9)
+    assert told[0] == 0
+    assert rank_biserial(told) == 0
+    assert sign_flip_test(pair_differences(own[:1].repeat(9), other[:1].repeat(9)), 0) == 1
+    assert pair_differences(np.array([3e-20]), np.array([1e-20])) == pytest.approx(2e-20)
+    assert pair_differences(np.zeros(2), np.zeros(2)).tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("pairs", [1, 2, 3, 5, 8, 13, 40])
@@ -150,6 +166,17 @@ def test_items_are_resampled_jointly_and_whatever_methods_stand_beside():
     expected = items.std(axis=1) / np.sqrt(40)
     np.testing.assert_allclose(one.std(axis=0), expected, rtol=0.15)
     np.testing.assert_allclose(one.mean(axis=0), items.mean(axis=1), atol=0.02)
+
+
+def test_test_beds_with_the_same_items_are_resampled_alike():
+    items = (np.random.default_rng(0).random((2, 40)) < 0.5).astype(float)
+    rows = [
+        replace(run_with_items("a", items, block), data=data)
+        for block, data in [("one", "x"), ("two", "x"), ("three", "y"), ("four", ""), ("five", "")]
+    ]
+    found = resampled_scores(rows, "mean", ["t0", "t1"], 50, 0)
+    same = [[np.array_equal(one, other) for other in found] for one in found]
+    assert same == [[i == j or {i, j} == {0, 1} for j in range(5)] for i in range(5)]
 
 
 def test_runs_of_a_block_that_were_tested_on_other_items_are_refused():

@@ -199,12 +199,19 @@ def test_test_beds_are_all_combinations():
 
 
 def test_test_beds_that_are_the_same_are_refused(tmp_path):
-    same = vary(lambda more: toy(*more), "toy", ["seed=0,1"])
-    made = Study(
-        same, find_methods(["random"]), seeds=1, evaluations=3, folder=tmp_path / "out", workers=1
-    )
-    with pytest.raises(ConfigError, match=r"'seed=0' and 'seed=1' are the same .* count twice"):
-        made.execute()
+    for setting in ("seed", "final.leading"):
+        same = vary(lambda more: toy(*more), "toy", [f"{setting}=2,1"])
+        made = Study(
+            same,
+            find_methods(["random"]),
+            seeds=1,
+            evaluations=3,
+            folder=tmp_path / setting,
+            workers=1,
+        )
+        names = " and ".join(f"'{name}'" for name in same)
+        with pytest.raises(ConfigError, match=rf"{names} are the same .* count twice"):
+            made.execute()
 
 
 @pytest.mark.parametrize(
@@ -245,6 +252,37 @@ def test_methods_of_a_file_that_could_do_harm_are_refused(tmp_path, text, messag
     own.write_text(text)
     with pytest.raises(ConfigError, match=message):
         find_methods([str(own)])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["backend.tasks={os: {kind: shell, data: tiny://os.jsonl}}"], "needs 2 tasks or more"),
+        (["final.aggregate_scales=[1, 1.5]"], "a budget of 3 .* 4 of them try aggregates"),
+        (["final.aggregate_scales=[1.5]"], "a budget of 3 .* 4 of them try aggregates"),
+    ],
+)
+def test_misfits_are_told_before_models_are_made(tmp_path, monkeypatch, settings, message):
+    config = load_config("llm-tiny", [*QUICK, *settings], models=False)
+    monkeypatch.setattr(type(config.backend), "prepare", lambda *_: pytest.fail("models are made"))
+    methods = find_methods(["nsga2", "paper"])
+    made = Study({"zoo": config}, methods, seeds=1, evaluations=3, folder=tmp_path / "out")
+    with pytest.raises(ConfigError, match=message):
+        made.execute()
+
+
+@pytest.mark.parametrize("fact", ["items", "weights", "dtype", "files"])
+def test_finished_runs_of_other_models_data_or_numbers_are_not_compared(
+    tmp_path, monkeypatch, fact
+):
+    kind = type(toy().backend.build(None))
+    for told, methods in (("old", ("random",)), ("new", ("random", "m2n2"))):
+        monkeypatch.setattr(kind, "facts", lambda self, told=told: {fact: told})
+        made = study(tmp_path / "out", methods=methods, seeds=1, workers=1)
+        made.execute()
+    (cause,) = made.failures.values()
+    assert list(made.failures) == ["random, seed 0 on toy"]
+    assert f"was made with others of: {fact}. Restore them, remove the folder" in cause
 
 
 def test_a_run_of_a_changed_method_says_what_changed(tmp_path):

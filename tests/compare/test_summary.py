@@ -280,6 +280,21 @@ def test_who_spent_more_than_the_budget_is_named(rows):
     told = " ".join(summary_of(rows, budget=149)["notes"])
     assert "The budget is 149 evaluations; more were spent by: recommended (150)" in told
     assert "more were spent" not in " ".join(summary_of(rows, budget=150)["notes"])
+    # One run of several is enough.
+    at = next(at for at, row in enumerate(rows) if row.method == "paper")
+    rows = [*rows[:at], replace(rows[at], evaluations=163), *rows[at + 1 :]]
+    assert "more were spent by: paper (163)" in " ".join(summary_of(rows, budget=150)["notes"])
+
+
+def test_the_front_of_every_run_is_told(rows, summary):
+    told = summary["methods"]["paper"]["set"]["fronts"]
+    own = [row for row in rows if row.method == "paper"]
+    assert [(one["block"], one["seed"]) for one in told] == [(r.block, r.seed) for r in own]
+    for one, row in zip(told, own, strict=True):
+        front = {tuple(point) for point in one["points"]}
+        for point in row.points:
+            beaten = any((row.points >= point).all(1) & (row.points > point).any(1))
+            assert (tuple(point.tolist()) in front) != beaten
 
 
 def test_intervals_without_width_and_missing_hypervolume_are_explained(rows):

@@ -22,6 +22,8 @@ PLUGIN = Path(__file__).parents[2] / "examples" / "digits_plugin"
 SPLITS = {"train": 100, "validation": 40, "selection": 40, "test": 60}
 SMALL = {"width": 16, "steps": 20, **SPLITS}
 
+SEEDED = ("dare", "map_elites", "m2n2", "recommended")
+
 Python = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -103,6 +105,26 @@ def test_a_run_finishes_and_leaves_results_and_a_model(
     with torch.inference_mode():
         accuracy = (net(views).argmax(dim=2) == labels).double().mean(dim=1)
     assert dict(zip(results["tasks"], accuracy.tolist(), strict=True)) == chosen["test"]
+
+
+def test_its_merges_are_compared(python: Python, tmp_path: Path) -> None:
+    methods = "experts,average,ties,dare,slerp,regmean,map_elites,m2n2,recommended"
+    small = [*settings(**SMALL), "--set", "final.leading=1", "--set", "final.bootstrap=100"]
+    command = ["compare", "digits", "--methods", methods, "--seeds", 2, "--evaluations", 24]
+    done = qdmerge(python, *command, *small, "--workers", 1, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert list(told["methods"]) == methods.split(",")
+    runs = {name: method["runs"] for name, method in told["methods"].items()}
+    assert runs == {name: 2 if name in SEEDED else 1 for name in runs}
+    spent = {name: method["evaluations"] for name, method in told["methods"].items()}
+    assert 20 < spent.pop("recommended") <= 24  # aggregates may be equal
+    assert spent == {"experts": 3, "average": 1} | {
+        name: 12 if name in ("ties", "dare", "slerp", "regmean") else 24
+        for name in methods.split(",")[2:-1]
+    }
+    first, second = told["methods"]["dare"]["set"]["fronts"]
+    assert first["points"] != second["points"]  # other elements were dropped
 
 
 def plugin(monkeypatch: pytest.MonkeyPatch, module: str) -> Any:

@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 from qdmerge.baselines import grid_size
 from qdmerge.cli import app
 from qdmerge.config import load_config
-from qdmerge.methods import METHODS, Method, configure, find_methods
+from qdmerge.methods import METHODS, Ground, Method, configure, find_methods
 
 ROOT = Path(__file__).parents[2]
 ABLATION = ROOT / "examples" / "paper" / "ablation.yaml"
@@ -97,7 +97,7 @@ def test_the_methods_of_ones_own_are_valid():
 
 def configured(name: str, method: Method):
     config = load_config("llm-tiny", models=False)
-    return configure(method, config, seed=1, evaluations=60, weights=True, grid_size=grid_size)
+    return configure(method, config, seed=1, evaluations=60, ground=Ground.told_by(config))
 
 
 def test_each_step_of_the_ablation_changes_one_thing():
@@ -142,6 +142,7 @@ def summary(value: float) -> dict:
         "methods": {"random": method},
         "curves": [{"block": "tiny_seed=0"}],
         "versions": {"torch": "2"},
+        "date": "2026-01-02",
         "failed": [],
     }
 
@@ -230,8 +231,7 @@ def test_files_of_methods_fit_the_harder_presets(file: str) -> None:
     for preset in ("llm-conflict", "segmentation-conflict"):
         config = load_config(preset, models=False)
         for method in methods.values():
-            run = configure(
-                method, config, seed=0, evaluations=50, weights=True, grid_size=grid_size
-            )
+            ground = Ground.told_by(config)
+            run = configure(method, config, seed=0, evaluations=50, ground=ground)
             assert run.space is not None
             assert file != "regmean.yaml" or run.space.name == "regmean"
