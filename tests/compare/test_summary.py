@@ -286,9 +286,13 @@ def test_who_spent_more_than_the_budget_is_named(rows):
     assert "more were spent by: paper (163)" in " ".join(summary_of(rows, budget=150)["notes"])
 
 
-def test_the_front_of_every_run_is_told(rows, summary):
-    told = summary["methods"]["paper"]["set"]["fronts"]
-    own = [row for row in rows if row.method == "paper"]
+def test_the_front_of_every_run_is_told(rows):
+    own = [
+        replace(row, points=np.vstack([row.points, 0.9 * row.points[:3]]))
+        for row in rows
+        if row.method == "paper"
+    ]
+    told = summary_of(own, reference="paper")["methods"]["paper"]["set"]["fronts"]
     assert [(one["block"], one["seed"]) for one in told] == [(r.block, r.seed) for r in own]
     for one, row in zip(told, own, strict=True):
         front = {tuple(point) for point in one["points"]}

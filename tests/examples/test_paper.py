@@ -10,6 +10,7 @@ import sys
 from itertools import combinations, permutations
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -225,7 +226,26 @@ def test_norms_and_signs_of_two_experts(told, tmp_path):
     assert agreement == 0.5  # of the two weights that both changed
 
 
-@pytest.mark.parametrize("file", ["regmean.yaml", "variants.yaml"])
+def parts_of(name: str, method: Method) -> dict[str, Any]:
+    run = configured(name, method)
+    (emitter,) = run.emitters
+    others = run.model_dump(exclude={"emitters", "start"})
+    return {**emitter.options, "start": run.start, "others": others}
+
+
+def test_each_variant_of_the_recommended_recipe_has_one_part_of_the_papers():
+    recommended, paper = (parts_of(name, METHODS[name]) for name in ("recommended", "paper"))
+    changed = []
+    for name, method in find_methods([str(ROOT / "examples/paper/recommended.yaml")]).items():
+        own = parts_of(name, method)
+        (part,) = [part for part in own if own[part] != recommended[part]]
+        assert name.endswith(part)
+        assert own[part] == paper[part]
+        changed.append(part)
+    assert sorted(changed) == ["crossover", "mutation", "selection", "start"]
+
+
+@pytest.mark.parametrize("file", ["regmean.yaml", "recommended.yaml", "variants.yaml"])
 def test_files_of_methods_fit_the_harder_presets(file: str) -> None:
     methods = find_methods([str(ROOT / "examples" / "paper" / file)])
     for preset in ("llm-conflict", "segmentation-conflict"):
@@ -234,4 +254,4 @@ def test_files_of_methods_fit_the_harder_presets(file: str) -> None:
             ground = Ground.told_by(config)
             run = configure(method, config, seed=0, evaluations=50, ground=ground)
             assert run.space is not None
-            assert file != "regmean.yaml" or run.space.name == "regmean"
+            assert file == "variants.yaml" or run.space.name == "regmean"
