@@ -1,4 +1,4 @@
-"""The models of a linear space as functions of ``x`` that torch can differentiate."""
+"""The models of a space as functions of ``x`` that torch can differentiate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from math import prod
 import numpy as np
 import torch
 
-from qdmerge.spaces import CoreSpace, ExpertSpace, LayerSpace, LinearSpace, SpectralSpace
+from qdmerge.spaces import CoreSpace, ExpertSpace, LayerSpace, RegMeanSpace, SpectralSpace
+from qdmerge.spaces import WeightSpace as Space
 
 Weights = Callable[[torch.Tensor], dict[str, torch.Tensor]]
 """Gives the tensors, by name, of the model of ``x``, ``(dim,)`` float32."""
@@ -17,7 +18,7 @@ Part = Callable[[torch.Tensor], torch.Tensor]
 """Gives one of them."""
 
 
-def differentiable(space: LinearSpace) -> tuple[Weights, torch.Tensor]:
+def differentiable(space: Space) -> tuple[Weights, torch.Tensor]:
     """What :meth:`WeightSpace.tensors` gives, differentiable, by the space's documented formula.
 
     All task vectors and factors are held in memory.
@@ -37,7 +38,9 @@ def differentiable(space: LinearSpace) -> tuple[Weights, torch.Tensor]:
             parts[name] = partial(_constant, base)
             continue
         deltas = torch.stack([vectors.delta(expert, name) for expert in vectors.experts])
-        if isinstance(space, SpectralSpace):
+        if isinstance(space, RegMeanSpace):
+            parts[name], first = _regression(space, name, base, deltas, first)
+        elif isinstance(space, SpectralSpace):
             parts[name], first = _spectral(space, name, base, deltas, first)
         elif isinstance(space, CoreSpace):
             parts[name], first = _core(space, name, base, deltas, first, units)
@@ -59,7 +62,7 @@ def _linear(base: torch.Tensor, deltas: torch.Tensor, row: slice, x: torch.Tenso
     return base + torch.tensordot(x[row], deltas, dims=1)
 
 
-def _row(space: LinearSpace, name: str) -> slice:
+def _row(space: Space, name: str) -> slice:
     """Where a tensor's coefficients, one per expert, are in ``x``."""
     count = len(space.experts)
     if isinstance(space, ExpertSpace):
@@ -71,7 +74,11 @@ def _row(space: LinearSpace, name: str) -> slice:
 
 
 def _spectral(
-    space: SpectralSpace, name: str, base: torch.Tensor, deltas: torch.Tensor, first: int
+    space: SpectralSpace | RegMeanSpace,
+    name: str,
+    base: torch.Tensor,
+    deltas: torch.Tensor,
+    first: int,
 ) -> tuple[Part, int]:
     """A tensor's function, and where the next tensor's coordinates begin."""
     count = len(deltas)
@@ -88,6 +95,38 @@ def _spectral(
         return base + torch.tensordot(rest, deltas, dims=1) + moved.view_as(base)
 
     return part, block.stop
+
+
+def _regression(
+    space: RegMeanSpace, name: str, base: torch.Tensor, deltas: torch.Tensor, first: int
+) -> tuple[Part, int]:
+    """As :func:`_spectral`; float64 inside, and for layers of one block of inputs only."""
+    linear, end = _spectral(space, name, base, deltas, first)
+    if name not in space._measured:
+        return linear, end
+    inner = space._inner_products()
+    grams = torch.cat([inner.read(f"{k}/{name}", "cpu") for k in space.experts]).double()
+    count, n = len(deltas), grams.shape[-1]
+    assert len(grams) == count, f"{name} has more inputs than the space's width"
+    deltas = deltas.double().view(count, -1, n)
+    left, right = (part.double() for part in space._factors.components(name, "cpu"))
+    rank = len(right) // count
+    left, right = left.view(-1, count, rank), right.view(count, rank, n)
+    real = torch.nn.functional.pad(space._factors.singular(name) > 0, (0, 1), value=True)
+
+    def part(x: torch.Tensor) -> torch.Tensor:
+        table = x[first:end].view(count, rank + 1).double()
+        rest = table[:, rank:]
+        taus = torch.einsum("mkr,kr,krn->kmn", left, table[:, :rank] - rest, right)
+        taus = taus + rest[:, :, None] * deltas
+        sizes = (table.abs() * real).sum(dim=1) / real.sum(dim=1)
+        ridge = (space.ridge * 10 ** x[-1].double()).clamp_min(1e-6 * n)
+        diagonal = ridge * torch.eye(n, dtype=torch.float64)
+        mean = torch.tensordot(sizes / sizes.sum(), grams, 1) + diagonal
+        moved = torch.linalg.solve(mean, (taus @ (grams + diagonal)).sum(dim=0).mT).mT
+        return base + moved.reshape(base.shape).float()
+
+    return part, end
 
 
 def _core(
@@ -121,11 +160,11 @@ def _core(
     return part, rests.stop
 
 
-def _check(space: LinearSpace, weights: Weights, units: torch.Tensor) -> None:
+def _check(space: Space, weights: Weights, units: torch.Tensor) -> None:
     """Compares the weights of a model that lies nowhere in particular."""
     noise = np.random.default_rng(0).normal(size=space.dim)
     x = space.check(space.x0 + 0.3 * units.numpy() * noise)
     found = weights(torch.from_numpy(x))
     for name, tensor in space.tensors(x):
-        error = float((found[name] - tensor).abs().max())
+        error = float((found[name] - tensor).detach().abs().max())
         assert error < 1e-4, f"{space.name}: {name} differs by {error:g}"

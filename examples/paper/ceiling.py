@@ -1,10 +1,10 @@
 """How good can a model of a space be at all? Its ceiling, found with gradients.
 
 A search sees scores of whole models only; this looks where it may not: it climbs from the best
-uniform merge by gradients of the training loss of all tasks with respect to ``x``. What it finds
-bounds what any search in the space can be asked for. Steps are chosen on validation; test is not
-touched. Prints mean (minimum) validation scores over the tasks as a Markdown table, a row as soon
-as it is known::
+uniform merge (in the space ``regmean``, from the best of RegMean's grid) by gradients of the
+training loss of all tasks with respect to ``x``. What it finds bounds what any search in the space
+can be asked for. Steps are chosen on validation; test is not touched. Prints mean (minimum)
+validation scores over the tasks as a Markdown table, a row as soon as it is known::
 
     python examples/paper/ceiling.py segmentation-conflict
     python examples/paper/ceiling.py llm-conflict --steps 400 --spaces layer,spectral
@@ -21,11 +21,14 @@ import typer
 from _differentiable import differentiable
 from _objectives import objective_of
 
+from qdmerge.baselines import grid, recipe_solutions
 from qdmerge.config import load_config
 from qdmerge.parts import SPACES
-from qdmerge.spaces import ExpertSpace, LinearSpace
+from qdmerge.registry import nearest
+from qdmerge.spaces import ExpertSpace, RegMeanSpace
 
 SCALES = (0.2, 0.3, 0.4, 0.5, 0.6)
+KNOWN = ("expert", "layer", "spectral", "core", "regmean")
 
 
 def scores(backend: Any, x: np.ndarray) -> np.ndarray:
@@ -70,7 +73,7 @@ def climb(
 
 def main(
     source: Annotated[str, typer.Argument(help="Preset or file.")] = "segmentation-conflict",
-    spaces: str = "expert,layer,spectral,core",
+    spaces: str = ",".join(KNOWN),
     change: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE.")] = None,
     steps: int = 300,
     batch: int = 16,
@@ -78,6 +81,9 @@ def main(
     seed: int = 0,
 ) -> None:
     """Prints the table."""
+    for name in spaces.split(","):
+        if name not in KNOWN:
+            raise typer.BadParameter(f"unknown space '{name}'{nearest(name, KNOWN)}")
     torch.set_num_threads(1)
     run = load_config(source, [*(change or []), "backend.device=cpu"])
     config, rank = run.backend, run.space.options.get("rank", 16)
@@ -97,12 +103,18 @@ def main(
         rival.prepare(lambda stage, done, total: None)
         row("fine-tuned on all data", "", scores(rival.build(ExpertSpace), np.ones(1)))
     for name in spaces.split(","):
-        settings = {"rank": rank} if name in ("spectral", "core") else {}
+        settings = {"rank": rank} if name in ("spectral", "core", "regmean") else {}
         backend = config.build(
             lambda vectors, n=name, s=settings: SPACES.build(n, s, {"vectors": vectors})
         )
-        space: LinearSpace = backend.space
-        start = space.merge(np.full(count, merges[best][0]))
+        space = backend.space
+        if isinstance(space, RegMeanSpace):
+            tried = recipe_solutions("regmean", space, grid("regmean", count))
+            found = [scores(backend, x) for x in tried]
+            start = tried[int(np.argmax([one.mean() for one in found]))]
+            row("the best of RegMean's grid: the start", "", max(found, key=np.mean))
+        else:
+            start = space.merge(np.full(count, merges[best][0]))
         top, note = climb(config, backend, start, steps, batch, rate, seed)
         row(f"ceiling of {name}", f"{space.dim}", top, note)
 

@@ -16,9 +16,11 @@ from qdmerge.spaces import (
     ExpertSpace,
     LayerSpace,
     LinearSpace,
+    RegMeanSpace,
     SpectralSpace,
     TaskVectors,
 )
+from tests.spaces.test_regmean import AtWork, net
 
 PAPER = Path(__file__).parents[2] / "examples" / "paper"
 SHAPES = {
@@ -74,3 +76,32 @@ def test_models_are_the_spaces_and_gradients_those_of_the_map(
     assert float(x.grad.double() @ torch.from_numpy(way).double()) == pytest.approx(slope, rel=1e-3)
     assert (x.grad != 0).all()
     assert (units > 0).all()
+
+
+def test_regression_means_have_the_gradients_of_their_own_models(
+    paper: str, tmp_path: Path
+) -> None:
+    paths = {name: tmp_path / f"{name}.safetensors" for name in ("base", "a", "b", "c")}
+    for seed, path in enumerate(paths.values()):
+        save_file(net(seed).state_dict(), path)
+    vectors = TaskVectors(paths.pop("base"), paths)
+    space = RegMeanSpace(vectors, rank=2, ridge=0.02, examples=40, cache=tmp_path)
+    space.calibrate(AtWork())
+    weights, units = importlib.import_module(paper).differentiable(space)
+    rng = np.random.default_rng(1)
+    start = space.check(rng.uniform(0.2, 0.8, space.dim))
+    way = space.check(rng.uniform(-1, 1, space.dim))
+    draws = torch.Generator().manual_seed(2)
+    aims = {name: torch.randn(vectors.shapes[name], generator=draws) for name in vectors.names}
+
+    def value(x: np.ndarray) -> float:
+        return sum(float((tensor * aims[name]).sum()) for name, tensor in space.tensors(x))
+
+    x = torch.tensor(start, requires_grad=True)
+    found = sum((tensor * aims[name]).sum() for name, tensor in weights(x).items())
+    assert float(found) == pytest.approx(value(start), abs=1e-3)
+    found.backward()
+    step = np.float32(1e-2)
+    slope = (value(start + step * way) - value(start - step * way)) / (2 * float(step))
+    assert float(x.grad.double() @ torch.from_numpy(way).double()) == pytest.approx(slope, rel=1e-2)
+    assert (units == 1).all()
