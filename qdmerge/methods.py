@@ -201,8 +201,11 @@ def _read_methods(path: Path, problems: list[str]) -> dict[str, Method]:
             )
             continue
         try:
-            own = {"candidates": "all", "keeps": "elites", **(settings or {})}
-            found[str(name)] = Method.model_validate(own)
+            told = settings or {}
+            search = {"candidates": "all", "keeps": "elites"}
+            recipe = isinstance(told, dict) and told.get("recipe")
+            defaults = {"candidates": "children"} if recipe else search
+            found[str(name)] = Method.model_validate({**defaults, **told})
         except (ValidationError, TypeError) as error:
             where = f"{path}, method '{name}'"
             lines = explain(error, Method) if isinstance(error, ValidationError) else [str(error)]

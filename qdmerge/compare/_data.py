@@ -50,6 +50,8 @@ class RunRow:
         data: Stands for the items it was scored on; "" where the backend does not tell.
         training: What training cost, by name, for a method that trains; else None.
         picks: Criterion (see `MEASURES`) to what it chose.
+        dropped: Name to cause of the candidates that could not be evaluated after the search; what
+            was picked was picked without them.
         points: ``(n, K)`` scores of the run's candidates on the selection split.
         evaluated: ``(K,)`` validation scores of every child in the order of the search; None
             where the evaluation failed.
@@ -68,6 +70,7 @@ class RunRow:
     data: str = ""
     training: Mapping[str, float] | None = None
     picks: Mapping[str, Pick] = field(default_factory=dict)
+    dropped: Mapping[str, str] = field(default_factory=dict)
     points: np.ndarray | None = None
     evaluated: Sequence[np.ndarray | None] = ()
     seeds: np.ndarray | None = None

@@ -82,12 +82,20 @@ def _budget(summary: Mapping[str, Any]) -> list[str]:
 
 def _incomplete(summary: Mapping[str, Any]) -> list[str]:
     names = [name for name, method in summary["methods"].items() if method["failed"]]
-    if not names:
-        return []
-    return [
-        "Means are over the runs that came to their end, and do not compare where the failed ones "
-        f"were on harder test beds; pairs do: {', '.join(names)}."
-    ]
+    found = []
+    if names:
+        found.append(
+            "Means are over the runs that came to their end, and do not compare where the failed "
+            f"ones were on harder test beds; pairs do: {', '.join(names)}."
+        )
+    for run in summary["dropped"]:
+        seed = "" if run["seed"] is None else f", seed {run['seed']}"
+        causes = "; ".join(f"{name} ({cause})" for name, cause in run["candidates"].items())
+        found.append(
+            f"{run['method']}{seed} on {run['block']} was picked without candidates that could not "
+            f"be evaluated: {causes}."
+        )
+    return found
 
 
 def _tests(summary: Mapping[str, Any]) -> list[str]:

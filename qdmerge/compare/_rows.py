@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,12 @@ def _row_or_failure(planned: PlannedRun, failure: str | None) -> RunRow:
 
 
 def _failed(planned: PlannedRun, cause: str) -> RunRow:
-    return RunRow(planned.name, planned.seed, planned.block, status="failed", cause=cause)
+    """With what the run had spent, as far as its log can be read."""
+    spent: dict[str, Any] = {}
+    with suppress(RunError):
+        history = read_history(RunFolder(planned.folder).read_events())
+        spent = {"evaluations": history.n_children, "seconds": history.evaluating_seconds}
+    return RunRow(planned.name, planned.seed, planned.block, status="failed", cause=cause, **spent)
 
 
 def _row(planned: PlannedRun, failure: str | None) -> RunRow:
@@ -67,6 +73,7 @@ def _row(planned: PlannedRun, failure: str | None) -> RunRow:
             by: _pick(tested[name], items.get(tested[name]["solution"]))
             for by, name in results["picks"].items()
         },
+        dropped=results["dropped"],
         points=np.array([_values(one["selection"], tasks) for one in results["held_out"]]),
         evaluated=[model.scores for model in history.evaluated if model.batch >= 0],
         seeds=np.array(

@@ -50,7 +50,7 @@ def summarize(
 
     Returns:
         ``methods`` (costs, per criterion means with intervals, the set), ``paired``, ``reach``,
-        ``curves``, ``fronts``, ``failed``, ``notes``, and the arguments.
+        ``curves``, ``fronts``, ``failed``, ``dropped``, ``notes``, and the arguments.
 
     Raises:
         ConfigError: An unknown reference or criterion, or weights missing.
@@ -96,6 +96,11 @@ def summarize(
     summary["reach"] = reach(methods, choose_by, numbers)
     summary["fronts"] = fronts(rows, methods, summary["tasks"])
     summary["failed"] = _failures(rows)
+    summary["dropped"] = [
+        {"method": row.method, "seed": row.seed, "block": row.block, "candidates": row.dropped}
+        for row in rows
+        if row.dropped
+    ]
     summary["notes"] = notes(summary)
     return summary
 

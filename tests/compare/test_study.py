@@ -130,6 +130,15 @@ def test_a_method_that_fails_in_one_place_is_told_and_the_others_go_on(tmp_path)
     assert list(made.failures) == ["broken, seed 0 on toy"]
 
 
+def test_a_failed_run_tells_what_it_had_spent(done):
+    _, planned = done
+    whole = read_rows(planned, {})[0]
+    (row,) = read_rows(planned[:1], {planned[0].label: "the cause"})
+    assert (row.status, row.cause) == ("failed", "the cause")
+    assert row.evaluations == whole.evaluations == 12
+    assert row.seconds == whole.seconds > 0
+
+
 @pytest.mark.parametrize(
     ("settings", "more", "message"),
     [
@@ -186,6 +195,18 @@ def test_unknown_methods_are_all_told_with_the_nearest_name(tmp_path):
     assert "cannot read methods from" in lines[3]
 
 
+def test_recipes_of_a_file_choose_among_what_they_tried(tmp_path):
+    own = tmp_path / "own.yaml"
+    own.write_text("mine: {recipe: ties, space: ties}\nsearch: {}\nwrong: {recipe: tie}\n")
+    with pytest.raises(ConfigError, match=r"method 'wrong': .*recipe.*'ties'"):
+        find_methods([str(own)])
+    own.write_text("mine: {recipe: ties, space: ties}\nsearch: {}\n")
+    found = find_methods([str(own)])
+    built_in = find_methods(["ties"])["ties"]
+    assert found["mine"] == built_in.model_copy(update={"summary": ""})
+    assert (found["search"].candidates, found["search"].keeps) == ("all", "elites")
+
+
 def test_test_beds_are_all_combinations():
     loaded = vary(lambda more: more, "toy", ["backend.dim=4,5", "seed=1"])  # type: ignore[arg-type]
     assert loaded == {
@@ -238,6 +259,7 @@ def test_what_a_method_changes_wrongly_is_told_with_its_name(tmp_path):
     ("text", "message"),
     [
         ("../up: {}", r"'../up' needs another name"),
+        ("mine: [5]", "method 'mine': 'list' object is not a mapping"),
         ("mine: {changes: {final: 5}}", "'final' must map keys to values; got 5"),
         ("mine: {changes: {execution: null}}", "'execution' must map keys to values; got None"),
         ("mine: {changes: {seed: 3, evaluations: 9}}", "evaluations, seed: the comparison sets"),

@@ -286,6 +286,15 @@ def test_who_spent_more_than_the_budget_is_named(rows):
     assert "more were spent by: paper (163)" in " ".join(summary_of(rows, budget=150)["notes"])
 
 
+def test_candidates_that_could_not_be_evaluated_are_told(rows):
+    assert summary_of(rows)["dropped"] == []
+    rows = [replace(rows[0], dropped={"gmean:1": "on test: killed"}), *rows[1:]]
+    told = summary_of(rows)["notes"]
+    run = f"{rows[0].method}, seed {rows[0].seed} on {rows[0].block}"
+    (note,) = [note for note in told if note.startswith(run)]
+    assert note.endswith("could not be evaluated: gmean:1 (on test: killed).")
+
+
 def test_the_front_of_every_run_is_told(rows):
     own = [
         replace(row, points=np.vstack([row.points, 0.9 * row.points[:3]]))
