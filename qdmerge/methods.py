@@ -37,9 +37,9 @@ class Ground:
 
     @classmethod
     def told_by(cls, config: RunConfig) -> Ground:
-        """What a configuration's settings tell, before models are made; the rest in doubt fits."""
+        """What a configuration's settings tell before models are made; what is left open fits."""
         counts = [getattr(config.backend, name, None) for name in ("tasks", "experts")]
-        tasks, experts = (len(one) if isinstance(one, Mapping) else None for one in counts)
+        tasks, experts = (len(one) or None if isinstance(one, Mapping) else None for one in counts)
         return cls(tasks, experts, weights=True, calibrated=True)
 
 
@@ -52,7 +52,6 @@ class Method(BaseModel):
         space: "own" takes the configured space; a name asks for that space, or, where the backend
             has a space of its own, for that one.
         recipe: A recipe without search, whose grid is the budget; None for a search.
-        draws: Whether the space draws random numbers, so that every seed gives another recipe.
         candidates: What is chosen among; see :class:`~qdmerge.config.FinalConfig`.
         keeps: "elites" of the configured archives, or "everything" it evaluated.
         model: "merged" from the experts, or the "multitask" model, fine-tuned on all tasks' data.
@@ -66,7 +65,6 @@ class Method(BaseModel):
     changes: dict[str, Any] = {}
     space: str = "own"
     recipe: Recipe | None = None
-    draws: bool = False
     candidates: Literal["all", "elites", "children"] = "elites"
     keeps: Literal["elites", "everything"] = "everything"
     model: Literal["merged", "multitask"] = "merged"
@@ -89,19 +87,17 @@ class Method(BaseModel):
     @property
     def seeded(self) -> bool:
         """Whether its result depends on the seed."""
-        return self.recipe is None or self.draws
+        return self.recipe is None or self.space in _DRAWING
 
 
 def _search(emitter: str, summary: str, space: str = "layer", **more: Any) -> Method:
     options = more.pop("options", {})
-    changes: dict[str, Any] = {"emitters": [{"name": emitter, **options}], "scheduler": "fixed"}
-    if more.get("keeps") != "elites":
-        changes["start"] = []  # what others propose is told to no search but through the archives
+    changes = {"emitters": [{"name": emitter, **options}], "scheduler": "fixed"}
     return Method(summary=summary, space=space, changes=changes, **more)
 
 
-def _recipe(name: Recipe, summary: str, space: str = "expert", draws: bool = False) -> Method:
-    return Method(summary=summary, space=space, recipe=name, draws=draws, candidates="children")
+def _recipe(name: Recipe, summary: str, space: str = "expert") -> Method:
+    return Method(summary=summary, space=space, recipe=name, candidates="children")
 
 
 def _quality_diversity(summary: str, changes: Mapping[str, Any]) -> Method:
@@ -114,8 +110,8 @@ METHODS: Mapping[str, Method] = {
     "task_arithmetic": _recipe("task_arithmetic", "one scale on all task vectors"),
     "tilted": _recipe("tilted", "one expert high, the others lower"),
     "ties": _recipe("ties", "trimmed task vectors, elected signs (TIES)", "ties"),
-    "dare": _recipe("dare", "randomly dropped, rescaled task vectors (DARE)", "dare", draws=True),
-    "dare_ties": _recipe("dare_ties", "DARE, then TIES' elected signs", "dare_ties", draws=True),
+    "dare": _recipe("dare", "randomly dropped, rescaled task vectors (DARE)", "dare"),
+    "dare_ties": _recipe("dare_ties", "DARE, then TIES' elected signs", "dare_ties"),
     "regmean": _recipe("regmean", "regression means on layers' inputs (RegMean)", "regmean"),
     "slerp": _recipe("slerp", "spherical interpolation of weights, chained", "slerp"),
     "finetune": Method(
@@ -147,6 +143,9 @@ METHODS: Mapping[str, Method] = {
 }
 """Name to method."""
 
+
+_DRAWING = ("dare", "dare_ties")
+"""Spaces that draw random numbers, so that every seed gives another recipe."""
 
 _NAME = re.compile(r"\w[\w.+-]*")
 
@@ -200,17 +199,22 @@ def _read_methods(path: Path, problems: list[str]) -> dict[str, Method]:
                 "since it becomes the name of a folder"
             )
             continue
+        if settings is not None and not isinstance(settings, dict):
+            problems.append(f"{path}, method '{name}' must map fields to values; got {settings!r}")
+            continue
+        own = settings or {}
         try:
-            told = settings or {}
-            search = {"candidates": "all", "keeps": "elites"}
-            recipe = isinstance(told, dict) and told.get("recipe")
-            defaults = {"candidates": "children"} if recipe else search
-            found[str(name)] = Method.model_validate({**defaults, **told})
-        except (ValidationError, TypeError) as error:
-            where = f"{path}, method '{name}'"
-            lines = explain(error, Method) if isinstance(error, ValidationError) else [str(error)]
-            problems += [f"{where}: {line}" for line in lines]
+            found[str(name)] = Method.model_validate({**_defaults(own), **own})
+        except ValidationError as error:
+            problems += [f"{path}, method '{name}': {line}" for line in explain(error, Method)]
     return found
+
+
+def _defaults(settings: Mapping[str, Any]) -> dict[str, str]:
+    """What a method of a file is where it does not say: a search of the archives, or a recipe."""
+    if "recipe" not in settings:
+        return {"candidates": "all", "keeps": "elites"}
+    return {"candidates": "elites" if settings["recipe"] == "experts" else "children"}
 
 
 def misfits(methods: Mapping[str, Method], config: RunConfig, ground: Ground) -> str:
@@ -302,15 +306,16 @@ def configure(
         data["scheduler"] = "fixed"
         evaluations = grid_size(method.recipe, experts)
     if method.space != "own" and ground.weights:
-        options = {"seed": seed} if method.draws else {}
+        options = {"seed": seed} if method.space in _DRAWING else {}
         data["space"] = {"name": method.space, **options}
     if method.keeps == "everything":
         # Room for all of it; the last generation of a search may go beyond the budget.
         data["archive"] = {"name": "dns", "capacity": 2 * evaluations + experts + 64}
     data = with_changes(data, method.changes)
-    elsewhere = method.recipe is not None or _plain(data["space"]) != own
-    if elsewhere and "start" not in method.changes:
-        data["start"] = []  # begins the configured search in its own space
+    # A start is of the configured space, and told to emitters by their archives alone.
+    as_it_is = method.recipe is not None or method.keeps == "everything"
+    if (as_it_is or _plain(data["space"]) != own) and "start" not in method.changes:
+        data["start"] = []
     data |= {"seed": seed}
     # Neither the number of workers nor what else is evaluated may change a run.
     threads = config.execution.threads or 1

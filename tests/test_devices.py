@@ -3,8 +3,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from qdmerge.devices import pick_dtype
+from qdmerge.devices import pick_device, pick_dtype
 from qdmerge.errors import ConfigError
+
+
+def test_a_device_that_is_none_is_told() -> None:
+    assert pick_device("cpu") == torch.device("cpu")
+    with pytest.raises(ConfigError, match="device 'gpu': torch knows no such kind"):
+        pick_device("gpu")
+    with pytest.raises(ConfigError, match=r"torch sees \d+ GPUs"):
+        pick_device("cuda:99")
 
 
 def test_a_type_is_picked_by_its_name() -> None:

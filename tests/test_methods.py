@@ -37,6 +37,15 @@ def test_searches_that_are_told_of_nothing_else_begin_with_nothing_else() -> Non
     assert [name for name, begins in begun.items() if begins] == ["map_elites", "config"]
 
 
+def test_settings_that_tell_no_number_leave_it_open() -> None:
+    config = regressing()
+    assert Ground.told_by(config) == Ground(3, 3, weights=True, calibrated=True)
+    bare = config.backend.model_copy(update={"experts": {}, "tasks": {}})
+    told = Ground.told_by(config.model_copy(update={"backend": bare}))
+    assert (told.tasks, told.experts) == (None, None)
+    assert Ground.told_by(load_config("toy")).experts is None
+
+
 def test_every_seed_of_dare_drops_other_elements() -> None:
     for name in ("dare", "dare_ties"):
         runs = [

@@ -95,10 +95,10 @@ class SegmentationBackend(GenomeBackend):
         self._batch_size = batch_size
         self._inputs: dict[tuple[str, str], dict[str, torch.Tensor]] = {}
         self._statistics = None
-        self._batch_norm = "as merged"
+        self._statistics_facts: dict[str, str] = {}
         if statistics is not None and has_batch_norm(segmenter.module):
             self._statistics = segmenter.inputs(statistics.images, statistics.masks)
-            self._batch_norm = f"measured anew on {statistics.fingerprint}"
+            self._statistics_facts = {"statistics": statistics.fingerprint}
 
     @classmethod
     def from_config(
@@ -233,7 +233,8 @@ class SegmentationBackend(GenomeBackend):
             "dtype": str(parameter.dtype).removeprefix("torch."),
             "versions": {"transformers": transformers.__version__},
             "parameters": sum(p.numel() for p in module.parameters()),
-            "batch_norm": self._batch_norm,
+            "batch_norm": "measured anew" if self._statistics is not None else "as merged",
+            **self._statistics_facts,
             "weights": self.space.vectors.fingerprint,
             "items": {
                 task.task.name: {

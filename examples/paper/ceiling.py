@@ -2,8 +2,8 @@
 
 A search sees scores of whole models only; this looks where it may not: it climbs from the best
 uniform merge (in the space ``regmean``, from the best of RegMean's grid) by gradients of the
-training loss of all tasks with respect to ``x``. What it finds bounds what any search in the space
-can be asked for. Steps are chosen on validation; test is not touched. Prints mean (minimum)
+training loss of all tasks with respect to ``x``. What it finds bounds from below what the
+space holds. Steps are chosen on validation; test is not touched. Prints mean (minimum)
 validation scores over the tasks as a Markdown table, a row as soon as it is known::
 
     python examples/paper/ceiling.py segmentation-conflict
@@ -111,12 +111,13 @@ def main(
         if isinstance(space, RegMeanSpace):
             tried = recipe_solutions("regmean", space, grid("regmean", count))
             found = [scores(backend, x) for x in tried]
-            start = tried[int(np.argmax([one.mean() for one in found]))]
-            row("the best of RegMean's grid: the start", "", max(found, key=np.mean))
+            top = int(np.argmax([one.mean() for one in found]))
+            start = tried[top]
+            row("the best of RegMean's grid: the start", "", found[top])
         else:
             start = space.merge(np.full(count, merges[best][0]))
-        top, note = climb(config, backend, start, steps, batch, rate, seed)
-        row(f"ceiling of {name}", f"{space.dim}", top, note)
+        highest, note = climb(config, backend, start, steps, batch, rate, seed)
+        row(f"ceiling of {name}", f"{space.dim}", highest, note)
 
 
 def own(backend: Any) -> np.ndarray:

@@ -67,7 +67,7 @@ def origin(name: str, summary: Summary) -> str:
     versions = ", ".join(f"{package} {version}" for package, version in summary["versions"].items())
     failed = f"; {len(summary['failed'])} runs failed" if summary["failed"] else ""
     return (
-        f"- {name}: {summary['date']}; test beds {', '.join(blocks)}; "
+        f"- {name}: {summary.get('date', 'undated')}; test beds {', '.join(blocks)}; "
         f"seeds {', '.join(map(str, seeds))}; {versions}{failed}"
     )
 

@@ -47,7 +47,7 @@ class RunRow:
         evaluations: Evaluations on validation that the run spent, tuning included.
         seconds: Time of its evaluations on all splits, summed over workers; an evaluation taken
             from another run counts with the time it took there.
-        data: Stands for the items it was scored on; "" where the backend does not tell.
+        data: Stands for the items it was tested on; "" where the backend does not tell.
         training: What training cost, by name, for a method that trains; else None.
         picks: Criterion (see `MEASURES`) to what it chose.
         dropped: Name to cause of the candidates that could not be evaluated after the search; what

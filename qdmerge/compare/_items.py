@@ -19,8 +19,8 @@ def resampled_scores(
 
     Replicate r takes the same items for every run of a block, and of all blocks that are tested on
     the same items, so what is easy or hard for all does not blur a difference between them. The
-    draws depend on the seed, the number of the block, the task and the number of its items alone:
-    another method changes nobody's interval.
+    draws depend on the seed, the number of the first block with these items, the task and the
+    number of its items alone: another method changes nobody's interval.
 
     Args:
         rows: Runs that came to their end.

@@ -18,7 +18,7 @@ from qdmerge.compare._tables import summary_table, tidy_rows
 from qdmerge.errors import ConfigError, RunError
 from qdmerge.runs import RunFolder, versions
 
-_DECIDE = ("scipy", "moocore", "cma", "pymoo")
+_PACKAGES = ("scipy", "moocore", "cma", "pymoo")
 """Packages that a comparison's numbers depend on, beside those of a run."""
 
 
@@ -41,8 +41,11 @@ def write_comparison(study: Study, planned: Sequence[PlannedRun], reference: str
 
     rows = read_rows(planned, study.failures)
     if not any(row.status == "ok" for row in rows):
-        causes = "; ".join(dict.fromkeys(row.cause for row in rows))
-        raise RunError(f"every run failed: {causes}. Give the same command again when it is mended")
+        first, *others = dict.fromkeys(row.cause for row in rows)
+        more = f" ({len(others)} other causes)" if others else ""
+        raise RunError(
+            f"every run failed: {first}{more}. Give the same command again when it is mended"
+        )
     final = study.config.final
     box = _box(study)
     weights = final.weights or None
@@ -63,7 +66,7 @@ def write_comparison(study: Study, planned: Sequence[PlannedRun], reference: str
         name: {"summary": study.methods[name].summary, **found}
         for name, found in summary["methods"].items()
     }
-    summary["versions"] = versions(_DECIDE)
+    summary["versions"] = versions(_PACKAGES)
     ends = [RunFolder(run.folder).results for run in planned]
     ended = max(end.stat().st_mtime for end in ends if end.is_file())
     summary["date"] = date.fromtimestamp(ended).isoformat()

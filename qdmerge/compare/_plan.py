@@ -70,6 +70,18 @@ class Plan:
     seeds: Sequence[int]
     evaluations: int
 
+    def check_settings(self) -> None:
+        """Finds, before models are made, the misfits that the settings alone show.
+
+        Raises:
+            ConfigError: Methods that do not fit.
+        """
+        ground = Ground.told_by(self.config)
+        self._refuse_misfits(ground)
+        if ground.experts is not None:
+            for name in self.methods:
+                self._run(name, None, ground, Path())
+
     def runs(
         self, folder: Path, listener: Listener
     ) -> tuple[Sequence[Task], Mapping[str, Any], list[PlannedRun]]:
@@ -87,17 +99,17 @@ class Plan:
             QDMergeError: The backend cannot be built.
         """
         base = self.config
-        told = Ground.told_by(base)
-        self._refuse_misfits(told)
-        if told.experts is not None:
-            self._all_runs(told, folder)  # mistakes are told before models are made
         prepare(base, listener)
         backend = BuildBackend(base)()
         try:
             ground = _ground(backend)
             self._refuse_misfits(ground)
             choices(base.final, backend.tasks)
-            planned = self._all_runs(ground, folder)
+            planned = [
+                self._run(name, seed, ground, folder)
+                for name, method in self.methods.items()
+                for seed in (self.seeds if method.seeded else [None])
+            ]
             own = (base.backend, base.space)
             for run in {run.name: run for run in planned}.values():
                 if (run.config.backend, run.config.space) == own:
@@ -109,13 +121,6 @@ class Plan:
     def _refuse_misfits(self, ground: Ground) -> None:
         if problem := misfits(self.methods, self.config, ground):
             raise ConfigError(problem)
-
-    def _all_runs(self, ground: Ground, folder: Path) -> list[PlannedRun]:
-        return [
-            self._run(name, seed, ground, folder)
-            for name, method in self.methods.items()
-            for seed in (self.seeds if method.seeded else [None])
-        ]
 
     def _run(self, name: str, seed: int | None, ground: Ground, folder: Path) -> PlannedRun:
         method = self.methods[name]
@@ -142,9 +147,10 @@ def check_distinct(planned: Sequence[PlannedRun]) -> None:
     """
     found: dict[str, PlannedRun] = {}
     for run in planned:
-        # The end of a run makes no other models, so what differs there alone is no other test bed.
-        searched = {key: told for key, told in run.config.echo().items() if key != "final"}
-        echo = json.dumps([run.name, run.seed, searched], sort_keys=True)
+        settings = run.config.echo()
+        for key in ("leading", "bootstrap"):  # they change no model
+            del settings["final"][key]
+        echo = json.dumps([run.name, run.seed, settings], sort_keys=True)
         other = found.setdefault(echo, run)
         if other is not run:
             raise ConfigError(

@@ -14,9 +14,9 @@ from qdmerge.backend import SPLITS
 from qdmerge.compare._data import Pick, RunRow
 from qdmerge.compare._plan import PlannedRun
 from qdmerge.errors import RunError
-from qdmerge.runs import RunFolder, read_history
+from qdmerge.runs import History, RunFolder, read_history
 
-_VALIDATION = SPLITS[0]
+_VALIDATION, _TEST = SPLITS[0], SPLITS[-1]
 
 
 def read_rows(planned: Sequence[PlannedRun], failures: Mapping[str, str]) -> list[RunRow]:
@@ -37,11 +37,14 @@ def _row_or_failure(planned: PlannedRun, failure: str | None) -> RunRow:
 
 
 def _failed(planned: PlannedRun, cause: str) -> RunRow:
-    """With what the run had spent, as far as its log can be read."""
+    """With what the run had spent, where its log can be read."""
     spent: dict[str, Any] = {}
-    with suppress(RunError):
+    with suppress(RunError, KeyError):
         history = read_history(RunFolder(planned.folder).read_events())
-        spent = {"evaluations": history.n_children, "seconds": history.evaluating_seconds}
+        spent = {
+            "evaluations": _evaluations(planned, history),
+            "seconds": history.evaluating_seconds,
+        }
     return RunRow(planned.name, planned.seed, planned.block, status="failed", cause=cause, **spent)
 
 
@@ -56,14 +59,11 @@ def _row(planned: PlannedRun, failure: str | None) -> RunRow:
     items = {
         event["solution"]: event["items"] for event in history.final if event["split"] == "test"
     }
-    # With a full table, references are scored beside the method; they are not its cost.
-    full = planned.config.final.table == "full"
-    tuning = 0 if full else sum(event["split"] == _VALIDATION for event in history.final)
     return RunRow(
         planned.name,
         planned.seed,
         planned.block,
-        evaluations=history.n_children + tuning,
+        evaluations=_evaluations(planned, history),
         seconds=history.evaluating_seconds,
         data=_digest(results["facts"].get("items")),
         training=planned.config.backend.training_cost()
@@ -86,6 +86,14 @@ def _row(planned: PlannedRun, failure: str | None) -> RunRow:
     )
 
 
+def _evaluations(planned: PlannedRun, history: History) -> int:
+    """Of the search, and of tuning after it."""
+    # With a full table, references are scored beside the method; they are not its cost.
+    full = planned.config.final.table == "full"
+    tuning = 0 if full else sum(event["split"] == _VALIDATION for event in history.final)
+    return history.n_children + tuning
+
+
 def _pick(row: Mapping[str, Any], items: Mapping[str, Sequence[float]] | None) -> Pick:
     return Pick(
         name=row["name"],
@@ -98,7 +106,13 @@ def _pick(row: Mapping[str, Any], items: Mapping[str, Sequence[float]] | None) -
 
 
 def _digest(items: Any) -> str:
-    return "" if items is None else hashlib.sha256(json.dumps(items).encode()).hexdigest()
+    """Stands for the test items of all tasks; "" where the backend does not tell of any."""
+    if items is None:
+        return ""
+    if isinstance(items, dict):
+        splits = [one for one in items.values() if isinstance(one, dict)]
+        items = [one.get(_TEST, one) for one in splits] or items
+    return hashlib.sha256(json.dumps(items).encode()).hexdigest()
 
 
 def _values(scores: Mapping[str, float], tasks: Sequence[str]) -> list[float]:

@@ -43,9 +43,8 @@ def estimate(
     would change, the pooled variance of the runs within their blocks over their number. The
     interval is the mean -/+ Student's t quantile times the standard error, with Satterthwaite's
     degrees of freedom (Satterthwaite 1946, Biometrics Bulletin 2(6)). What depends on seed and item
-    together is in both sources, as in the pigeonhole bootstrap (Owen 2007, Annals of Applied
-    Statistics 1(2)), so where nothing else varies the variance is up to twice the true one: the
-    interval is rather too wide than too narrow.
+    together is in both sources and so counts twice: the interval is rather too wide than too
+    narrow.
 
     Args:
         values: ``(N,)``, one value per run.
@@ -79,15 +78,15 @@ def estimate(
 def pair_differences(own: np.ndarray, other: np.ndarray) -> np.ndarray:
     """``own - other``, where numbers that differ by rounding alone are equal.
 
-    Differences are rounded to 12 digits of the largest value: means of the same scores in another
-    order tie, and so do gains and losses of the same size.
+    Differences are rounded where the largest value has its 13th digit: means of the same scores in
+    another order tie, and so do gains and losses of the same size.
 
     Args:
         own: ``(n,)``.
         other: ``(n,)``.
     """
     largest = max(np.abs(own).max(initial=0), np.abs(other).max(initial=0))
-    digits = int(12 - np.floor(np.log10(largest))) if largest > 0 else 12
+    digits = min(int(12 - np.floor(np.log10(largest))), 300) if largest > 0 else 0
     return np.round(own - other, digits)
 
 

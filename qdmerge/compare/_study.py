@@ -155,12 +155,17 @@ class Study:
         with self._locked():
             threads = self.config.execution.threads or 1
             limit_threads(threads)
+            plans = [
+                Plan(block, config, self.methods, self.seeds, self.evaluations)
+                for block, config in self.blocks.items()
+            ]
+            for plan in plans:
+                plan.check_settings()
             planned = []
-            for block, config in self.blocks.items():
-                plan = Plan(block, config, self.methods, self.seeds, self.evaluations)
-                tasks, facts, runs = plan.runs(self.folder / "runs" / block, listener)
-                self._check_tasks(block, tasks)
-                self._facts[block] = facts
+            for plan in plans:
+                tasks, facts, runs = plan.runs(self.folder / "runs" / plan.block, listener)
+                self._check_tasks(plan.block, tasks)
+                self._facts[plan.block] = facts
                 planned += runs
             check_distinct(planned)
             self._describe()
@@ -202,7 +207,7 @@ class Study:
         listener: Listener,
     ) -> None:
         """Runs that share a backend and a space."""
-        open_runs = []
+        open_runs, finished = [], []
         for run in group:
             folder = RunFolder(run.folder)
             if not folder.results.is_file():
@@ -210,7 +215,9 @@ class Study:
                 continue
             try:
                 _check_same(folder.read_config(), run)
-                self._check_facts(folder.read_results(), run)
+                results = folder.read_results()
+                self._check_facts(results, run)
+                finished.append((run, results["facts"]))
             except RunError as error:
                 self._failed([run], error)
             counter.ended(run)
@@ -229,6 +236,11 @@ class Study:
                 for run in open_runs:
                     counter.ended(run)
                 return
+            for run, recorded in finished:  # what only the group's own backend can tell
+                try:
+                    _refuse_changed(run, recorded, facts)
+                except RunError as error:
+                    self._failed([run], error)
             executor = shared.executor(domain(config, facts), build)
             self._execute_runs(open_runs, Workplace(backend, executor), shared, counter)
 
@@ -236,15 +248,13 @@ class Study:
         """Refuses results that were made with other models, data or numbers than there are now."""
         base = self.blocks[run.block]
         names: Sequence[str] = DECISIVE
-        if run.config.backend != base.backend:
-            names = ("dtype", "items")  # another model on the same tasks
+        if run.method.model == "multitask":
+            names = ("items",)
+        elif run.config.backend != base.backend:
+            names = ()
         elif run.config.space != base.space:
             names = [name for name in DECISIVE if name != "calibration"]
-        if changed := changed_facts(results["facts"], self._facts[run.block], names):
-            raise RunError(
-                f"{run.folder} was made with others of: {', '.join(changed)}. Restore them, remove "
-                "the folder, or choose another --out"
-            )
+        _refuse_changed(run, results["facts"], self._facts[run.block], names)
 
     def _execute_runs(
         self,
@@ -302,6 +312,19 @@ def _difference(then: Any, now: Mapping[str, Any]) -> str:
     pairs = [(blocks[block], new) for block, new in now["blocks"].items()]
     keys = [key for old, new in pairs for key in {**old, **new} if old.get(key) != new.get(key)]
     return f"other settings of {', '.join(dict.fromkeys(keys))}"
+
+
+def _refuse_changed(
+    run: PlannedRun,
+    recorded: Mapping[str, Any],
+    now: Mapping[str, Any],
+    names: Sequence[str] = DECISIVE,
+) -> None:
+    if changed := changed_facts(recorded, now, names):
+        raise RunError(
+            f"{run.folder} was made with others of: {', '.join(changed)}. Restore them, remove the "
+            "folder, or choose another --out"
+        )
 
 
 def _check_same(config: RunConfig, planned: PlannedRun) -> None:

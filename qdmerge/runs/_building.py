@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,15 +65,15 @@ class BuildBackend:
         return backend
 
 
-DECISIVE = ("dtype", "weights", "files", "batch_norm", "items", "calibration")
+DECISIVE = ("dtype", "weights", "base_files", "statistics", "items", "calibration")
 """The facts that decide, beside the settings, what a solution scores; the last is the space's."""
 
 
 def changed_facts(
     recorded: Mapping[str, Any], now: Mapping[str, Any], names: Sequence[str] = DECISIVE
 ) -> list[str]:
-    """Names of the facts that were recorded and are others now."""
-    return [name for name in names if name in recorded and recorded[name] != now.get(name)]
+    """Names of the facts that are others now than were recorded."""
+    return [name for name in names if recorded.get(name) != now.get(name)]
 
 
 def domain_facts(backend: GenomeBackend) -> dict[str, Any]:
@@ -80,9 +81,11 @@ def domain_facts(backend: GenomeBackend) -> dict[str, Any]:
     from qdmerge.spaces import WeightSpace
 
     space = backend.space
-    if not isinstance(space, WeightSpace):
-        return backend.facts()
-    return {**backend.facts(), "files": space.vectors.companions, **space.facts()}
+    facts = dict(backend.facts())
+    if isinstance(space, WeightSpace):
+        facts |= {"base_files": space.vectors.companions, **space.facts()}
+    plain: dict[str, Any] = json.loads(json.dumps(facts))  # as a log gives them back
+    return plain
 
 
 def warm_up(backend: GenomeBackend, listener: Listener) -> None:

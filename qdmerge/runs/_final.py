@@ -237,6 +237,8 @@ def _evaluated(
                 "mend the cause, then resume"
             )
     if not any(candidate.kind in SEARCHED for candidate in left):
+        if not scores.failures:
+            raise EvaluationError("the search found no model that 'final.candidates' lets in")
         raise EvaluationError(
             f"no model that the search found could be evaluated on {split}; the last cause: "
             f"{list(scores.failures.values())[-1]}. The search is complete and kept; mend the "

@@ -60,6 +60,7 @@ def test_differences_by_rounding_alone_are_none():
     assert sign_flip_test(pair_differences(own[:1].repeat(9), other[:1].repeat(9)), 0) == 1
     assert pair_differences(np.array([3e-20]), np.array([1e-20])) == pytest.approx(2e-20)
     assert pair_differences(np.zeros(2), np.zeros(2)).tolist() == [0, 0]
+    assert pair_differences(np.array([3e-309]), np.array([0.0])).tolist() == [0]
 
 
 @pytest.mark.parametrize("pairs", [1, 2, 3, 5, 8, 13, 40])

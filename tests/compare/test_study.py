@@ -137,6 +137,10 @@ def test_a_failed_run_tells_what_it_had_spent(done):
     assert (row.status, row.cause) == ("failed", "the cause")
     assert row.evaluations == whole.evaluations == 12
     assert row.seconds == whole.seconds > 0
+    tuned = planned[-1]  # a search that tries aggregates after it
+    assert tuned.config.evaluations < 12
+    (row,) = read_rows([tuned], {tuned.label: "the cause"})
+    assert row.evaluations == read_rows([tuned], {})[0].evaluations > tuned.config.evaluations
 
 
 @pytest.mark.parametrize(
@@ -200,8 +204,9 @@ def test_recipes_of_a_file_choose_among_what_they_tried(tmp_path):
     own.write_text("mine: {recipe: ties, space: ties}\nsearch: {}\nwrong: {recipe: tie}\n")
     with pytest.raises(ConfigError, match=r"method 'wrong': .*recipe.*'ties'"):
         find_methods([str(own)])
-    own.write_text("mine: {recipe: ties, space: ties}\nsearch: {}\n")
+    own.write_text("mine: {recipe: ties, space: ties}\nsearch:\nseeds: {recipe: experts}\n")
     found = find_methods([str(own)])
+    assert found["seeds"].candidates == "elites"
     built_in = find_methods(["ties"])["ties"]
     assert found["mine"] == built_in.model_copy(update={"summary": ""})
     assert (found["search"].candidates, found["search"].keeps) == ("all", "elites")
@@ -220,8 +225,8 @@ def test_test_beds_are_all_combinations():
 
 
 def test_test_beds_that_are_the_same_are_refused(tmp_path):
-    for setting in ("seed", "final.leading"):
-        same = vary(lambda more: toy(*more), "toy", [f"{setting}=2,1"])
+    for setting in ("seed", "final.leading", "final.bootstrap"):
+        same = vary(lambda more: toy(*more), "toy", [f"{setting}=101,102"])
         made = Study(
             same,
             find_methods(["random"]),
@@ -259,7 +264,7 @@ def test_what_a_method_changes_wrongly_is_told_with_its_name(tmp_path):
     ("text", "message"),
     [
         ("../up: {}", r"'../up' needs another name"),
-        ("mine: [5]", "method 'mine': 'list' object is not a mapping"),
+        ("mine: [5]", r"method 'mine' must map fields to values; got \[5\]"),
         ("mine: {changes: {final: 5}}", "'final' must map keys to values; got 5"),
         ("mine: {changes: {execution: null}}", "'execution' must map keys to values; got None"),
         ("mine: {changes: {seed: 3, evaluations: 9}}", "evaluations, seed: the comparison sets"),
@@ -293,7 +298,7 @@ def test_misfits_are_told_before_models_are_made(tmp_path, monkeypatch, settings
         made.execute()
 
 
-@pytest.mark.parametrize("fact", ["items", "weights", "dtype", "files"])
+@pytest.mark.parametrize("fact", ["items", "weights", "dtype", "base_files", "statistics"])
 def test_finished_runs_of_other_models_data_or_numbers_are_not_compared(
     tmp_path, monkeypatch, fact
 ):
@@ -305,6 +310,31 @@ def test_finished_runs_of_other_models_data_or_numbers_are_not_compared(
     (cause,) = made.failures.values()
     assert list(made.failures) == ["random, seed 0 on toy"]
     assert f"was made with others of: {fact}. Restore them, remove the folder" in cause
+
+
+def test_facts_that_a_method_changes_itself_are_its_own(tmp_path, monkeypatch):
+    kind = type(toy().backend.build(None))
+    monkeypatch.setattr(kind, "facts", lambda self: {"dtype": ("dimension", self.space.dim)})
+    own = tmp_path / "own.yaml"
+    own.write_text("mine: {changes: {backend: {name: toy, dim: 5}}}\n")
+    for methods in (("random", str(own)), ("random", str(own), "m2n2")):
+        made = study(tmp_path / "out", methods=methods, seeds=1, workers=1)
+        made.execute()
+        assert made.failures == {}
+
+
+def test_finished_runs_of_a_group_are_checked_against_its_own_backend(tmp_path, monkeypatch):
+    shared = [METHODS[0]]
+    study(tmp_path / "out", methods=shared, seeds=1, workers=1).execute()
+    run = next((tmp_path / "out").glob("runs/*/random/seed-0"))
+    results = json.loads((run / "results.json").read_text())
+    results["facts"]["calibration"] = "that of the space, which the first backend does not tell"
+    (run / "results.json").write_text(json.dumps(results))
+    monkeypatch.setattr(Study, "_check_facts", lambda self, results, run: None)
+    made = study(tmp_path / "out", methods=shared, seeds=2, workers=1)
+    made.execute()
+    (cause,) = made.failures.values()
+    assert "was made with others of: calibration" in cause
 
 
 def test_a_run_of_a_changed_method_says_what_changed(tmp_path):

@@ -20,7 +20,7 @@ from qdmerge.spaces import (
     SpectralSpace,
     TaskVectors,
 )
-from tests.spaces.test_regmean import AtWork, net
+from tests.spaces.networks import AtWork, net
 
 PAPER = Path(__file__).parents[2] / "examples" / "paper"
 SHAPES = {

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from qdmerge.cli import app
 from qdmerge.errors import ConfigError
-from qdmerge.runs import domain_facts
+from qdmerge.runs import changed_facts, domain_facts
 from qdmerge.spaces import RegMeanSpace
 from qdmerge_llm.config import LLMConfig
 from qdmerge_llm.sandbox import Sandbox
@@ -158,6 +158,21 @@ def test_other_examples_are_another_domain(trained: Any, tmp_path: Path) -> None
         data.write_text(text)
     assert before["items"] == after["items"]
     assert before["calibration"] != after["calibration"]
+
+
+def test_another_configuration_beside_the_weights_is_another_domain(
+    trained: Any, tmp_path: Path
+) -> None:
+    file = Path(trained["base"]) / "config.json"
+    before = domain_facts(build(trained, tmp_path))
+    assert changed_facts(before, domain_facts(build(trained, tmp_path))) == []
+    text = file.read_text()
+    file.write_text(text + "\n")
+    try:
+        after = domain_facts(build(trained, tmp_path))
+    finally:
+        file.write_text(text)
+    assert changed_facts(before, after) == ["base_files", "calibration"]
 
 
 def test_an_expert_without_a_task_is_told_before_anything_runs(

@@ -256,6 +256,8 @@ def test_batch_statistics_are_measured_anew_for_merged_models_only(with_batch_no
         "measured anew",
         "as merged",
     )
+    assert len(fresh.facts()["statistics"]) == 16
+    assert "statistics" not in merged.facts()
 
 
 def test_an_exported_model_carries_its_measured_statistics(with_batch_norm, tmp_path):
