@@ -17,6 +17,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "scalar_cma_es": {"objective": "geometric_mean", "popsize": 4},
     "nsga2": {"population": 6},
     "m2n2": {"population": 5},
+    "iso_line": {"iso_sigma": 0.05},
 }
 
 

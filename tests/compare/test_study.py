@@ -290,10 +290,12 @@ def test_methods_of_a_file_that_could_do_harm_are_refused(tmp_path, text, messag
     ],
 )
 def test_misfits_are_told_before_models_are_made(tmp_path, monkeypatch, settings, message):
+    fits = load_config("llm-tiny", [*QUICK, "final.aggregate_scales=[1]"], models=False)
     config = load_config("llm-tiny", [*QUICK, *settings], models=False)
     monkeypatch.setattr(type(config.backend), "prepare", lambda *_: pytest.fail("models are made"))
     methods = find_methods(["nsga2", "paper"])
-    made = Study({"zoo": config}, methods, seeds=1, evaluations=3, folder=tmp_path / "out")
+    blocks = {"one": fits, "two": config}
+    made = Study(blocks, methods, seeds=1, evaluations=3, folder=tmp_path / "out")
     with pytest.raises(ConfigError, match=message):
         made.execute()
 
