@@ -249,7 +249,7 @@ class Study:
         base = self.blocks[run.block]
         names: Sequence[str] = DECISIVE
         if run.method.model == "multitask":
-            names = ("items",)
+            names = ("dtype", "items")  # another model, of the same settings
         elif run.config.backend != base.backend:
             names = ()
         elif run.config.space != base.space:

@@ -96,11 +96,7 @@ def summarize(
     summary["reach"] = reach(methods, choose_by, numbers)
     summary["fronts"] = fronts(rows, methods, summary["tasks"])
     summary["failed"] = _failures(rows)
-    summary["dropped"] = [
-        {"method": row.method, "seed": row.seed, "block": row.block, "candidates": row.dropped}
-        for row in rows
-        if row.dropped
-    ]
+    summary["dropped"] = _dropped(rows)
     summary["notes"] = notes(summary)
     return summary
 
@@ -110,6 +106,14 @@ def _failures(rows: Sequence[RunRow]) -> list[dict[str, Any]]:
         {"method": row.method, "seed": row.seed, "block": row.block, "cause": row.cause}
         for row in rows
         if row.status != "ok"
+    ]
+
+
+def _dropped(rows: Sequence[RunRow]) -> list[dict[str, Any]]:
+    return [
+        {"method": row.method, "seed": row.seed, "block": row.block, "candidates": row.dropped}
+        for row in rows
+        if row.dropped
     ]
 
 
