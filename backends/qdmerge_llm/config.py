@@ -79,6 +79,7 @@ class LLMConfig(BackendConfig):
     presets: ClassVar[Mapping[str, str]] = {
         "llm-tiny": "qdmerge_llm/presets/tiny.yaml",
         "llm-conflict": "qdmerge_llm/presets/conflict.yaml",
+        "llm-conflict-4": "qdmerge_llm/presets/conflict-4.yaml",
         "llm-conflict-6": "qdmerge_llm/presets/conflict-6.yaml",
     }
 
