@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -20,12 +21,16 @@ METHODS = ("average", "finetune")
 SETTINGS = ("final.leading=1", "final.bootstrap=100")
 
 
-def study(folder: Path, methods: tuple[str, ...] = METHODS) -> Study:
+def never(stage: str, done: int, total: int) -> None:
+    raise AssertionError(f"{stage} was made again")
+
+
+def study(folder: Path) -> Study:
     return Study(
         {"tiny": load_config("segmentation-tiny", SETTINGS)},
-        find_methods(methods),
-        seeds=2,
-        evaluations=8,
+        find_methods(METHODS),
+        seeds=1,
+        evaluations=1,
         folder=folder,
         workers=1,
     )
@@ -36,9 +41,9 @@ def zoo_of_a_moment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A cache in which the preset's zoo is the micro one, for workers' processes, too."""
     cache = tmp_path_factory.mktemp("cache")
     multitask(Recipe.micro(), cache=cache)
-    for end in ("", "-all"):
-        made = cache / f"segmentation-tiny-{Recipe.micro().key}{end}"
-        shutil.move(made, cache / f"segmentation-tiny-{Recipe.of().key}{end}")
+    for made in cache.glob(f"*{Recipe.micro().key}*"):
+        made.rename(cache / made.name.replace(Recipe.micro().key, Recipe.of().key))
+    multitask(Recipe.of(), cache=cache, progress=never)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("QDMERGE_CACHE", str(cache))
         yield
@@ -60,29 +65,23 @@ def test_the_rival_is_the_model_of_all_tasks(done: tuple[Study, list[PlannedRun]
     expected = alone.evaluate(np.zeros((1, alone.space.dim)), "test").scores[0]
     assert list(rival.picks["mean"].test.values()) == pytest.approx(expected, abs=1e-4)
     assert rival.evaluations == 1
-    steps = Recipe.of().multitask.steps
-    assert rival.training is not None
-    assert {**rival.training, "seconds": None} == {
-        "steps": steps,
-        "examples": steps * Recipe.of().multitask.batch_size,
-        "seconds": None,
-    }
-    assert rival.training["seconds"] > 0
+    assert rival.training == {"steps": 640, "examples": 10240, "seconds": ANY}
 
 
-@pytest.mark.parametrize(
-    ("fact", "refused"), [("dtype", True), ("items", True), ("weights", False)]
-)
+@pytest.mark.parametrize("fact", ["dtype", "items"])
 def test_a_finished_rival_of_other_items_or_numbers_is_not_compared(
-    done: tuple[Study, list[PlannedRun]], tmp_path: Path, fact: str, refused: bool
+    done: tuple[Study, list[PlannedRun]], tmp_path: Path, fact: str
 ) -> None:
     folder = tmp_path / "out"
     shutil.copytree(done[0].folder, folder)
+    again = study(folder)
+    again.execute()
+    assert again.failures == {}
     (path,) = folder.glob("runs/*/finetune/*/results.json")
     results = json.loads(path.read_text())
     results["facts"][fact] = "others"
     path.write_text(json.dumps(results))
-    made = study(folder)
-    made.execute()
-    causes = [cause for cause in made.failures.values() if f"with others of: {fact}" in cause]
-    assert bool(causes) is refused
+    again = study(folder)
+    again.execute()
+    (cause,) = again.failures.values()
+    assert f"was made with others of: {fact}" in cause
