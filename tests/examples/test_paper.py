@@ -25,7 +25,12 @@ from qdmerge.methods import METHODS, Ground, Method, configure, find_methods
 
 ROOT = Path(__file__).parents[2]
 ABLATION = ROOT / "examples" / "paper" / "ablation.yaml"
-PAGES = ("README.md", "docs/how-to-compare.md", "examples/paper/README.md")
+PAGES = (
+    "README.md",
+    "docs/how-to-compare.md",
+    "docs/paper-tables.md",
+    "examples/paper/README.md",
+)
 
 
 @pytest.fixture(autouse=True)
