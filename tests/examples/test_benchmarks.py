@@ -19,5 +19,5 @@ def test_killed_runs_are_resumed_to_the_same_end(workers: int) -> None:
         command += ["--set", setting]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "kill 3: " in done.stdout
+    assert "kill 3, of `resume`: " in done.stdout
     assert done.stdout.endswith("equal: events, solutions and results of both runs\n")
