@@ -19,7 +19,7 @@ from qdmerge.spaces import ExpertSpace
 from qdmerge_llm.config import LLMConfig
 from qdmerge_llm.tiny import Recipe, _zoo, items, multitask_cost, multitask_model, zoo
 
-from ...trained import same
+from ...trained import never, same
 
 MICRO = Recipe.micro()
 TASKS = MICRO.names
@@ -38,10 +38,6 @@ def copied(built: tuple[Path, object], tmp_path: Path) -> Path:
     folder = tmp_path / built[0].name
     shutil.copytree(built[0], folder)
     return folder
-
-
-def never(stage: str, done: int, total: int) -> None:
-    raise AssertionError("the zoo was built again")
 
 
 def test_importing_is_cheap() -> None:

@@ -17,12 +17,10 @@ from qdmerge.config import load_config
 from qdmerge.runs import BuildBackend
 from qdmerge_segmentation.tiny import Recipe, multitask
 
+from ...trained import never
+
 METHODS = ("average", "finetune")
 SETTINGS = ("final.leading=1", "final.bootstrap=100")
-
-
-def never(stage: str, done: int, total: int) -> None:
-    raise AssertionError(f"{stage} was made again")
 
 
 def study(folder: Path) -> Study:

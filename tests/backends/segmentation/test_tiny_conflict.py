@@ -22,7 +22,7 @@ from qdmerge_segmentation.tiny import ALL_TASKS, Recipe, multitask, zoo
 from qdmerge_segmentation.training import _make
 from qdmerge_segmentation.training._train import make
 
-from ...trained import same
+from ...trained import never, same
 
 LEVELS = range(4)
 SIX = Recipe.micro().model_copy(update={"tasks": 6, "expert_steps": {"leaf": 3, "focus": 1}})
@@ -61,10 +61,6 @@ def tiny_is_six(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     """Let ``tiny://`` mean the zoo ``SIX``, whatever the settings."""
     monkeypatch.setenv("QDMERGE_CACHE", str(cache))
     monkeypatch.setattr(Recipe, "of", classmethod(lambda cls, *tiny: SIX))
-
-
-def never(stage: str, done: int, total: int) -> None:
-    raise AssertionError(f"{stage} was made again")
 
 
 def record(model: Path) -> dict[str, object]:

@@ -17,6 +17,8 @@ from qdmerge_segmentation.config import SegmentationConfig
 from qdmerge_segmentation.models import load_segmenter
 from qdmerge_segmentation.tiny import TASKS, Recipe, _zoo, generate, zoo
 
+from ...trained import never
+
 MODELS = ("base", *TASKS)
 MICRO = Recipe.micro()
 
@@ -26,10 +28,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[st
     calls: list[tuple[str, int, int]] = []
     cache = tmp_path_factory.mktemp("cache")
     return zoo(cache=cache, recipe=MICRO, progress=lambda *call: calls.append(call)), calls
-
-
-def never(stage: str, done: int, total: int) -> None:
-    raise AssertionError("the zoo was built again")
 
 
 def test_importing_is_cheap() -> None:
