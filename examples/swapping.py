@@ -15,8 +15,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from qdmerge.config import load_config
 from qdmerge.runs import obtain_results
+from qdmerge.settings import load_config
 
 ARCHIVES = ("grid", "cvt", "dns")
 EMITTERS = ("merge", "iso_line", "cma_es", "gaussian")

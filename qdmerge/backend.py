@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict
 from qdmerge.errors import ConfigError, EvaluationError
 
 if TYPE_CHECKING:
-    from qdmerge.spaces import Space, TaskVectors, WeightSpace
+    from qdmerge.checkpoints import TaskVectors
+    from qdmerge.spaces import Space, WeightSpace
 
     SpaceFactory = Callable[[TaskVectors], WeightSpace]
 

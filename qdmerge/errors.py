@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class QDMergeError(Exception):
     """Base of every error that qdmerge raises on purpose; the CLI prints just its message."""
@@ -25,3 +28,9 @@ class EvaluationError(QDMergeError):
 
 class UnsupportedError(QDMergeError):
     """A part cannot work with another part, or a facility is missing on this machine."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about a mistyped name: ``"; did you mean 'x'?"``, or a full stop."""
+    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean '{match[0]}'?" if match else "."

@@ -14,7 +14,7 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from qdmerge_toy import ToyBackend
 
-    from qdmerge.cycleqd import CycleQD
+    from qdmerge.search import CycleQD
 
 # Workers share the cores, and sums must not depend on how many there are.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from qdmerge.backend import GenomeBackend
-from qdmerge.config import parse_config
 from qdmerge.runs import build_search
+from qdmerge.settings import parse_config
 
 ARCHIVES = {
     "grid": ("GridArchive", {"bins": 6}),

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from qdmerge.cache import MANIFEST, built_once, cache_dir, intact
 from qdmerge.errors import ConfigError, RunError
+from qdmerge.storage import MANIFEST, built_once, cache_dir, intact
 
 
 def fill(folder: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 BUILDER = """
 import sys, time
 from pathlib import Path
-from qdmerge.cache import built_once
+from qdmerge.storage import built_once
 
 def build(folder):
     print("built")
@@ -134,6 +134,6 @@ def test_processes_at_once_build_once(tmp_path: Path) -> None:
 
 
 def test_importing_is_cheap() -> None:
-    code = "import sys, qdmerge.cache; print({'torch', 'numpy', 'filelock'} & set(sys.modules))"
+    code = "import sys, qdmerge.storage; print({'torch', 'numpy', 'filelock'} & set(sys.modules))"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert printed.stdout.strip() == "set()"

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from qdmerge.cli import app
 from qdmerge.compare import find_methods
-from qdmerge.recipes import RECIPES
 from qdmerge.runs import read_events
+from qdmerge.settings import RECIPES
 
 QUICK = ["--set", "final.leading=1", "--set", "final.bootstrap=100", "--workers", "2"]
 METHODS = ["--methods", "random,cma_es,nsga2,m2n2,map_elites,config"]

@@ -14,11 +14,19 @@ import pytest
 import yaml
 from qdmerge_toy import ToyConfig
 
-from qdmerge import discovery
 from qdmerge.backend import BackendConfig
-from qdmerge.config import RunConfig, load_config, parse_config, read_preset
-from qdmerge.discovery import backend_names, find_backend, find_preset, presets
 from qdmerge.errors import ConfigError
+from qdmerge.settings import (
+    RunConfig,
+    backend_names,
+    find_backend,
+    find_preset,
+    load_config,
+    parse_config,
+    presets,
+    read_preset,
+)
+from qdmerge.settings import _discovery as discovery
 
 TOY: dict[str, Any] = {"backend": "toy"}
 
@@ -344,7 +352,7 @@ def test_a_backend_that_cannot_be_used_says_why(installed: Any) -> None:
 
 def test_a_third_party_backend_is_found_in_other_processes() -> None:
     """As worker processes and the command line find it."""
-    code = "from qdmerge.discovery import backend_names; print(*backend_names())"
+    code = "from qdmerge.settings._discovery import backend_names; print(*backend_names())"
     found = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ
     )

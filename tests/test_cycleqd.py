@@ -13,10 +13,10 @@ import pytest
 import qdmerge as qm
 from qdmerge.archives import AxisSizing, grid
 from qdmerge.backend import Evaluation, GenomeBackend, Measure, Task
-from qdmerge.cycleqd import CycleQD
 from qdmerge.errors import ConfigError, EvaluationError, UnsupportedError
 from qdmerge.operators import EliteSelection, LinearCrossover, SVDMutation
 from qdmerge.schedulers import Batch, CycleScheduler, FixedScheduler
+from qdmerge.search import CycleQD
 from qdmerge.spaces import VectorSpace
 
 Toy = Callable[..., Any]

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from qdmerge.devices import pick_device, pick_dtype
 from qdmerge.errors import ConfigError
+from qdmerge.execution import pick_device, pick_dtype
 
 
 def test_a_device_that_is_none_is_told() -> None:

@@ -11,7 +11,7 @@ import typer
 import yaml
 
 from qdmerge.cli import app
-from qdmerge.config import parse_config
+from qdmerge.settings import parse_config
 
 ROOT = Path(__file__).parents[1]
 

@@ -24,10 +24,10 @@ def loaded_by(statement: str) -> set[str]:
     [
         "import qdmerge",
         "import qdmerge; qdmerge.Task, qdmerge.Measure, qdmerge.BackendConfig",
-        "import qdmerge.parts, qdmerge.discovery, qdmerge.config, qdmerge.backend",
+        "import qdmerge.settings._parts, qdmerge.settings._config, qdmerge.backend",
         "import qdmerge.archives, qdmerge.schedulers, qdmerge.emitters, qdmerge.spaces",
-        "from qdmerge.catalog import catalog; assert all(catalog().values())",
-        "from qdmerge.config import load_config; load_config('toy').echo()",
+        "from qdmerge.settings._catalog import catalog; assert all(catalog().values())",
+        "from qdmerge.settings._config import load_config; load_config('toy').echo()",
         "import qdmerge.runs._history",
     ],
 )
@@ -40,7 +40,7 @@ def test_the_package_alone_loads_nothing() -> None:
 
 
 def test_the_framework_knows_no_domain() -> None:
-    statement = "import qdmerge.cycleqd, qdmerge.runs, qdmerge.execution, qdmerge.baselines"
+    statement = "import qdmerge.search, qdmerge.runs, qdmerge.execution, qdmerge.baselines"
     found = loaded_by(statement)
     assert not found & {"transformers", "tokenizers", "qdmerge_llm"}
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from qdmerge.config import RunConfig, load_config
+from qdmerge.compare import METHODS, Ground, configure, misfits
 from qdmerge.errors import ConfigError
-from qdmerge.methods import METHODS, Ground, configure, misfits
+from qdmerge.settings import RunConfig, load_config
 
 GROUND = Ground(tasks=3, experts=3, weights=True, calibrated=True)
 

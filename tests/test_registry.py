@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field
 
-from qdmerge import parts
-from qdmerge.errors import ConfigError
-from qdmerge.registry import Entry, Registry, load_target, nearest
+from qdmerge.errors import ConfigError, nearest
+from qdmerge.settings import Entry, Registry, load_target
+from qdmerge.settings import _parts as parts
 
 HERE = __name__
 

@@ -15,8 +15,8 @@ import torch
 import transformers
 
 from qdmerge.backend import REPORTED, Evaluation, GenomeBackend, Task
-from qdmerge.devices import device_facts, pick_device, pick_dtype
 from qdmerge.errors import CheckpointError
+from qdmerge.execution import device_facts, pick_device, pick_dtype
 from qdmerge.spaces import SpectralCoordinates
 from qdmerge_llm.calibration import ExpertsAtWork
 from qdmerge_llm.generation import FENCED_BLOCK, Generator
@@ -121,7 +121,8 @@ class LLMBackend(GenomeBackend):
     @classmethod
     def from_config(cls, config: LLMConfig, space: SpaceFactory | None = None) -> LLMBackend:
         """Builds the backend of a configuration; see :meth:`LLMConfig.build`."""
-        from qdmerge.spaces import SpectralSpace, TaskVectors
+        from qdmerge.checkpoints import TaskVectors
+        from qdmerge.spaces import SpectralSpace
 
         sandbox, tiny = Sandbox(config.allow_unsandboxed), config.tiny_recipe()
 

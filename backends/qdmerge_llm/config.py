@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from qdmerge.backend import REPORTED, SPLITS, BackendConfig
-from qdmerge.errors import ConfigError, QDMergeError
-from qdmerge.registry import nearest
-from qdmerge.sources import missing
-from qdmerge.spaces import checkpoint_problems
+from qdmerge.checkpoints import checkpoint_problems, missing
+from qdmerge.errors import ConfigError, QDMergeError, nearest
 from qdmerge_llm import sandbox
 from qdmerge_llm.items import Item, shared_item
 from qdmerge_llm.leaks import leaked_items

@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qdmerge.cache import MANIFEST, built_once, cache_dir
 from qdmerge.errors import CheckpointError, ConfigError
+from qdmerge.storage import MANIFEST, built_once, cache_dir
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +31,7 @@ def convert(gguf_file: Path, cache: Path | None = None) -> Path:
 
     Args:
         gguf_file: The file; its architecture must be one that transformers reads from GGUF.
-        cache: Where the folder is kept (default: `qdmerge.cache.cache_dir`), by content hash.
+        cache: Where the folder is kept (default: `qdmerge.storage.cache_dir`), by content hash.
 
     Raises:
         ConfigError: If the package ``gguf`` is not installed.

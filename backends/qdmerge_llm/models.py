@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from qdmerge.checkpoints import checkpoint_problems, weights_digest
 from qdmerge.errors import ConfigError
-from qdmerge.spaces import checkpoint_problems, weights_digest
 from qdmerge_llm import gguf
 from qdmerge_llm.sources import is_gguf, is_here, resolve
 from qdmerge_llm.training import RECORD, LoRAConfig, completed

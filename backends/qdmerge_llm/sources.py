@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from qdmerge.errors import QDMergeError
-from qdmerge.registry import nearest
-from qdmerge.sources import fetch, is_hub_id, missing
+from qdmerge.checkpoints import fetch, is_hub_id, missing
+from qdmerge.errors import QDMergeError, nearest
 
 if TYPE_CHECKING:
     from qdmerge_llm.tiny import Recipe

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator, model_validator
 
 from qdmerge.backend import SPLITS
-from qdmerge.errors import ConfigError, QDMergeError
-from qdmerge.registry import load_target, nearest
+from qdmerge.errors import ConfigError, QDMergeError, nearest
+from qdmerge.settings import load_target
 from qdmerge_llm.items import Item, check_disjoint, read_items, split_items
 from qdmerge_llm.sandbox import Sandbox, available
 from qdmerge_llm.sources import is_tiny, resolve, source_problem

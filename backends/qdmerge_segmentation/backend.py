@@ -13,9 +13,10 @@ import torch
 import transformers
 
 from qdmerge.backend import Evaluation, GenomeBackend, Task
-from qdmerge.devices import device_facts, pick_device, pick_dtype
+from qdmerge.checkpoints import TaskVectors
 from qdmerge.errors import ConfigError
-from qdmerge.spaces import SpectralSpace, TaskVectors
+from qdmerge.execution import device_facts, pick_device, pick_dtype
+from qdmerge.spaces import SpectralSpace
 from qdmerge_segmentation.calibration import ExpertsAtWork
 from qdmerge_segmentation.data import ImageSet
 from qdmerge_segmentation.metrics import METRICS

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator
 
 from qdmerge.backend import BackendConfig
-from qdmerge.errors import ConfigError
-from qdmerge.registry import nearest
-from qdmerge.sources import is_hub_id
-from qdmerge.spaces import checkpoint_problems
+from qdmerge.checkpoints import checkpoint_problems, is_hub_id
+from qdmerge.errors import ConfigError, nearest
 from qdmerge_segmentation.data import ImageSet, Sample, find_samples, load_set, split_samples
 from qdmerge_segmentation.models import model_problems
 from qdmerge_segmentation.sources import MULTITASK, Tiny, is_tiny, resolve, source_problem

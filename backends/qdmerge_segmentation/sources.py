@@ -6,9 +6,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from qdmerge.cache import cache_dir
-from qdmerge.registry import nearest
-from qdmerge.sources import fetch, is_hub_id, missing
+from qdmerge.checkpoints import fetch, is_hub_id, missing
+from qdmerge.errors import nearest
+from qdmerge.storage import cache_dir
 
 MULTITASK = "tiny://all"
 """The tiny base fine-tuned on the images of all tasks; made apart from the zoo, on first use."""

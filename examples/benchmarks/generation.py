@@ -25,7 +25,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging
 
-from qdmerge.devices import pick_device, pick_dtype
+from qdmerge.execution import pick_device, pick_dtype
 from qdmerge_llm.generation import Generator
 from qdmerge_llm.tasks import AgentBenchDBTask
 

@@ -22,7 +22,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from qdmerge.spaces import ExpertSpace, TaskVectors
+from qdmerge.checkpoints import TaskVectors
+from qdmerge.spaces import ExpertSpace
 
 GIB = 2**30
 

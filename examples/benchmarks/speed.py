@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from qdmerge.config import load_config
 from qdmerge.runs import BuildBackend, Run, build_search
+from qdmerge.settings import load_config
 
 
 def median_ms(call: Callable[[], object], repeats: int) -> tuple[float, float, float]:

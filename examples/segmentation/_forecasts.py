@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from scipy.stats import permutation_test, rankdata
 
-from qdmerge.baselines import plain_average
-from qdmerge.config import RunConfig
+from qdmerge.checkpoints import TaskVectors
+from qdmerge.merges import plain_average
 from qdmerge.runs import BuildBackend
-from qdmerge.spaces import TaskVectors, singular_value_similarity, task_vector_cosine
+from qdmerge.settings import RunConfig
+from qdmerge.spaces import singular_value_similarity, task_vector_cosine
 
 FEW = 8
 """Validation images of a task that the cheapest forecast by images looks at."""

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 import typer
 
-from qdmerge.baselines import plain_average
-from qdmerge.config import load_config
+from qdmerge.merges import plain_average
 from qdmerge.runs import BuildBackend
+from qdmerge.settings import load_config
 from qdmerge_segmentation.models import UNetConfig, UNetForSemanticSegmentation
 from qdmerge_segmentation.tiny import Recipe
 

@@ -16,7 +16,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from qdmerge.config import load_config
+from qdmerge.settings import load_config
 from qdmerge.spaces import ExpertSpace, task_vector_cosine
 from qdmerge_segmentation.config import SegmentationConfig
 

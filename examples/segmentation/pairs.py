@@ -21,8 +21,8 @@ import numpy as np
 import typer
 from _forecasts import forecasts, rank_correlation, smallest_p
 
-from qdmerge.config import RunConfig, load_config, parse_config
 from qdmerge.runs import obtain_results
+from qdmerge.settings import RunConfig, load_config, parse_config
 
 KEEPS = 0.9
 """Share of its own expert's score that a merged model must keep on every task (paper, table 4)."""

@@ -12,8 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from qdmerge.archives._axes import Axis, AxisSizing
-from qdmerge.errors import ConfigError
-from qdmerge.registry import nearest
+from qdmerge.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from ribs.archives import ArchiveBase

@@ -1,19 +1,5 @@
-"""Comparisons: every method in the same budget, on the same splits, with honest statistics."""
+"""Compare methods: each in the same budget, on the same splits, with honest statistics."""
 
-from __future__ import annotations
+import lazy_loader
 
-from qdmerge.compare._output import write_comparison
-from qdmerge.compare._plan import PlannedRun
-from qdmerge.compare._study import Study
-from qdmerge.compare._vary import vary
-from qdmerge.methods import METHODS, Method, find_methods
-
-__all__ = [
-    "METHODS",
-    "Method",
-    "PlannedRun",
-    "Study",
-    "find_methods",
-    "vary",
-    "write_comparison",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

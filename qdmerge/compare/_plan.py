@@ -1,18 +1,18 @@
-"""Which runs a comparison has, and which of them share what."""
+"""The runs of a comparison, and the test beds it varies."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from qdmerge.backend import GenomeBackend, Task
-from qdmerge.config import RunConfig
+from qdmerge.compare._methods import Ground, Method, configure, misfits
 from qdmerge.errors import ConfigError, QDMergeError
-from qdmerge.methods import Ground, Method, configure, misfits
 from qdmerge.runs import (
     DECISIVE,
     BuildBackend,
@@ -22,6 +22,7 @@ from qdmerge.runs import (
     choices,
     domain_facts,
 )
+from qdmerge.settings import RunConfig
 from qdmerge.spaces import WeightSpace
 
 
@@ -194,3 +195,40 @@ def _check_parts(run: PlannedRun, backend: GenomeBackend) -> None:
         build_search(run.config, backend)
     except QDMergeError as error:
         raise ConfigError(f"method '{run.name}': {error}") from error
+
+
+def vary(
+    load: Callable[[Sequence[str]], RunConfig], name: str, variations: Sequence[str]
+) -> dict[str, RunConfig]:
+    """Test beds: one configuration for every combination of the varied settings.
+
+    Args:
+        load: Loads the configuration with ``"dotted.key=value"`` settings.
+        name: Name of the test bed where nothing varies.
+        variations: Each ``"dotted.key=value,value,..."``.
+
+    Returns:
+        Name of a test bed (``"tiny_seed=1"``) to its configuration.
+
+    Raises:
+        ConfigError: A variation of another form, or a configuration with mistakes.
+    """
+    settings = []
+    for variation in variations:
+        key, separator, values = variation.partition("=")
+        found = [value.strip() for value in values.split(",") if value.strip()]
+        if not (separator and key and found):
+            raise ConfigError(
+                f"'{variation}' is not of the form key=value,value (backend.tiny_seed=0,1)"
+            )
+        if len(set(found)) < len(found):
+            raise ConfigError(f"'{variation}' names a value twice")
+        settings.append([(key, value) for value in found])
+    if not settings:
+        return {name: load([])}
+    return {
+        " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in chosen): load(
+            [f"{key}={value}" for key, value in chosen]
+        )
+        for chosen in product(*settings)
+    }

@@ -1,4 +1,4 @@
-"""A comparison: runs of several methods and seeds on one configuration, in one folder."""
+"""A comparison: all runs, resumable, in one budget."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ import yaml
 from filelock import FileLock, Timeout
 
 from qdmerge.backend import Task
-from qdmerge.compare._counter import Counter
+from qdmerge.compare._methods import Method
 from qdmerge.compare._plan import Plan, PlannedRun, by_domain, check_distinct, domain, prepare
-from qdmerge.compare._shared import SharedEvaluations
-from qdmerge.config import RunConfig
+from qdmerge.compare._shared_backend import SharedEvaluations
 from qdmerge.errors import ConfigError, QDMergeError, RunError
 from qdmerge.execution import WorkerPool, limit_threads
-from qdmerge.methods import Method
 from qdmerge.runs import (
     DECISIVE,
     BuildBackend,
     Listener,
+    Progress,
     Run,
     RunFolder,
     Workplace,
@@ -31,6 +30,48 @@ from qdmerge.runs import (
     domain_facts,
     warm_up,
 )
+from qdmerge.settings import RunConfig
+
+
+class Counter:
+    """Sums the progress of all runs, which report from threads of their own.
+
+    Args:
+        planned: All runs.
+        listener: Is told of the sum.
+    """
+
+    def __init__(self, planned: Sequence[PlannedRun], listener: Listener) -> None:
+        self._listener = listener
+        self._lock = threading.Lock()
+        self._total = sum(run.config.evaluations for run in planned)
+        self._runs = len(planned)
+        self._ended: set[str] = set()
+        self._done: dict[str, int] = {}
+
+    def of(self, planned: PlannedRun) -> Listener:
+        """Hears one run."""
+
+        def hear(progress: Progress) -> None:
+            if progress.stage == "search":
+                with self._lock:
+                    self._done[planned.label] = progress.done
+                    self._tell()
+
+        return hear
+
+    def ended(self, planned: PlannedRun) -> None:
+        """Counts a run as ended, well or not."""
+        with self._lock:
+            self._ended.add(planned.label)
+            self._done[planned.label] = planned.config.evaluations
+            self._tell()
+
+    def _tell(self) -> None:
+        stage = f"{len(self._ended)} of {self._runs} runs"
+        done = min(sum(self._done.values()), self._total)
+        self._listener(Progress(stage, done, self._total))
+
 
 _DESCRIPTION, _LOCK = "compare.yaml", ".lock"
 _RUNS_DEPEND_ON = ("threads", "retries", "max_failures")

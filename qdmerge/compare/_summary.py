@@ -8,16 +8,19 @@ from typing import Any
 import numpy as np
 
 from qdmerge.backend import Task
-from qdmerge.compare._course import curves, reach
-from qdmerge.compare._data import MEASURES, RunRow, methods_of, over_tasks
-from qdmerge.compare._items import fewest_items, resampled_scores
-from qdmerge.compare._measured import Measured, estimated, median
-from qdmerge.compare._notes import notes
-from qdmerge.compare._paired import compare_pairs
-from qdmerge.compare._pareto import Box
-from qdmerge.compare._sets import fronts, sets
-from qdmerge.errors import ConfigError
-from qdmerge.registry import nearest
+from qdmerge.compare._caveats import notes
+from qdmerge.compare._convergence import curves, reach
+from qdmerge.compare._fronts import Box, fronts, sets
+from qdmerge.compare._rows import MEASURES, RunRow, methods_of, over_tasks
+from qdmerge.compare._statistics import (
+    Measured,
+    compare_pairs,
+    estimated,
+    fewest_items,
+    median,
+    resampled_scores,
+)
+from qdmerge.errors import ConfigError, nearest
 
 
 def summarize(

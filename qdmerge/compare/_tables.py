@@ -1,15 +1,23 @@
-"""The comparison as Markdown, and every run as lines of a table."""
+"""The tables of a comparison, and its folder."""
 
 from __future__ import annotations
 
+import csv
+import json
 from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qdmerge.compare._data import RunRow, over_tasks
-from qdmerge.compare._pareto import Box, hypervolume, pareto_front
-from qdmerge.compare._sets import SET
+from qdmerge.compare._fronts import SET, Box, hypervolume, pareto_front
+from qdmerge.compare._plan import PlannedRun
+from qdmerge.compare._rows import RunRow, over_tasks, read_rows
+from qdmerge.compare._study import Study
+from qdmerge.compare._summary import summarize
+from qdmerge.errors import ConfigError, RunError
+from qdmerge.runs import RunFolder, versions
 
 _NAMES = {
     "mean": "mean",
@@ -204,3 +212,85 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     head, *body = rows
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *body]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+
+
+_PACKAGES = ("scipy", "moocore", "cma", "pymoo")
+"""Packages that a comparison's numbers depend on, beside those of a run."""
+
+
+def write_comparison(study: Study, planned: Sequence[PlannedRun], reference: str) -> list[Path]:
+    """Writes ``runs.csv``, ``compare.json``, ``compare.md`` and figures into a study's folder.
+
+    Args:
+        study: The study, executed.
+        planned: Its runs.
+        reference: The method that the others are compared with.
+
+    Returns:
+        The files, the page first.
+
+    Raises:
+        ConfigError: Unknown reference.
+        RunError: A run's folder is damaged, or a file cannot be written.
+    """
+    from qdmerge.compare._figures import draw_comparison
+
+    rows = read_rows(planned, study.failures)
+    if not any(row.status == "ok" for row in rows):
+        first, *others = dict.fromkeys(row.cause for row in rows)
+        more = f" ({len(others)} other causes)" if others else ""
+        raise RunError(
+            f"every run failed: {first}{more}. Give the same command again when it is mended"
+        )
+    final = study.config.final
+    box = _box(study)
+    weights = final.weights or None
+    criteria = ["geometric_mean", "mean", "minimum", *(["weights"] if weights else [])]
+    known = {criterion for row in rows for criterion in row.picks}
+    summary = summarize(
+        rows,
+        study.tasks,
+        reference,
+        [criterion for criterion in criteria if criterion in known],
+        choose_by=final.choose_by,
+        weights=weights,
+        box=box,
+        resamples=final.bootstrap,
+        budget=study.evaluations,
+    )
+    summary["methods"] = {
+        name: {"summary": study.methods[name].summary, **found}
+        for name, found in summary["methods"].items()
+    }
+    summary["versions"] = versions(_PACKAGES)
+    ends = [RunFolder(run.folder).results for run in planned]
+    ended = max(end.stat().st_mtime for end in ends if end.is_file())
+    summary["date"] = date.fromtimestamp(ended).isoformat()
+    names = [task.name for task in study.tasks]
+    page, data, table = (study.folder / name for name in ("compare.md", "compare.json", "runs.csv"))
+    try:
+        _write_csv(table, tidy_rows(rows, names, weights, box))
+        data.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        page.write_text(summary_table(summary), encoding="utf-8")
+        figures = draw_comparison(summary, study.folder / "figures")
+    except OSError as error:
+        raise RunError(
+            f"cannot write the results of the comparison: {error}. The runs are kept; make room, "
+            "then give the same command again"
+        ) from error
+    return [page, data, table, *figures]
+
+
+def _box(study: Study) -> Box | None:
+    """Where hypervolume is measured; None where a task's range is not finite."""
+    try:
+        return Box.of(study.tasks)
+    except ConfigError:
+        return None
+
+
+def _write_csv(path: Path, records: Sequence[dict[str, Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(records[0]))
+        writer.writeheader()
+        writer.writerows(records)

@@ -1,30 +1,5 @@
 """Execution: where evaluations run, and what becomes of those that fail."""
 
-from __future__ import annotations
+import lazy_loader
 
-from qdmerge.execution._evaluator import Evaluator, Outcome, PendingEvaluation
-from qdmerge.execution._executors import (
-    Executor,
-    ProcessExecutor,
-    SerialExecutor,
-    Timed,
-    WorkerPool,
-    limit_threads,
-)
-from qdmerge.execution._jobs import Job, Report, job_main, run_jobs
-
-__all__ = [
-    "Evaluator",
-    "Executor",
-    "Job",
-    "Outcome",
-    "PendingEvaluation",
-    "ProcessExecutor",
-    "Report",
-    "SerialExecutor",
-    "Timed",
-    "WorkerPool",
-    "job_main",
-    "limit_threads",
-    "run_jobs",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -13,12 +13,7 @@ from qdmerge.operators._mutation import (
     SVDMutation,
     chain,
 )
-from qdmerge.operators._selection import (
-    EliteSelection,
-    RankSelection,
-    Selection,
-    UniformSelection,
-)
+from qdmerge.operators._selection import EliteSelection, RankSelection, Selection, UniformSelection
 
 __all__ = [
     "Chain",

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from qdmerge.reports._chart import candidates_chart
-from qdmerge.reports._compare import comparison_chart
-from qdmerge.reports._compare_curves import comparison_curves
-from qdmerge.reports._compare_draw import draw_comparison
-from qdmerge.reports._compare_fronts import comparison_fronts
-from qdmerge.reports._draw import draw_figures
+from qdmerge.reports._figures import draw_figures, overview, progress_curves
 from qdmerge.reports._filling import Moment, archive_filling, filling_moments
 from qdmerge.reports._heatmap import archive_heatmap
 from qdmerge.reports._maps import ArchiveMap, Mark, archive_maps
-from qdmerge.reports._overview import overview
-from qdmerge.reports._progress import progress_curves
 from qdmerge.reports._style import new_figure, save_figure, shorten, styled
 from qdmerge.reports._tables import reported_table, results_markdown, results_table
 
@@ -24,10 +18,6 @@ __all__ = [
     "archive_heatmap",
     "archive_maps",
     "candidates_chart",
-    "comparison_chart",
-    "comparison_curves",
-    "comparison_fronts",
-    "draw_comparison",
     "draw_figures",
     "filling_moments",
     "new_figure",

@@ -1,4 +1,4 @@
-"""Test scores of the candidates, one row each."""
+"""The chart of candidates beside base, experts and merges."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from qdmerge.reports._candidates import FOUND, Candidate, essential, group, label, leading
 from qdmerge.reports._style import (
     CHOSEN_COLOR,
     EMPTY_COLOR,
@@ -27,7 +26,7 @@ from qdmerge.reports._style import (
     shorten,
     styled,
 )
-from qdmerge.reports._tables import number
+from qdmerge.reports._tables import FOUND, Candidate, essential, group, label, leading, number
 
 _NUMBERS = (48, 116, 158)  # points right of the bars
 _ROW = 0.255

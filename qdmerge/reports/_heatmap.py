@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from qdmerge.reports._maps import ArchiveMap, Mark, padded
+from qdmerge.reports._maps import ArchiveMap, Mark, bounded_cells, padded
 from qdmerge.reports._style import (
     CHOSEN_COLOR,
     COLORMAP,
@@ -30,7 +30,6 @@ from qdmerge.reports._style import (
     shorten,
     styled,
 )
-from qdmerge.reports._voronoi import bounded_cells
 
 _COLUMNS = 3
 

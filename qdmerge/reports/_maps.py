@@ -1,4 +1,4 @@
-"""What the figures need to know of an archive, as plain arrays."""
+"""Archives as maps of cells."""
 
 from __future__ import annotations
 
@@ -13,6 +13,33 @@ from qdmerge.backend import Measure, Task
 
 if TYPE_CHECKING:
     from ribs.archives import ArchiveBase
+
+
+def bounded_cells(centroids: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[np.ndarray]:
+    """Voronoi cells of points in a rectangle, cut at its borders.
+
+    Each point is mirrored at all four borders, which makes the borders edges of the diagram.
+
+    Args:
+        centroids: ``(c, 2)`` points within the rectangle.
+        low: ``(2,)`` its lower corner.
+        high: ``(2,)`` its upper corner.
+
+    Returns:
+        Per point, the ``(v, 2)`` corners of its cell.
+    """
+    from scipy.spatial import Voronoi
+
+    unit = (centroids - low) / (high - low)
+    mirrored = [unit]
+    for axis in (0, 1):
+        for border in (0.0, 1.0):
+            copy = unit.copy()
+            copy[:, axis] = 2 * border - copy[:, axis]
+            mirrored.append(copy)
+    diagram = Voronoi(np.vstack(mirrored))
+    regions = (diagram.regions[diagram.point_region[i]] for i in range(len(unit)))
+    return [low + np.clip(diagram.vertices[region], 0, 1) * (high - low) for region in regions]
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +124,7 @@ def archive_maps(
     """The archives of a search, for :func:`archive_heatmap`.
 
     Args:
-        archives: Task name to its archive, such as :attr:`qdmerge.CycleQD.archives`.
+        archives: Task name to its archive, such as :attr:`qdmerge.search.CycleQD.archives`.
         tasks: The K tasks, in the order of the score columns.
         measures: The backend's own measures.
     """

@@ -14,12 +14,10 @@ from qdmerge.runs._building import (
 from qdmerge.runs._choice import choices
 from qdmerge.runs._folder import RunFolder, versions
 from qdmerge.runs._history import Evaluated, History, Stats, read_history
-from qdmerge.runs._log import EventLog, read_events
-from qdmerge.runs._obtain import obtain_results
-from qdmerge.runs._pick import pick_solution
-from qdmerge.runs._run import Run, Workplace
+from qdmerge.runs._log import EventLog, SolutionStore, read_events, solution_id
+from qdmerge.runs._lookup import pick_solution
+from qdmerge.runs._run import Run, Workplace, obtain_results
 from qdmerge.runs._search import Listener, Progress, plain_scores, recalled_outcome
-from qdmerge.runs._solutions import SolutionStore, solution_id
 
 __all__ = [
     "DECISIVE",

@@ -1,4 +1,4 @@
-"""From a configuration to the objects of a run."""
+"""Build backends and searches from settings; what a backend does for a run besides scoring."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ import numpy as np
 
 from qdmerge.archives import AxisSizing
 from qdmerge.backend import GenomeBackend
-from qdmerge.config import RunConfig, load_config
-from qdmerge.cycleqd import CycleQD
-from qdmerge.errors import ConfigError
-from qdmerge.parts import (
+from qdmerge.errors import ConfigError, QDMergeError, RunError
+from qdmerge.runs._folder import RunFolder
+from qdmerge.runs._search import Listener, Progress
+from qdmerge.search import CycleQD
+from qdmerge.settings import (
     ARCHIVES,
     EMITTERS,
     SCHEDULERS,
     SPACES,
     Part,
+    RunConfig,
     build_part,
+    load_config,
 )
-from qdmerge.runs._search import Listener, Progress
 
 if TYPE_CHECKING:
-    from qdmerge.spaces import Space, TaskVectors, WeightSpace
+    from qdmerge.checkpoints import TaskVectors
+    from qdmerge.spaces import Space, WeightSpace
 
 
 class BuildBackend:
@@ -115,7 +118,7 @@ def load_backend(source: str | Path, overrides: Sequence[str] = ()) -> GenomeBac
 
 def _start(config: RunConfig) -> Callable[[Space], np.ndarray]:
     """Makes the solutions of the configured recipes."""
-    from qdmerge.baselines import grid, recipe_solutions
+    from qdmerge.merges import grid, recipe_solutions
 
     def solutions(space: Space) -> np.ndarray:
         made = []
@@ -159,3 +162,50 @@ def build_search(config: RunConfig, backend: GenomeBackend) -> CycleQD:
         )
     except (TypeError, ValueError) as error:
         raise ConfigError(f"a part refuses its options: {error}") from error
+
+
+_SHOWN = ("base", "expert", "average", "regmean")
+"""Kinds of candidates that stand beside the chosen one, in this order."""
+
+
+def can_illustrate(backend: GenomeBackend) -> bool:
+    """Whether the backend has figures of its own."""
+    method = getattr(type(backend), "illustrate", GenomeBackend.illustrate)
+    return method is not GenomeBackend.illustrate
+
+
+def models_to_show(folder: RunFolder) -> dict[str, np.ndarray]:
+    """Base, experts, average and chosen model of a run with results; see ``illustrate``.
+
+    Raises:
+        RunError: There are no results yet, or a solution is missing.
+    """
+    results = folder.read_results()
+    rows = [row for kind in _SHOWN for row in results["candidates"] if row["kind"] == kind]
+    rows += [row for row in results["candidates"] if row["name"] == results["chosen"]]
+    return {row["name"]: folder.solutions.get(row["solution"]) for row in rows}
+
+
+def draw_examples(folder: RunFolder, backend: GenomeBackend) -> list[Path]:
+    """Has the backend draw its own figures of a run's models into the folder of figures.
+
+    Returns:
+        Paths of the figures.
+
+    Raises:
+        ConfigError: The backend has none.
+        RunError: There are no results yet, or the figures could not be drawn.
+    """
+    if not can_illustrate(backend):
+        raise ConfigError(
+            f"{type(backend).__name__} draws no examples, as it has no method 'illustrate'; leave "
+            "--examples out"
+        )
+    models = models_to_show(folder)
+    try:
+        folder.figures.mkdir(exist_ok=True)
+        return [Path(path) for path in backend.illustrate(models, folder.figures)]
+    except Exception as error:
+        kind = "" if isinstance(error, QDMergeError) else f"{type(error).__name__}: "
+        cause = " ".join(f"{kind}{error}".split()).removesuffix(":")
+        raise RunError(f"the backend's examples could not be drawn: {cause}") from error

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from qdmerge.backend import Task
-from qdmerge.config import Criterion, FinalConfig
 from qdmerge.errors import ConfigError
+from qdmerge.settings import Criterion, FinalConfig
 
 
 class Choice:

@@ -1,4 +1,4 @@
-"""The end of a run: candidates, one choice, and the test."""
+"""The end of a run: candidates, choice and test."""
 
 from __future__ import annotations
 
@@ -8,15 +8,57 @@ from typing import Any
 import numpy as np
 
 from qdmerge.backend import reported_tasks
-from qdmerge.baselines import Mergeable, Regressing, plain_average, task_arithmetic
-from qdmerge.config import Criterion, FinalConfig
-from qdmerge.cycleqd import CycleQD, Elite
 from qdmerge.errors import EvaluationError
-from qdmerge.runs._candidate import Candidate
+from qdmerge.merges import Mergeable, Regressing, plain_average, task_arithmetic
 from qdmerge.runs._choice import Choice, geometric_mean, mean_interval
-from qdmerge.runs._outside import outside
-from qdmerge.runs._scores import SplitScores
-from qdmerge.runs._solutions import solution_id
+from qdmerge.runs._history import History
+from qdmerge.runs._log import SolutionStore, solution_id
+from qdmerge.runs._scores import Candidate, SplitScores
+from qdmerge.runs._side_tasks import outside
+from qdmerge.search import CycleQD, Elite
+from qdmerge.settings import Criterion, FinalConfig
+
+
+def incumbents(
+    history: History, choice: Choice, scores: SplitScores, store: SolutionStore
+) -> list[dict[str, Any]]:
+    """The successive best models by validation, scored on the selection split.
+
+    A best validation score overstates, the more so the more models were looked at; the selection
+    split has not been seen by the search.
+
+    Args:
+        history: The run as its log tells it.
+        choice: The criterion.
+        scores: Evaluates and remembers.
+        store: Has the solutions.
+
+    Returns:
+        Per incumbent, the ``evaluations`` of children up to it, its ``solution`` and its
+        ``selection`` scores; one whose evaluation on that split failed is left out.
+    """
+    names = [task.name for task in history.tasks]
+    best, evaluations, found = float("-inf"), 0, []
+    for model in history.evaluated:
+        evaluations += model.batch >= 0
+        if model.scores is None:
+            continue
+        value = choice(dict(zip(names, model.scores.tolist(), strict=True)))
+        if value > best:
+            best = value
+            found.append((evaluations, model.solution))
+    xs = {solution: store.get(solution) for _, solution in found}
+    scores.evaluate(list(xs.values()), "selection", "best so far")
+    return [
+        {
+            "evaluations": at,
+            "solution": solution,
+            "selection": scores.scores(xs[solution], "selection"),
+        }
+        for at, solution in found
+        if scores.known(xs[solution], "selection")
+    ]
+
 
 _SHORT: Mapping[Criterion, str] = {"geometric_mean": "gmean"}
 SEARCHED = ("aggregate", "elite")

@@ -15,10 +15,9 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from qdmerge.config import RunConfig, parse_config
 from qdmerge.errors import ConfigError, RunError
-from qdmerge.runs._log import read_events
-from qdmerge.runs._solutions import SolutionStore
+from qdmerge.runs._log import SolutionStore, read_events
+from qdmerge.settings import RunConfig, parse_config
 
 FORMAT = 2
 """Format of run folders; a folder of another format is refused."""

@@ -10,10 +10,9 @@ import numpy as np
 
 from qdmerge.archives import AxisSizing, build_archives, role_of
 from qdmerge.backend import GenomeBackend, Measure, Task
-from qdmerge.config import RunConfig
-from qdmerge.cycleqd import archive_seeds
-from qdmerge.parts import ARCHIVES, build_part
 from qdmerge.runs._log import Event
+from qdmerge.search import archive_seeds
+from qdmerge.settings import ARCHIVES, RunConfig, build_part
 
 if TYPE_CHECKING:
     from ribs.archives import ArchiveBase

@@ -1,4 +1,4 @@
-"""A run: a search with an executor, a log and progress, from configuration to results."""
+"""A run: a search, its executor, its log and its results."""
 
 from __future__ import annotations
 
@@ -14,33 +14,27 @@ from typing import Any
 import numpy as np
 
 from qdmerge.backend import GenomeBackend, reported_tasks
-from qdmerge.config import RunConfig
-from qdmerge.cycleqd import CycleQD
 from qdmerge.errors import QDMergeError, RunError
-from qdmerge.execution import (
-    Evaluator,
-    Executor,
-    ProcessExecutor,
-    SerialExecutor,
-    limit_threads,
-)
+from qdmerge.execution import Evaluator, Executor, ProcessExecutor, SerialExecutor, limit_threads
 from qdmerge.runs._building import (
     DECISIVE,
     BuildBackend,
     build_search,
+    can_illustrate,
     changed_facts,
     domain_facts,
+    draw_examples,
     warm_up,
 )
 from qdmerge.runs._choice import choices
-from qdmerge.runs._examples import can_illustrate, draw_examples
-from qdmerge.runs._final import settle
+from qdmerge.runs._final import incumbents, settle
 from qdmerge.runs._folder import RunFolder, versions
 from qdmerge.runs._history import describe_domain, read_history
-from qdmerge.runs._incumbents import incumbents
 from qdmerge.runs._log import Event, EventLog
 from qdmerge.runs._scores import SplitScores
 from qdmerge.runs._search import Listener, LoggedSearch, Progress, archive_stats
+from qdmerge.search import CycleQD
+from qdmerge.settings import RunConfig
 
 _EXAMPLES = Progress("drawing examples", 0, 0)
 
@@ -324,3 +318,31 @@ def _log_stop(log: EventLog, reason: str) -> None:
     if not log.empty:
         with suppress(RunError):
             log.append("stop", reason=reason)
+
+
+def obtain_results(
+    config: RunConfig, path: str | Path, listener: Listener = lambda progress: None
+) -> dict[str, Any]:
+    """The results of a run; it is started, or goes on where its log ends, if it has none yet.
+
+    So a script that compares many runs can be stopped and started again.
+
+    Args:
+        config: The run's configuration.
+        path: The run's folder.
+        listener: Is told of the progress.
+
+    Returns:
+        ``results.json``.
+
+    Raises:
+        RunError: The folder holds a run of another configuration, or the run fails.
+    """
+    if not RunFolder(path).config.exists():
+        return Run.create(config, path).execute(listener)
+    run = Run.open(path)
+    if run.config != config:
+        raise RunError(
+            f"{run.folder.path} holds a run of another configuration; choose another folder"
+        )
+    return run.folder.read_results() if run.folder.results.exists() else run.execute(listener)

@@ -1,17 +1,34 @@
-"""Scores of models on any split, each evaluated once."""
+"""Models of the results table, and their scores on the splits."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from qdmerge.backend import REPORTED, SPLITS
 from qdmerge.execution import Evaluator, PendingEvaluation
-from qdmerge.runs._log import EventLog
+from qdmerge.runs._log import EventLog, SolutionStore, solution_id
 from qdmerge.runs._search import Listener, Progress, plain_scores
-from qdmerge.runs._solutions import SolutionStore, solution_id
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A model of the results table.
+
+    Attributes:
+        name: Unique name ("aggregate", "best:coding", "expert:db").
+        kind: "base", "expert", "average", "regmean", "task_arithmetic", "aggregate" or "elite".
+        x: ``(dim,)`` solution.
+        details: What else decides it, such as its scale.
+    """
+
+    name: str
+    kind: str
+    x: np.ndarray
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 class SplitScores:

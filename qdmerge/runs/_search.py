@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from qdmerge.backend import Evaluation
-from qdmerge.cycleqd import CycleQD
 from qdmerge.errors import EvaluationError, RunError
 from qdmerge.execution import Evaluator, Outcome, PendingEvaluation
 from qdmerge.runs._history import Stats
-from qdmerge.runs._log import Event, EventLog
-from qdmerge.runs._solutions import SolutionStore, solution_id
+from qdmerge.runs._log import Event, EventLog, SolutionStore, solution_id
 from qdmerge.schedulers import Batch
+from qdmerge.search import CycleQD
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from qdmerge.registry import nearest
+from qdmerge.errors import nearest
 from qdmerge.schedulers._task_scheduler import TaskScheduler
 
 if TYPE_CHECKING:

@@ -11,13 +11,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from qdmerge.cache import built_once, cache_dir
+from qdmerge.checkpoints._checkpoint import as_matrix, content_digest
+from qdmerge.checkpoints._names import bind
+from qdmerge.checkpoints._task_vectors import TaskVectors
 from qdmerge.errors import EvaluationError
-from qdmerge.spaces._digest import content_digest
-from qdmerge.spaces._factor_file import FactorFile
-from qdmerge.spaces._module import bind
-from qdmerge.spaces._shapes import as_matrix
-from qdmerge.spaces._task_vectors import TaskVectors
+from qdmerge.spaces._factors import FactorFile
+from qdmerge.storage import built_once, cache_dir
 
 #: Part of the cache key: raise it whenever the meaning of what is measured changes.
 VERSION = 3
@@ -100,7 +99,7 @@ def measure_grams(
         examples: Most examples of each task.
         width: Most inputs of a block.
         key: What :func:`data_key` gives for these.
-        cache: Folder of the cache; None for :func:`qdmerge.cache.cache_dir`.
+        cache: Folder of the cache; None for :func:`qdmerge.storage.cache_dir`.
         progress: Called with a stage and how many of how many experts are done, if it measures.
 
     Raises:

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from pydantic import Field, FiniteFloat, PositiveInt
 
+from qdmerge.checkpoints._checkpoint import as_matrix
+from qdmerge.checkpoints._task_vectors import TaskVectors
 from qdmerge.errors import ConfigError
 from qdmerge.spaces._calibration import Calibration, data_key, in_blocks, measure_grams
-from qdmerge.spaces._factor_file import FactorFile
-from qdmerge.spaces._shapes import as_matrix
+from qdmerge.spaces._factors import FactorFile
 from qdmerge.spaces._spectral import SpectralCoordinates, spectral_merge
-from qdmerge.spaces._task_vectors import TaskVectors
 from qdmerge.spaces._weights import Merger
 
 _DECADES = 3  # powers of ten that the last coordinate reaches in both directions
@@ -81,7 +81,7 @@ class RegMeanSpace(SpectralCoordinates):
         ridge: What the last coordinate is relative to; above 0.
         examples: Examples of each task on which its expert is watched, at most.
         width: Most inputs of a block.
-        cache: Folder that keeps what was measured; None for :func:`qdmerge.cache.cache_dir`.
+        cache: Folder that keeps what was measured; None for :func:`qdmerge.storage.cache_dir`.
 
     Raises:
         CheckpointError: If a task vector is not finite, or the cache cannot be written.

@@ -6,11 +6,10 @@ import math
 
 import torch
 
-from qdmerge.errors import CheckpointError
-from qdmerge.registry import nearest
-from qdmerge.spaces._shapes import as_matrix
-from qdmerge.spaces._svd import product_svd
-from qdmerge.spaces._task_vectors import TaskVectors
+from qdmerge.checkpoints._checkpoint import as_matrix
+from qdmerge.checkpoints._task_vectors import TaskVectors
+from qdmerge.errors import CheckpointError, nearest
+from qdmerge.spaces._factors import product_svd
 
 #: Elements whose products are summed at once.
 _AT_ONCE = 2**24

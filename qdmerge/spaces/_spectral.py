@@ -9,12 +9,10 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from qdmerge.spaces._factorize import Factors, factorize
-from qdmerge.spaces._linear import LinearSpace
-from qdmerge.spaces._shapes import as_matrix
-from qdmerge.spaces._svd import kept_rank
-from qdmerge.spaces._task_vectors import TaskVectors
-from qdmerge.spaces._weights import Merger, WeightSpace
+from qdmerge.checkpoints._checkpoint import as_matrix
+from qdmerge.checkpoints._task_vectors import TaskVectors
+from qdmerge.spaces._factors import Factors, factorize, kept_rank
+from qdmerge.spaces._weights import LinearSpace, Merger, WeightSpace
 
 
 class SpectralCoordinates(WeightSpace):
@@ -31,7 +29,7 @@ class SpectralCoordinates(WeightSpace):
     Args:
         vectors: The base and its experts.
         rank: Components kept of each expert's matrices, at least 1.
-        cache: Folder that keeps factorizations; None for :func:`qdmerge.cache.cache_dir`.
+        cache: Folder that keeps factorizations; None for :func:`qdmerge.storage.cache_dir`.
         more: Bounds of further coordinates at the end, 0 for base and experts.
 
     Attributes:
@@ -123,7 +121,7 @@ class SpectralSpace(SpectralCoordinates, LinearSpace):
     Args:
         vectors: The base and its experts.
         rank: Components kept of each expert's matrices, at least 1.
-        cache: Folder that keeps factorizations; None for :func:`qdmerge.cache.cache_dir`.
+        cache: Folder that keeps factorizations; None for :func:`qdmerge.storage.cache_dir`.
 
     Attributes:
         matrices: Names of the tensors with singular components, in order.

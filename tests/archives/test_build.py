@@ -21,7 +21,7 @@ from ribs.archives import (
 from qdmerge.archives import ArchiveSpec, Axis, AxisSizing, build_archives, grid, role_of
 from qdmerge.backend import Measure, Task
 from qdmerge.errors import ConfigError
-from qdmerge.parts import ARCHIVES
+from qdmerge.settings import ARCHIVES
 
 TASKS = [Task("coding"), Task("db", range=(-math.inf, math.inf)), Task("os", range=(-1, 1))]
 MEASURES = [Measure("length", (0.0, 9.0))]
@@ -261,7 +261,7 @@ def test_the_seed_decides_an_archive(name: str) -> None:
 def test_a_factory_is_all_an_archive_needs(
     toy: Callable[..., Any], evolve: Callable[..., Any]
 ) -> None:
-    from qdmerge.cycleqd import CycleQD
+    from qdmerge.search import CycleQD
 
     def tessellated(spec: ArchiveSpec) -> CVTArchive:
         centroids = np.random.default_rng(spec.seed).uniform(size=(30, 2))

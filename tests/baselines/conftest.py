@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from ribs.archives import GridArchive
 
-from qdmerge.cycleqd import CycleQD
 from qdmerge.emitters import EmitterSpec
 from qdmerge.schedulers import FixedScheduler
+from qdmerge.search import CycleQD
 from qdmerge.spaces import Space
 
 

@@ -11,10 +11,10 @@ import cma
 import numpy as np
 import pytest
 
-from qdmerge.baselines import CMAESEmitter
+from qdmerge.compare import CMAESEmitter
 from qdmerge.errors import ConfigError
-from qdmerge.parts import EMITTERS
 from qdmerge.schedulers._task_scheduler import learns
+from qdmerge.settings import EMITTERS
 
 OBJECTIVES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "mean": lambda s: (s[:, 0] + s[:, 1] + s[:, 2]) / 3,

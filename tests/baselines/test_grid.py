@@ -7,8 +7,8 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from qdmerge.baselines import Recipe, grid, grid_size
 from qdmerge.errors import ConfigError
+from qdmerge.merges import Recipe, grid, grid_size
 
 RECIPES = get_args(Recipe)
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from qdmerge.baselines import M2N2Emitter
-from qdmerge.baselines._m2n2 import attraction, merge_at_split, resource_shares
-from qdmerge.parts import EMITTERS
+from qdmerge.compare import M2N2Emitter
+from qdmerge.compare._populations import attraction, merge_at_split, resource_shares
 from qdmerge.schedulers._task_scheduler import learns
+from qdmerge.settings import EMITTERS
 
 unit = st.floats(0, 1, width=16)
 scores_of_models = arrays(

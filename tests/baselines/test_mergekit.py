@@ -19,10 +19,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from qdmerge.baselines import DareSpace, DareTiesSpace, SlerpSpace, TiesSpace
-from qdmerge.baselines import grid as recipe_grid
-from qdmerge.baselines._dare import draws
-from qdmerge.spaces import ExpertSpace, TaskVectors, WeightSpace
+from qdmerge.checkpoints import TaskVectors
+from qdmerge.merges import DareSpace, DareTiesSpace, SlerpSpace, TiesSpace
+from qdmerge.merges import grid as recipe_grid
+from qdmerge.merges._formulas import draws
+from qdmerge.spaces import ExpertSpace, WeightSpace
 
 pytestmark = [pytest.mark.slow, pytest.mark.mergekit]
 

@@ -13,10 +13,10 @@ from pymoo.algorithms.moo.nsga2 import NSGA2
 from pymoo.core.problem import Problem
 from pymoo.optimize import minimize
 
-from qdmerge.baselines import NSGA2Emitter
+from qdmerge.compare import NSGA2Emitter
 from qdmerge.errors import ConfigError
-from qdmerge.parts import EMITTERS
 from qdmerge.schedulers._task_scheduler import learns
+from qdmerge.settings import EMITTERS
 
 
 @pytest.mark.usefixtures("no_global_randomness")

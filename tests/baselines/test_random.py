@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qdmerge.baselines import RandomEmitter
-from qdmerge.parts import EMITTERS
+from qdmerge.compare import RandomEmitter
 from qdmerge.schedulers._task_scheduler import learns
+from qdmerge.settings import EMITTERS
 
 
 def test_gaussian_is_centered_at_the_average(told: Any) -> None:

@@ -11,15 +11,13 @@ import pytest
 
 from qdmerge.archives import ArchiveSpec, Axis
 from qdmerge.archives import grid as grid_archive
-from qdmerge.baselines import RecipeEmitter, grid_size, plain_average
-from qdmerge.config import parse_config
 from qdmerge.emitters import EmitterSpec
 from qdmerge.errors import ConfigError
-from qdmerge.parts import EMITTERS, SPACES
+from qdmerge.merges import RecipeEmitter, grid_size, plain_average
 from qdmerge.runs import Run, build_search
+from qdmerge.settings import EMITTERS, SPACES, parse_config
 from qdmerge.spaces import Space, VectorSpace
-
-from ..spaces.conftest import Trio, make_trio, trio
+from tests.spaces.conftest import Trio, make_trio, trio
 
 __all__ = ["make_trio", "trio"]  # fixtures
 

@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from qdmerge.baselines import (
+from qdmerge.checkpoints import TaskVectors
+from qdmerge.errors import CheckpointError, ConfigError
+from qdmerge.merges import (
     DareSpace,
     DareTiesSpace,
     Mergeable,
@@ -24,13 +26,10 @@ from qdmerge.baselines import (
     slerp,
     ties,
 )
-from qdmerge.baselines._dare import draws
-from qdmerge.errors import CheckpointError, ConfigError
-from qdmerge.parts import SPACES
-from qdmerge.spaces import TaskVectors
-
-from ..spaces.conftest import SHAPES, Trio, make_trio, trio, write
-from ..spaces.test_adapter import llama, trained
+from qdmerge.merges._formulas import draws
+from qdmerge.settings import SPACES
+from tests.spaces.conftest import SHAPES, Trio, make_trio, trio, write
+from tests.spaces.test_adapter import llama, trained
 
 __all__ = ["make_trio", "trio"]  # fixtures
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from qdmerge.config import parse_config
 from qdmerge.runs import Run, read_events
+from qdmerge.settings import parse_config
 from tests.runs.conftest import essence, timeless
 
 SEARCHES: dict[str, dict[str, Any]] = {

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from qdmerge.compare._data import MEASURES, Pick, RunRow, over_tasks
+from qdmerge.compare._rows import MEASURES, Pick, RunRow, over_tasks
 
 SKILL = {
     "recommended": 0.62,

@@ -5,14 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qdmerge.compare._curves import (
-    Curve,
-    band,
-    held_out_curve,
-    median_count,
-    validation_curve,
-)
-from qdmerge.compare._data import RunRow
+from qdmerge.compare._convergence import Curve, band, held_out_curve, median_count, validation_curve
+from qdmerge.compare._rows import RunRow
 from tests.compare.synthetic import make_run
 
 TASKS = ["a", "b", "c"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from qdmerge.backend import Task
-from qdmerge.compare._pareto import Box, hypervolume, median_front, pareto_front
+from qdmerge.compare._fronts import Box, hypervolume, median_front, pareto_front
 from qdmerge.errors import ConfigError
 
 steps = st.integers(0, 8).map(lambda step: step / 8)

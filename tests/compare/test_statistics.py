@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from qdmerge.compare._data import Pick, RunRow, over_tasks
-from qdmerge.compare._items import resampled_scores
+from qdmerge.compare._rows import Pick, RunRow, over_tasks
 from qdmerge.compare._statistics import (
     LEVEL,
     estimate,
@@ -21,6 +20,7 @@ from qdmerge.compare._statistics import (
     pair_differences,
     pairs_needed,
     rank_biserial,
+    resampled_scores,
     sign_flip_test,
     smallest_p,
 )

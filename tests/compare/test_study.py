@@ -10,9 +10,9 @@ import pytest
 
 from qdmerge.compare import Study, find_methods, vary
 from qdmerge.compare._rows import read_rows
-from qdmerge.config import load_config
 from qdmerge.errors import ConfigError, RunError
 from qdmerge.runs import Run, read_events
+from qdmerge.settings import load_config
 
 QUICK = ["final.leading=1", "final.bootstrap=100"]
 METHODS = ("random", "cma_es", "config")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from qdmerge.backend import Task
-from qdmerge.compare._data import RunRow, over_tasks
-from qdmerge.compare._paired import paired_runs
-from qdmerge.compare._pareto import Box, hypervolume
+from qdmerge.compare._fronts import Box, hypervolume
+from qdmerge.compare._rows import RunRow, over_tasks
+from qdmerge.compare._statistics import paired_runs
 from qdmerge.compare._summary import summarize
 from qdmerge.compare._tables import summary_table, tidy_rows
 from qdmerge.errors import ConfigError

@@ -15,13 +15,13 @@ from safetensors.torch import save_file
 
 from qdmerge.archives import ArchiveSpec, Axis, grid
 from qdmerge.backend import Task
-from qdmerge.config import parse_config
+from qdmerge.checkpoints import TaskVectors
 from qdmerge.emitters import EmitterSpec, MergeEmitter, build_emitters, expert_of, paper_emitter
 from qdmerge.errors import ConfigError, UnsupportedError
 from qdmerge.operators import Chain, GaussianMutation, NoCrossover, RankSelection, SVDMutation
-from qdmerge.parts import EMITTERS
 from qdmerge.runs import build_search
-from qdmerge.spaces import CoreSpace, Space, SpectralSpace, TaskVectors, VectorSpace
+from qdmerge.settings import EMITTERS, parse_config
+from qdmerge.spaces import CoreSpace, Space, SpectralSpace, VectorSpace
 
 SPACE = VectorSpace(
     {"base": np.zeros(3), "coding": np.ones(3), "db": [1.0, -1.0, 1.0]},

@@ -160,7 +160,7 @@ def test_merging_finds_what_lies_between_the_experts(
     toy: Callable[..., Any], evolve: Callable[..., Any]
 ) -> None:
     """The paper's emitter on three bumps: a merge is better at its worst task than any expert."""
-    from qdmerge.cycleqd import CycleQD
+    from qdmerge.search import CycleQD
 
     search = evolve(CycleQD(toy(), seed=3), 60)
     experts = [search.seed_scores[name].min() for name in search.tasks]

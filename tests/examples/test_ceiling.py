@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from qdmerge.checkpoints import TaskVectors
 from qdmerge.spaces import (
     CoreSpace,
     ExpertSpace,
@@ -18,7 +19,6 @@ from qdmerge.spaces import (
     LinearSpace,
     RegMeanSpace,
     SpectralSpace,
-    TaskVectors,
 )
 from tests.spaces.networks import AtWork, net
 

@@ -18,10 +18,10 @@ import typer
 import yaml
 from scipy.stats import spearmanr
 
-from qdmerge.baselines import grid_size
 from qdmerge.cli import app
-from qdmerge.config import load_config
-from qdmerge.methods import METHODS, Ground, Method, configure, find_methods
+from qdmerge.compare import METHODS, Ground, Method, configure, find_methods
+from qdmerge.merges import grid_size
+from qdmerge.settings import load_config
 
 ROOT = Path(__file__).parents[2]
 ABLATION = ROOT / "examples" / "paper" / "ablation.yaml"
@@ -215,7 +215,7 @@ def test_norms_and_signs_of_two_experts(told, tmp_path):
     import torch
     from safetensors.torch import save_file
 
-    from qdmerge.spaces import TaskVectors
+    from qdmerge.checkpoints import TaskVectors
 
     tensors = {
         "base": {"w": torch.zeros(2, 2), "n": torch.ones(2)},

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from qdmerge.checkpoints import TaskVectors
 from qdmerge.errors import UnsupportedError
 from qdmerge.operators import (
     Chain,
@@ -21,14 +22,7 @@ from qdmerge.operators import (
     SVDMutation,
     chain,
 )
-from qdmerge.spaces import (
-    CoreSpace,
-    ExpertSpace,
-    LayerSpace,
-    SpectralSpace,
-    TaskVectors,
-    VectorSpace,
-)
+from qdmerge.spaces import CoreSpace, ExpertSpace, LayerSpace, SpectralSpace, VectorSpace
 
 RANK = 2
 SHAPES = {"a.weight": (4, 3), "a.bias": (4,), "b.weight": (3, 5), "c.weight": (1, 3)}

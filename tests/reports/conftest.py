@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from qdmerge.config import parse_config
 from qdmerge.runs import Run, RunFolder
+from qdmerge.settings import parse_config
 
 RUNS: dict[str, dict[str, Any]] = {
     "two tasks": {"backend": {"n_tasks": 2}},

@@ -9,14 +9,9 @@ import numpy as np
 import pytest
 
 from qdmerge.backend import Task
-from qdmerge.compare._data import RunRow
+from qdmerge.compare import comparison_chart, comparison_curves, comparison_fronts, draw_comparison
+from qdmerge.compare._rows import RunRow
 from qdmerge.compare._summary import summarize
-from qdmerge.reports import (
-    comparison_chart,
-    comparison_curves,
-    comparison_fronts,
-    draw_comparison,
-)
 from tests.compare.synthetic import SKILL, make_study, task_names
 from tests.reports.test_draw import overlaps_and_clips
 

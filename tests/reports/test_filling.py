@@ -12,7 +12,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgba
 
 from qdmerge.reports import Moment, archive_filling, archive_maps, filling_moments
-from qdmerge.reports._draw import _moments
+from qdmerge.reports._figures import _moments
 from qdmerge.reports._style import EMPTY_COLOR
 from qdmerge.runs import History, read_history
 from tests.reports.conftest import BINS, EVALUATIONS

@@ -10,8 +10,8 @@ from matplotlib.path import Path as Outline
 
 from qdmerge.backend import Measure, Task
 from qdmerge.reports import ArchiveMap, Mark, archive_heatmap, archive_maps
-from qdmerge.reports._draw import run_marks
-from qdmerge.reports._voronoi import bounded_cells
+from qdmerge.reports._figures import run_marks
+from qdmerge.reports._maps import bounded_cells
 from qdmerge.runs import read_history
 from tests.reports.conftest import BINS
 

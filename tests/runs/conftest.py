@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from qdmerge.config import RunConfig, parse_config
 from qdmerge.runs import Run
+from qdmerge.settings import RunConfig, parse_config
 
 EMITTERS = {
     "merge": [{"name": "merge", "mutation": "gaussian"}],

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from qdmerge.backend import Task
-from qdmerge.config import FinalConfig, load_config
-from qdmerge.cycleqd import Elite
 from qdmerge.errors import ConfigError
 from qdmerge.runs import Run, RunFolder, read_events
 from qdmerge.runs._choice import choices
 from qdmerge.runs._final import elites
+from qdmerge.search import Elite
+from qdmerge.settings import FinalConfig, load_config
 
 
 def execute(path: Path, *settings: str) -> dict[str, Any]:

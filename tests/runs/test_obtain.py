@@ -6,8 +6,7 @@ import pytest
 
 from qdmerge.errors import RunError
 from qdmerge.runs import Run, obtain_results
-
-from .conftest import timeless, toy_config
+from tests.runs.conftest import timeless, toy_config
 
 
 def test_results_are_made_once_and_read_afterwards(tmp_path):

@@ -13,9 +13,8 @@ from rich.console import Console
 
 from qdmerge.reports import reported_table, results_markdown
 from qdmerge.runs import Run
-from qdmerge.runs._outside import relative_interval
-
-from .conftest import timeless, toy_config
+from qdmerge.runs._side_tasks import relative_interval
+from tests.runs.conftest import timeless, toy_config
 
 
 def run(path: Path, **backend: Any) -> dict[str, Any]:

@@ -11,14 +11,7 @@ from qdmerge_toy import ToyBackend, ToyConfig
 from scipy.stats import gmean
 
 from qdmerge.errors import ConfigError, EvaluationError, RunError, UnsupportedError
-from qdmerge.runs import (
-    Run,
-    RunFolder,
-    pick_solution,
-    read_events,
-    read_history,
-    solution_id,
-)
+from qdmerge.runs import Run, RunFolder, pick_solution, read_events, read_history, solution_id
 from qdmerge.runs._choice import mean_interval
 from tests.runs.conftest import timeless, toy_config
 

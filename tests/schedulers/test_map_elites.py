@@ -18,10 +18,10 @@ from ribs.emitters import (
 from ribs.schedulers import Scheduler
 
 from qdmerge.archives import ArchiveSpec
-from qdmerge.cycleqd import CycleQD
 from qdmerge.emitters import EmitterSpec, MergeEmitter
 from qdmerge.operators import EliteSelection, GaussianMutation, LinearCrossover
 from qdmerge.schedulers import BanditScheduler, CycleScheduler, FixedScheduler
+from qdmerge.search import CycleQD
 
 GENERATIONS = 35
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from qdmerge.schedulers import BanditScheduler, CycleScheduler, FixedScheduler, TaskScheduler
-
-from .conftest import TASKS, MakeParts, Parts
+from tests.schedulers.conftest import TASKS, MakeParts, Parts
 
 
 def active(scheduler: TaskScheduler, parts: Parts, generations: int) -> list[str | None]:

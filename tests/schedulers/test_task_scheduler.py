@@ -10,8 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qdmerge.schedulers import Batch, CycleScheduler, TaskScheduler
-
-from .conftest import DIM, TASKS, MakeParts, Parts, grid
+from tests.schedulers.conftest import DIM, TASKS, MakeParts, Parts, grid
 
 
 def scheduled(parts: Parts) -> CycleScheduler:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from .conftest import SHAPES, Tensors, Trio, draw
+from tests.spaces.conftest import SHAPES, Tensors, Trio, draw
 
 CONFIG = {"peft_type": "LORA", "r": 2, "lora_alpha": 6, "target_modules": ["attn"]}
 

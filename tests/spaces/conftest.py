@@ -11,14 +11,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from qdmerge.spaces import (
-    CoreSpace,
-    ExpertSpace,
-    LayerSpace,
-    SpectralSpace,
-    TaskVectors,
-    WeightSpace,
-)
+from qdmerge.checkpoints import TaskVectors
+from qdmerge.spaces import CoreSpace, ExpertSpace, LayerSpace, SpectralSpace, WeightSpace
 
 Tensors = dict[str, torch.Tensor]
 

@@ -17,12 +17,8 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from qdmerge.spaces import (
-    ExpertSpace,
-    TaskVectors,
-    WeightSpace,
-    checkpoint_problems,
-)
+from qdmerge.checkpoints import TaskVectors, checkpoint_problems
+from qdmerge.spaces import ExpertSpace, WeightSpace
 
 
 def llama(tied: bool = True, **options: Any) -> LlamaForCausalLM:

@@ -13,11 +13,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from qdmerge.checkpoints import TaskVectors, checkpoint_problems, weights_digest
 from qdmerge.errors import CheckpointError
-from qdmerge.spaces import TaskVectors, checkpoint_problems, weights_digest
-
-from .adapters import draw_lora, write_adapter
-from .conftest import Trio, draw, write
+from tests.spaces.adapters import draw_lora, write_adapter
+from tests.spaces.conftest import Trio, draw, write
 
 SHAPES = {"model.embed_tokens.weight": (9, 4), "model.layers.0.q_proj.weight": (6, 4)}
 Q = {"model.layers.0.q_proj": (6, 4)}

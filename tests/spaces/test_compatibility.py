@@ -10,10 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from qdmerge.checkpoints import TaskVectors, checkpoint_problems
 from qdmerge.errors import CheckpointError
-from qdmerge.spaces import TaskVectors, checkpoint_problems
-
-from .conftest import Trio, write
+from tests.spaces.conftest import Trio, write
 
 GOOD = {"a.weight": torch.ones(3, 2), "b.weight": torch.ones(4), "n": torch.tensor([1])}
 

@@ -11,19 +11,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qdmerge.checkpoints import TaskVectors
 from qdmerge.errors import CheckpointError
 from qdmerge.operators import ChildSVDMutation, LinearCrossover
 from qdmerge.spaces import (
     CoreSpace,
     SpectralSpace,
-    TaskVectors,
     WeightSpace,
     singular_value_similarity,
     task_vector_cosine,
 )
-
-from .adapters import with_adapters
-from .conftest import SHAPES, Trio, write
+from tests.spaces.adapters import with_adapters
+from tests.spaces.conftest import SHAPES, Trio, write
 
 FULL = 12  # no matrix of SHAPES has a smaller side above 8
 MATRICES = [name for name, shape in SHAPES.items() if len(shape) >= 2]

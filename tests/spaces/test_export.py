@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from qdmerge.checkpoints import TaskVectors
+from qdmerge.checkpoints._checkpoint import TensorInfo
+from qdmerge.checkpoints._export import _header, write_checkpoint
 from qdmerge.errors import CheckpointError
-from qdmerge.spaces import ExpertSpace, TaskVectors, WeightSpace
-from qdmerge.spaces._checkpoint import TensorInfo
-from qdmerge.spaces._export import _header, write_checkpoint
-
-from .conftest import SHAPES, Trio, write
+from qdmerge.spaces import ExpertSpace, WeightSpace
+from tests.spaces.conftest import SHAPES, Trio, write
 
 MakeTrio = Callable[..., Trio]
 

@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, GPT2Config, GPT2LMHeadModel
 
+from qdmerge.checkpoints import TaskVectors, checkpoint_problems, weights_digest
 from qdmerge.errors import CheckpointError
-from qdmerge.spaces import TaskVectors, WeightSpace, checkpoint_problems, weights_digest
-
-from .adapters import draw_lora, write_adapter
-from .conftest import Trio
-from .test_adapter import llama, trained
+from qdmerge.spaces import WeightSpace
+from tests.spaces.adapters import draw_lora, write_adapter
+from tests.spaces.conftest import Trio
+from tests.spaces.test_adapter import llama, trained
 
 peft = pytest.importorskip("peft")
 

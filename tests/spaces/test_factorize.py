@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from qdmerge.checkpoints import TaskVectors
 from qdmerge.errors import CheckpointError
-from qdmerge.spaces import SpectralSpace, TaskVectors, _factorize
-from qdmerge.spaces._svd import truncated_svd
-
-from .conftest import SHAPES, Trio, write
+from qdmerge.spaces import SpectralSpace
+from qdmerge.spaces import _factors as _factorize
+from qdmerge.spaces._factors import truncated_svd
+from tests.spaces.conftest import SHAPES, Trio, write
 
 
 def spectrum_matrix(rows: int, columns: int, singular: torch.Tensor) -> torch.Tensor:

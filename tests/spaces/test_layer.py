@@ -6,8 +6,7 @@ import torch
 
 from qdmerge.spaces import LayerSpace
 from qdmerge.spaces._layer import layer_of
-
-from .conftest import Trio
+from tests.spaces.conftest import Trio
 
 
 @pytest.mark.parametrize(

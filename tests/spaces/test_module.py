@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from qdmerge.checkpoints import TaskVectors
 from qdmerge.errors import CheckpointError
-from qdmerge.spaces import ExpertSpace, SpectralSpace, TaskVectors
-
-from .conftest import Tensors, write
+from qdmerge.spaces import ExpertSpace, SpectralSpace
+from tests.spaces.conftest import Tensors, write
 
 
 class Net(nn.Module):

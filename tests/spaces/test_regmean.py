@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch.nn.functional import conv2d, linear, unfold
 
+from qdmerge.checkpoints import TaskVectors
 from qdmerge.errors import ConfigError, EvaluationError
 from qdmerge.operators import SVDMutation
-from qdmerge.spaces import RegMeanSpace, SpectralSpace, TaskVectors
+from qdmerge.spaces import RegMeanSpace, SpectralSpace
 from tests.spaces.networks import EXPERTS, AtWork, net
 
 RIDGE = 0.02

@@ -14,11 +14,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qdmerge.checkpoints import TaskVectors
 from qdmerge.errors import CheckpointError
-from qdmerge.spaces import TaskVectors, singular_value_similarity, task_vector_cosine
 from qdmerge.spaces import _similarity as module
-
-from .conftest import SHAPES, Tensors, Trio, draw, write
+from qdmerge.spaces import singular_value_similarity, task_vector_cosine
+from tests.spaces.conftest import SHAPES, Tensors, Trio, draw, write
 
 BOTH = [singular_value_similarity, task_vector_cosine]
 

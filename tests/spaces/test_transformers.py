@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from qdmerge.spaces import SpectralSpace, TaskVectors
+from qdmerge.checkpoints import TaskVectors
+from qdmerge.spaces import SpectralSpace
 
 TOKENS = torch.arange(10)[None]
 

@@ -10,9 +10,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qdmerge.spaces import TaskVectors, WeightSpace
-
-from .conftest import SHAPES, Trio
+from qdmerge.checkpoints import TaskVectors
+from qdmerge.spaces import WeightSpace
+from tests.spaces.conftest import SHAPES, Trio
 
 KINDS = ("expert", "layer", "spectral", "core")
 MakeTrio = Callable[..., Trio]

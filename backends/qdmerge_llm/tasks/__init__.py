@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-from qdmerge.registry import Entry, Registry
-from qdmerge_llm.tasks._base import (
-    ExecutedTask,
-    Generate,
-    Item,
-    Message,
-    Prompt,
-    TaskKind,
-    extract,
-)
+from qdmerge.settings import Entry, Registry
+from qdmerge_llm.tasks._base import ExecutedTask, Generate, Item, Message, Prompt, TaskKind, extract
 from qdmerge_llm.tasks._episodes import Episode, EpisodeTask
 from qdmerge_llm.tasks._lm_eval import LMEvalTask
 from qdmerge_llm.tasks._python import PythonTask

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import NonNegativeInt, PositiveInt
 
-from qdmerge.errors import ConfigError, QDMergeError, UnsupportedError
-from qdmerge.registry import nearest
+from qdmerge.errors import ConfigError, QDMergeError, UnsupportedError, nearest
 from qdmerge_llm.tasks._base import Generate, Item, TaskKind
 
 if TYPE_CHECKING:

@@ -15,10 +15,9 @@ from typing import Any
 
 from qdmerge.execution import Job, run_jobs
 from qdmerge_llm.splits import split_of
-
-from ._items import items
-from ._recipe import ALL, VERSION, Recipe
-from ._tokenizer import train_tokenizer
+from qdmerge_llm.tiny._items import items
+from qdmerge_llm.tiny._recipe import ALL, VERSION, Recipe
+from qdmerge_llm.tiny._tokenizer import train_tokenizer
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, the steps done and the steps in all."""

@@ -7,13 +7,13 @@ from typing import Protocol
 
 import numpy as np
 
-from ._coding import Functions
-from ._db import Tables
-from ._grammar import Item
-from ._joins import Pairs
-from ._os import Folders
-from ._regex import Patterns
-from ._sed import Scripts
+from qdmerge_llm.tiny._coding import Functions
+from qdmerge_llm.tiny._db import Tables
+from qdmerge_llm.tiny._grammar import Item
+from qdmerge_llm.tiny._joins import Pairs
+from qdmerge_llm.tiny._os import Folders
+from qdmerge_llm.tiny._regex import Patterns
+from qdmerge_llm.tiny._sed import Scripts
 
 
 class Material(Protocol):

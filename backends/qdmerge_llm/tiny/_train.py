@@ -23,11 +23,10 @@ from transformers import (
 )
 
 from qdmerge_llm.splits import split_of
-
-from ._items import TASKS
-from ._optimizers import optimizers
-from ._recipe import ALL, Recipe, Stage
-from ._tokenizer import load_tokenizer
+from qdmerge_llm.tiny._items import TASKS
+from qdmerge_llm.tiny._optimizers import optimizers
+from qdmerge_llm.tiny._recipe import ALL, Recipe, Stage
+from qdmerge_llm.tiny._tokenizer import load_tokenizer
 
 REPORT_EVERY = 10
 """Steps between two lines of progress."""

@@ -8,10 +8,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from qdmerge.cache import MANIFEST, built_once, cache_dir, intact
-
-from ._build import Progress, build, build_all
-from ._recipe import ALL, Recipe
+from qdmerge.storage import MANIFEST, built_once, cache_dir, intact
+from qdmerge_llm.tiny._build import Progress, build, build_all
+from qdmerge_llm.tiny._recipe import ALL, Recipe
 
 __all__ = ["MANIFEST", "intact", "multitask_cost", "multitask_model", "zoo"]
 

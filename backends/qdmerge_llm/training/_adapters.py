@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from qdmerge.errors import ConfigError
-from qdmerge.registry import nearest
-
-from ._config import LoRAConfig
+from qdmerge.errors import ConfigError, nearest
+from qdmerge_llm.training._config import LoRAConfig
 
 if TYPE_CHECKING:
     import torch

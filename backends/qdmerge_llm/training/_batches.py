@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from ._config import LoRAConfig
-from ._conversations import Example
+from qdmerge_llm.training._config import LoRAConfig
+from qdmerge_llm.training._conversations import Example
 
 if TYPE_CHECKING:
     import torch

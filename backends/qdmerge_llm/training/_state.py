@@ -12,8 +12,7 @@ from typing import Any
 import filelock
 
 from qdmerge.errors import ConfigError, RunError
-
-from ._config import completed
+from qdmerge_llm.training._config import completed
 
 RECORD = "qdmerge.json"
 """What an adapter was made from and how, beside its weights."""

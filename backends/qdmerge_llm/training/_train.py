@@ -14,17 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qdmerge.errors import CheckpointError, ConfigError, RunError
-
-from ._adapters import with_adapters
-from ._batches import plan
-from ._config import LoRAConfig
-from ._conversations import Example, encode, read_conversations
-from ._state import RECORD, is_made, unfinished
+from qdmerge_llm.training._adapters import with_adapters
+from qdmerge_llm.training._batches import plan
+from qdmerge_llm.training._config import LoRAConfig
+from qdmerge_llm.training._conversations import Example, encode, read_conversations
+from qdmerge_llm.training._state import RECORD, is_made, unfinished
 
 if TYPE_CHECKING:
     import torch
 
-    from ._trainer import Progress
+    from qdmerge_llm.training._trainer import Progress
 
 EXTRA = ("peft", "accelerate")
 _MEASURED = ("qdmerge", "torch", "transformers", *EXTRA)
@@ -70,7 +69,7 @@ def train_lora(
         raise ConfigError(
             f"making experts needs {' and '.join(missing)}: pip install 'qdmerge[train]'"
         )
-    from qdmerge.spaces import weights_digest
+    from qdmerge.checkpoints import weights_digest
 
     conversations = read_conversations(data)
     made_from = {
@@ -128,7 +127,7 @@ def _train(
     """Train in ``state`` and save the adapter there; return what the record says of it."""
     import torch
 
-    from ._trainer import LoRATrainer, Watch, last_checkpoint
+    from qdmerge_llm.training._trainer import LoRATrainer, Watch, last_checkpoint
 
     model, tokenizer = _load(base, settings)
     every = [encode(messages, tokenizer) for messages in conversations]
@@ -174,7 +173,7 @@ def _load(base: Path, settings: LoRAConfig) -> tuple[Any, Any]:
     """Return the base's model, in the type it is trained in, and its tokenizer."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from qdmerge.devices import pick_device, pick_dtype
+    from qdmerge.execution import pick_device, pick_dtype
 
     dtype = pick_dtype(settings.dtype, pick_device("auto"))
     try:

@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from qdmerge.errors import ConfigError
-from qdmerge.registry import nearest
+from qdmerge.errors import ConfigError, nearest
 
 #: Endings of the files that count as images and masks, in lower case; others are ignored.
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")

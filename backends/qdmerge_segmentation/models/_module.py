@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model
 
 from qdmerge.errors import CheckpointError, ConfigError
-from qdmerge.registry import load_target
+from qdmerge.settings import load_target
 
 
 def load_module(path: Path, factory: str) -> torch.nn.Module:

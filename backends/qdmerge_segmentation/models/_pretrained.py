@@ -12,8 +12,7 @@ import transformers
 from transformers import AutoConfig, AutoModelForSemanticSegmentation, SamModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
 
-from qdmerge.errors import CheckpointError, ConfigError
-from qdmerge.registry import nearest
+from qdmerge.errors import CheckpointError, ConfigError, nearest
 from qdmerge_segmentation.models.modeling_unet import UNetConfig, UNetForSemanticSegmentation
 
 # The U-Net needs no code from its checkpoint where qdmerge is installed.

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qdmerge.cache import built_once, cache_dir
-
-from ._build import Progress
-from ._recipe import Recipe
-from ._zoo import zoo
+from qdmerge.storage import built_once, cache_dir
+from qdmerge_segmentation.tiny._build import Progress
+from qdmerge_segmentation.tiny._recipe import Recipe
+from qdmerge_segmentation.tiny._zoo import zoo
 
 
 def multitask(

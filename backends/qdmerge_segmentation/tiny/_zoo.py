@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qdmerge.cache import built_once, cache_dir
-
-from ._build import Progress, build
-from ._recipe import Recipe
+from qdmerge.storage import built_once, cache_dir
+from qdmerge_segmentation.tiny._build import Progress, build
+from qdmerge_segmentation.tiny._recipe import Recipe
 
 
 def zoo(

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from qdmerge.errors import ConfigError
-from qdmerge.registry import nearest
+from qdmerge.errors import ConfigError, nearest
 
 
 def check_beginnings(module: torch.nn.Module, only: Sequence[str], where: str) -> None:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qdmerge.checkpoints import is_hub_id
 from qdmerge.errors import ConfigError
-from qdmerge.sources import is_hub_id
 from qdmerge_segmentation.models import model_problems
 from qdmerge_segmentation.sources import is_tiny, resolve, source_problem
 from qdmerge_segmentation.training._record import record_of

@@ -13,9 +13,8 @@ import filelock
 import torch
 import transformers
 
-from qdmerge.devices import pick_device
 from qdmerge.errors import RunError
-from qdmerge.execution import Report, job_main
+from qdmerge.execution import Report, job_main, pick_device
 from qdmerge_segmentation.config import SegmentationConfig
 from qdmerge_segmentation.models import load_segmenter
 from qdmerge_segmentation.sources import resolve

@@ -14,7 +14,8 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from qdmerge.backend import Evaluation, GenomeBackend, Task
-from qdmerge.spaces import SpectralSpace, TaskVectors
+from qdmerge.checkpoints import TaskVectors
+from qdmerge.spaces import SpectralSpace
 from qdmerge_digits.config import TASKS, DigitsConfig
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import NonNegativeInt, PositiveInt
 
 from qdmerge.backend import SPLITS, BackendConfig
-from qdmerge.cache import built_once, cache_dir
+from qdmerge.storage import built_once, cache_dir
 
 if TYPE_CHECKING:
     from qdmerge.backend import SpaceFactory

@@ -26,8 +26,7 @@ from qdmerge_llm.tasks.database import (
     parse_values,
     same_answer,
 )
-
-from . import mariadb
+from tests.backends.llm import mariadb
 
 SHARED = Path(os.environ.get("QDMERGE_SHARED_DATA", Path(__file__).parents[4] / "shared" / "data"))
 ROWS = SHARED / "agentbench" / "dbbench-dev.jsonl"

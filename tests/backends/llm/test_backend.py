@@ -17,8 +17,7 @@ from qdmerge_llm.config import LLMConfig
 from qdmerge_llm.items import split_items
 from qdmerge_llm.sandbox import Sandbox
 from qdmerge_llm.tasks import KINDS, MBPPTask
-
-from .conftest import COUNTS, TASKS, Micro
+from tests.backends.llm.conftest import COUNTS, TASKS, Micro
 
 
 def test_scores_of_base_and_experts(backend: LLMBackend) -> None:

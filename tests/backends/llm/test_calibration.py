@@ -21,8 +21,7 @@ from qdmerge.spaces import RegMeanSpace
 from qdmerge_llm.config import LLMConfig
 from qdmerge_llm.sandbox import Sandbox
 from qdmerge_llm.splits import split_of
-
-from .conftest import MAKERS, TASKS, Micro
+from tests.backends.llm.conftest import MAKERS, TASKS, Micro
 
 
 @pytest.fixture(scope="module")

@@ -17,13 +17,12 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from qdmerge.errors import ConfigError
-from qdmerge.registry import explain
+from qdmerge.settings import explain
 from qdmerge_llm.config import LLMConfig
 from qdmerge_llm.sandbox import available
 from qdmerge_llm.sources import TINY_TASKS
 from qdmerge_llm.tasks import KINDS
-
-from .conftest import Micro, shell_item
+from tests.backends.llm.conftest import Micro, shell_item
 
 
 @pytest.fixture(autouse=True)

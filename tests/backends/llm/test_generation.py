@@ -21,8 +21,7 @@ from transformers import (
 from qdmerge.errors import ConfigError
 from qdmerge_llm.generation import FENCED_BLOCK, Generator
 from qdmerge_llm.generation._slots import layers_of
-
-from .conftest import Micro, make_tokenizer
+from tests.backends.llm.conftest import Micro, make_tokenizer
 
 TEMPLATE = (
     "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"

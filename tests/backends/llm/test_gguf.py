@@ -14,8 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from qdmerge.errors import CheckpointError, ConfigError
 from qdmerge_llm import gguf as ours
 from qdmerge_llm.gguf import convert
-
-from .conftest import make_tokenizer
+from tests.backends.llm.conftest import make_tokenizer
 
 gguf = pytest.importorskip("gguf")
 

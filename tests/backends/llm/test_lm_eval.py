@@ -18,8 +18,7 @@ from qdmerge_llm.items import content_hash
 from qdmerge_llm.task_settings import ReportedConfig, TaskConfig
 from qdmerge_llm.tasks import _lm_eval
 from qdmerge_llm.tasks._lm_eval import LMEvalTask
-
-from .conftest import make_tokenizer
+from tests.backends.llm.conftest import make_tokenizer
 
 DOCUMENTS = [
     {"question": f"{a} plus {b} is", "choices": [str(a), str(b), "8"], "answer": a % 3}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from qdmerge.spaces import weights_digest
+from qdmerge.checkpoints import weights_digest
 from qdmerge_llm.config import LLMConfig
 from qdmerge_llm.models import read_template
 from qdmerge_llm.training import RECORD, LoRAConfig

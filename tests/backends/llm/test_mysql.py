@@ -14,8 +14,7 @@ from qdmerge.errors import ConfigError, EvaluationError
 from qdmerge_llm.tasks import KINDS
 from qdmerge_llm.tasks.database import MySQLEngine, Table, _mysql
 from qdmerge_llm.tasks.database._engine import UnfitTableError
-
-from . import mariadb
+from tests.backends.llm import mariadb
 
 TABLE = Table("t", (("a", "TEXT"),), (("x",),))
 

@@ -19,8 +19,7 @@ from qdmerge_llm.config import LLMConfig
 from qdmerge_llm.sandbox import Sandbox
 from qdmerge_llm.tasks import AgentBenchDBTask, MBPPTask
 from qdmerge_llm.training import LoRAConfig, train_lora
-
-from .conftest import make_tokenizer
+from tests.backends.llm.conftest import make_tokenizer
 
 TEMPLATE = (
     "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}<eos>{% endfor %}"

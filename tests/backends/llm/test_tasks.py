@@ -11,8 +11,7 @@ from qdmerge.errors import EvaluationError
 from qdmerge_llm.sandbox import Sandbox
 from qdmerge_llm.tasks import KINDS, PythonTask, ShellTask, SqlTask, extract
 from qdmerge_llm.tasks._batch import run_batch
-
-from .conftest import MAKERS
+from tests.backends.llm.conftest import MAKERS
 
 DOUBLE = {
     "prompt": "double",

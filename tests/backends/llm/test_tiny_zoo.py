@@ -18,8 +18,7 @@ from qdmerge.errors import RunError
 from qdmerge.spaces import ExpertSpace
 from qdmerge_llm.config import LLMConfig
 from qdmerge_llm.tiny import Recipe, _zoo, items, multitask_cost, multitask_model, zoo
-
-from ...trained import never, same
+from tests.trained import never, same
 
 MICRO = Recipe.micro()
 TASKS = MICRO.names

@@ -17,9 +17,9 @@ from sklearn.metrics import f1_score
 from typer.testing import CliRunner
 
 from qdmerge.cli import app
-from qdmerge.config import load_config
 from qdmerge.errors import ConfigError
 from qdmerge.runs import BuildBackend
+from qdmerge.settings import load_config
 from qdmerge_segmentation.tiny import TASKS, Recipe, zoo
 
 

@@ -14,7 +14,7 @@ import yaml
 from typer.testing import CliRunner
 
 from qdmerge.cli import app
-from qdmerge.config import parse_config
+from qdmerge.settings import parse_config
 from qdmerge.spaces import RegMeanSpace
 from qdmerge_segmentation.calibration import ExpertsAtWork
 from qdmerge_segmentation.tiny import TASKS, Recipe, zoo

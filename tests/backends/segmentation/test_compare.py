@@ -13,11 +13,10 @@ import pytest
 
 from qdmerge.compare import PlannedRun, Study, find_methods
 from qdmerge.compare._rows import read_rows
-from qdmerge.config import load_config
 from qdmerge.runs import BuildBackend
+from qdmerge.settings import load_config
 from qdmerge_segmentation.tiny import Recipe, multitask
-
-from ...trained import never
+from tests.trained import never
 
 METHODS = ("average", "finetune")
 SETTINGS = ("final.leading=1", "final.bootstrap=100")

@@ -12,8 +12,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from qdmerge.cli import app
-from qdmerge.config import load_config
 from qdmerge.errors import ConfigError
+from qdmerge.settings import load_config
 
 
 def write_pair(folder: Path, name: str, rng: np.random.Generator, size: int = 32) -> None:

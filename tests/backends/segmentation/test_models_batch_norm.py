@@ -7,8 +7,7 @@ import torch
 from torch.optim.swa_utils import update_bn
 
 from qdmerge_segmentation.models import has_batch_norm, load_segmenter, reestimate_batch_norm
-
-from .conftest import KINDS, pictures, unet
+from tests.backends.segmentation.conftest import KINDS, pictures, unet
 
 BATCH_NORMS = (torch.nn.BatchNorm2d, torch.nn.SyncBatchNorm)
 

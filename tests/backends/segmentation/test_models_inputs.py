@@ -19,8 +19,7 @@ from qdmerge.errors import CheckpointError, ConfigError
 from qdmerge_segmentation.models import load_segmenter, predict
 from qdmerge_segmentation.models._preprocessing import Preprocessing, resize
 from qdmerge_segmentation.models._prompts import box_around, point_inside
-
-from .conftest import SAM_SIDE, pictures
+from tests.backends.segmentation.conftest import SAM_SIDE, pictures
 
 GREY = 1 / 255 / 0.224  # one grey value after normalization
 

@@ -16,8 +16,7 @@ from safetensors.torch import load_file, save_file
 import qdmerge_segmentation.models as models
 from qdmerge.errors import CheckpointError, ConfigError, QDMergeError
 from qdmerge_segmentation.models import load_segmenter, model_problems, predict
-
-from .conftest import KINDS, pictures
+from tests.backends.segmentation.conftest import KINDS, pictures
 
 FACTORY = f"{__package__}.conftest:plain"
 

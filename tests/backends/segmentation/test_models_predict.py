@@ -10,8 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from qdmerge_segmentation.models import load_segmenter, predict
-
-from .conftest import pictures
+from tests.backends.segmentation.conftest import pictures
 
 
 def red() -> torch.nn.Module:

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSemanticSegmentation, SamModel
 
-from qdmerge.spaces import ExpertSpace, SpectralSpace, TaskVectors, checkpoint_problems
+from qdmerge.checkpoints import TaskVectors, checkpoint_problems
+from qdmerge.spaces import ExpertSpace, SpectralSpace
 from qdmerge_segmentation.models import load_segmenter
-
-from .conftest import KINDS, PRETRAINED, pictures
+from tests.backends.segmentation.conftest import KINDS, PRETRAINED, pictures
 
 
 @pytest.fixture(scope="module")

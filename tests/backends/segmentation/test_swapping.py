@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from qdmerge.config import load_config
 from qdmerge.runs import BuildBackend
+from qdmerge.settings import load_config
 from qdmerge_segmentation.tiny import TASKS, Recipe, zoo
 from tests.swaps import every_combination, short_search
 

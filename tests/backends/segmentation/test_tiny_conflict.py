@@ -12,17 +12,16 @@ import torch
 import yaml
 from pydantic import ValidationError
 
-from qdmerge.cache import intact
-from qdmerge.config import load_config
 from qdmerge.errors import ConfigError
 from qdmerge.execution import Job, Report
+from qdmerge.settings import load_config
 from qdmerge.spaces import ExpertSpace
+from qdmerge.storage import intact
 from qdmerge_segmentation.config import SegmentationConfig, TaskConfig
 from qdmerge_segmentation.tiny import ALL_TASKS, Recipe, multitask, zoo
 from qdmerge_segmentation.training import _make
 from qdmerge_segmentation.training._train import make
-
-from ...trained import never, same
+from tests.trained import never, same
 
 LEVELS = range(4)
 SIX = Recipe.micro().model_copy(update={"tasks": 6, "expert_steps": {"leaf": 3, "focus": 1}})

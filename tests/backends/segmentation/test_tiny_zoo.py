@@ -11,13 +11,12 @@ import pytest
 import torch
 import yaml
 
-from qdmerge.cache import intact
 from qdmerge.errors import RunError
+from qdmerge.storage import intact
 from qdmerge_segmentation.config import SegmentationConfig
 from qdmerge_segmentation.models import load_segmenter
 from qdmerge_segmentation.tiny import TASKS, Recipe, _zoo, generate, zoo
-
-from ...trained import never
+from tests.trained import never
 
 MODELS = ("base", *TASKS)
 MICRO = Recipe.micro()

@@ -11,9 +11,8 @@ from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from qdmerge_llm.training import LoRAConfig, train_lora
-
-from .... import trained
-from ..conftest import make_tokenizer
+from tests import trained
+from tests.backends.llm.conftest import make_tokenizer
 
 TEMPLATE = (
     "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}<eos>{% endfor %}"

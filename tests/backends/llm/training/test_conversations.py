@@ -11,8 +11,7 @@ from transformers import AutoTokenizer
 from qdmerge.errors import ConfigError
 from qdmerge_llm.training import train_lora
 from qdmerge_llm.training._conversations import encode, read_conversations
-
-from .conftest import SETTINGS, TEMPLATE, silent, talk
+from tests.backends.llm.training.conftest import SETTINGS, TEMPLATE, silent, talk
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,8 @@ from qdmerge.errors import ConfigError, RunError
 from qdmerge_llm.training import LoRAConfig, _train, train_lora
 from qdmerge_llm.training._state import is_made, unfinished
 from qdmerge_llm.training._trainer import last_checkpoint
-
-from ..conftest import python_item
-from .conftest import SETTINGS, same, silent
+from tests.backends.llm.conftest import python_item
+from tests.backends.llm.training.conftest import SETTINGS, same, silent
 
 
 def interrupt_at(step: int) -> Any:

@@ -13,14 +13,13 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from qdmerge.checkpoints import weights_digest
 from qdmerge.errors import CheckpointError, ConfigError, RunError
-from qdmerge.spaces import weights_digest
 from qdmerge_llm.training import LoRAConfig, _train, train_lora
 from qdmerge_llm.training._batches import NOT_LEARNED, collate
 from qdmerge_llm.training._conversations import encode, read_conversations
 from qdmerge_llm.training._trainer import LoRATrainer
-
-from .conftest import SETTINGS, same, silent, talk, weights
+from tests.backends.llm.training.conftest import SETTINGS, same, silent, talk, weights
 
 
 def test_the_loss_falls_and_the_record_says_what_was_done(

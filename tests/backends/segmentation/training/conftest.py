@@ -11,8 +11,7 @@ import torch
 from PIL import Image
 
 from qdmerge_segmentation.config import SegmentationConfig
-
-from ..conftest import Family, pictures, save, unet
+from tests.backends.segmentation.conftest import Family, pictures, save, unet
 
 MakeConfig = Callable[..., SegmentationConfig]
 

@@ -9,8 +9,7 @@ from torch.nn import functional
 
 from qdmerge_segmentation.training._loss import segmentation_loss, truth_of
 from qdmerge_segmentation.training._trainer import rate_at
-
-from .conftest import MakeConfig
+from tests.backends.segmentation.training.conftest import MakeConfig
 
 
 def test_the_loss_is_cross_entropy_plus_soft_dice() -> None:

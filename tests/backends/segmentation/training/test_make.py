@@ -9,9 +9,8 @@ import torch
 
 from qdmerge_segmentation.training import make_models
 from qdmerge_segmentation.training._train import make
-
-from ....trained import same
-from .conftest import MakeConfig, ignore
+from tests.backends.segmentation.training.conftest import MakeConfig, ignore
+from tests.trained import same
 
 WEIGHTS = "model.safetensors"
 

@@ -11,15 +11,15 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from qdmerge.checkpoints import TaskVectors, checkpoint_problems
 from qdmerge.errors import ConfigError, RunError
-from qdmerge.spaces import ExpertSpace, TaskVectors, checkpoint_problems
+from qdmerge.spaces import ExpertSpace
 from qdmerge_segmentation.models import load_segmenter
 from qdmerge_segmentation.training import _trainer
 from qdmerge_segmentation.training._plan import local_models
 from qdmerge_segmentation.training._train import make
-
-from ..conftest import KINDS, SAM_SIDE, Family, pictures
-from .conftest import MakeConfig, ignore, of_kind
+from tests.backends.segmentation.conftest import KINDS, SAM_SIDE, Family, pictures
+from tests.backends.segmentation.training.conftest import MakeConfig, ignore, of_kind
 
 
 def test_training_learns(config: MakeConfig, start: str, tmp_path: Path) -> None:

@@ -12,9 +12,8 @@ import pytest
 
 from qdmerge.errors import ConfigError
 from qdmerge_segmentation.training import missing_models
-
-from ..conftest import Family
-from .conftest import MakeConfig
+from tests.backends.segmentation.conftest import Family
+from tests.backends.segmentation.training.conftest import MakeConfig
 
 
 def test_models_that_are_there_or_elsewhere_are_not_missing(

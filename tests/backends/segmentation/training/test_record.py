@@ -10,8 +10,7 @@ from PIL import Image
 
 from qdmerge_segmentation.training._curves import curves_figure, draw_curves
 from qdmerge_segmentation.training._train import make
-
-from .conftest import MakeConfig, ignore
+from tests.backends.segmentation.training.conftest import MakeConfig, ignore
 
 
 def test_the_history_tells_all_settings_and_no_paths(

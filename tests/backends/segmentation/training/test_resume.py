@@ -14,10 +14,15 @@ import yaml
 from qdmerge.errors import RunError
 from qdmerge_segmentation.training._plan import local_models
 from qdmerge_segmentation.training._train import make
-
-from ....trained import same
-from ..conftest import Family
-from .conftest import MakeConfig, Stopped, ignore, of_kind, stop_at
+from tests.backends.segmentation.conftest import Family
+from tests.backends.segmentation.training.conftest import (
+    MakeConfig,
+    Stopped,
+    ignore,
+    of_kind,
+    stop_at,
+)
+from tests.trained import same
 
 # Share of the norm that weights may differ by. Noise of 1e-7 in the gradients moves them by 4e-8,
 # 7e-4, 8e-5, 1.1e-4 of it; an optimizer that forgets its moments by 2.5e-3, 8e-3, 1.8e-3, 8.5e-4.

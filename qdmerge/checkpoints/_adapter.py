@@ -1,0 +1,389 @@
+"""An expert that is a LoRA adapter as peft saves it: what it changes, read lazily.
+
+The folder holds ``adapter_config.json`` and ``adapter_model.safetensors``. With ``A`` of shape
+``(r, in)`` and ``B`` of ``(out, r)``, a linear layer's task vector is ``alpha / r * B A``
+(arXiv 2106.09685, section 4.1), with rank-stabilized scaling ``alpha / sqrt(r) * B A`` (arXiv
+2312.03732). Names, patterns and special cases follow peft 0.21.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qdmerge.checkpoints._checkpoint import INDEX, SINGLE, Checkpoint, listing, read_json
+from qdmerge.checkpoints._names import is_embedding, is_head, ties, vocabulary_change
+from qdmerge.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
+
+ADAPTER_CONFIG = "adapter_config.json"
+_PATTERNS = {"r": "rank_pattern", "lora_alpha": "alpha_pattern"}
+#: Options under which an adapter is more than ``B A`` added to the base's weights.
+_VARIANTS = {
+    "use_dora": "DoRA, whose update depends on the norm of the base's weights",
+    "use_qalora": "QA-LoRA, for quantized layers",
+    "use_bdlora": "block-diagonal LoRA",
+    "alora_invocation_tokens": "activated LoRA, which only works on the tokens after its cue",
+    "arrow_config": "Arrow, which routes every token to adapters of its own",
+    "kasa_config": "KaSA, which changes the base's weights",
+    "monteclora_config": "MonteCLoRA, which samples its weights",
+    "layer_replication": "layer replication, which changes the base's layers",
+    "target_parameters": "LoRA on bare parameters (target_parameters)",
+    "trainable_token_indices": "trained rows of the embedding (trainable_token_indices)",
+}
+#: Initializations that change the base's weights while training.
+_CHANGING = ("pissa", "olora", "corda", "lora_ga", "loftq")
+
+
+def pattern_value(config: Mapping[str, Any], key: str, module: str) -> float:
+    """``r`` or ``lora_alpha`` of a module: the first pattern that matches its name's end."""
+    for pattern, value in (config.get(_PATTERNS[key]) or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", module):
+            return float(value)
+    return float(config.get(key, 8))  # peft's default of both
+
+
+def unsupported(config: Mapping[str, Any]) -> list[str]:
+    """Why an adapter of this configuration cannot be merged; empty if it can."""
+    kind = config.get("peft_type")
+    if kind != "LORA":
+        return [f"is a {kind!r} adapter in its {ADAPTER_CONFIG}; only 'LORA' can be merged"]
+    problems = [
+        f"cannot be merged: it uses {what} ({option})"
+        for option, what in _VARIANTS.items()
+        if config.get(option)
+    ]
+    start = str(config.get("init_lora_weights")).lower()
+    if start.startswith(_CHANGING):
+        problems.append(
+            f"cannot be merged: init_lora_weights {start!r} changed the base's own weights; save "
+            "it as plain LoRA: save_pretrained(..., path_initial_model_for_weight_conversion=...)"
+        )
+    if start == "mica":
+        problems.append("cannot be merged: it uses MiCA (init_lora_weights)")
+    problems += _not_numbers(config)
+    return problems
+
+
+def wrong_base(config: Mapping[str, Any], base: Path) -> list[str]:
+    """Whether the adapter was certainly made for another model: both are known by their Hub ids.
+
+    A base is known by its id in the Hub's cache. The ``_name_or_path`` in its configuration does
+    not count, which may name the model that it was trained from; nor does another owner of a
+    model of the same name, which may be a copy.
+    """
+    ours, theirs = _hub_id(base), config.get("base_model_name_or_path")
+    if ours is None or not isinstance(theirs, str) or not re.fullmatch(r"[\w.-]+/[\w.-]+", theirs):
+        return []
+    if Path(theirs).exists() or _model(ours) == _model(theirs):
+        return []
+    return [
+        f"was made for another base: {theirs} (base_model_name_or_path in its {ADAPTER_CONFIG}), "
+        f"this base is {ours}; if both are the same model, correct that entry"
+    ]
+
+
+def _hub_id(path: Path) -> str | None:
+    """``owner/model`` from a path like ``.../models--owner--model/snapshots/...``."""
+    found = [part for part in path.absolute().parts if part.startswith("models--")]
+    return found[-1].removeprefix("models--").replace("--", "/") if found else None
+
+
+def _model(hub_id: str) -> str:
+    return hub_id.rpartition("/")[2].casefold()
+
+
+def _not_numbers(config: Mapping[str, Any]) -> list[str]:
+    problems = []
+    for key, patterns in _PATTERNS.items():
+        table = config.get(patterns) or {}
+        values = {key: config.get(key, 8), **table} if isinstance(table, dict) else {patterns: None}
+        for name, value in values.items():
+            if not isinstance(value, int | float) or (key == "r" and value < 1):
+                problems.append(f"has an impossible value of {name!r} in its {ADAPTER_CONFIG}")
+            try:
+                re.compile(name)
+            except re.error:
+                problems.append(f"has {name!r} in {patterns}, which is no regular expression")
+    return problems
+
+
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_PICKLED = "adapter_model.bin"
+#: What qdmerge's own training writes beside an adapter: ``{"base": {"sha256": ...}}``.
+RECORD = "qdmerge.json"
+#: What peft puts before the names of the base model's modules.
+PREFIX = "base_model.model."
+#: Ends of names, and what such a tensor is.
+_ENDINGS = {
+    ".lora_A.weight": "a",
+    ".lora_B.weight": "b",
+    ".lora_embedding_A": "embedding_a",
+    ".lora_embedding_B": "embedding_b",
+    ".lora_B.bias": "added",
+    ".base_layer.weight": "frozen",
+    ".base_layer.bias": "bias",
+}
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """``scale * B A``, or its transpose: what LoRA adds to one matrix.
+
+    ``a`` and ``b`` name tensors of the adapter's file. Embeddings (``embedding``) and layers that
+    store their weight as ``in x out`` are transposed.
+    """
+
+    a: str
+    b: str
+    rank: int
+    scale: float
+    transposed: bool
+    embedding: bool
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A tensor that was trained as a whole and takes the base's place."""
+
+    tensor: str
+
+
+@dataclass(frozen=True)
+class Added:
+    """``scale * tensor``: the bias that LoRA adds to a bias."""
+
+    tensor: str
+    scale: float
+
+
+Change = LowRank | Whole | Added
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA adapter on a base.
+
+    Attributes:
+        checkpoint: The adapter's own tensors.
+        config: Its ``adapter_config.json``.
+        changes: What happens to tensors of the base, by their names in the base.
+    """
+
+    checkpoint: Checkpoint
+    config: Mapping[str, Any]
+    changes: Mapping[str, Change]
+
+    @classmethod
+    def open(cls, path: Path, base: Checkpoint | None) -> tuple[Adapter, list[str]]:
+        """Read headers and configuration; return the adapter and what keeps it from being merged.
+
+        Raises:
+            CheckpointError: If it cannot be read at all.
+        """
+        folder = _folder(path)
+        config = read_json(folder / ADAPTER_CONFIG)
+        checkpoint = Checkpoint.open(folder / ADAPTER_WEIGHTS)
+        problems = unsupported(config)
+        if problems:  # its tensors have other names and meanings
+            return cls(checkpoint, config, {}), problems
+        changes, problems = _changes(checkpoint, config, base)
+        if base is not None:
+            problems += wrong_base(config, base.path)
+            problems += _misfits(checkpoint, changes, base)
+            problems += _against_tying(checkpoint, config, changes, base)
+        return cls(checkpoint, config, changes), problems
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self.checkpoint.path.parent
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that decide what the expert is."""
+        return (*self.checkpoint.files, self.folder / ADAPTER_CONFIG)
+
+    def formats(self) -> list[str]:
+        """The floating-point formats of the weights, as headers name them."""
+        return [info.dtype for info in self.checkpoint.tensors.values() if info.floating]
+
+    def recorded_base(self) -> str | None:
+        """The digest of the base that the adapter was trained on, if it was recorded.
+
+        Raises:
+            CheckpointError: If the record is damaged.
+        """
+        file = self.folder / RECORD
+        base = read_json(file).get("base") if file.is_file() else None
+        digest = base.get("sha256") if isinstance(base, dict) else None
+        return digest if isinstance(digest, str) else None
+
+    def factors(self, change: LowRank) -> tuple[torch.Tensor, torch.Tensor]:
+        """The task vector as ``left @ right``: ``(m, r)``, ``(r, n)``, float32.
+
+        ``m`` and ``n`` are the sides of the base's tensor, viewed as (first) x (all others).
+        """
+        a, b = (self.checkpoint.read(n).float().flatten(start_dim=1) for n in (change.a, change.b))
+        left, right = (a.T, b.T) if change.transposed else (b, a)
+        return left * change.scale, right.contiguous()
+
+
+def is_adapter(path: Path) -> bool:
+    """Whether a folder (or weight file) is an adapter's, complete or not, and no whole model's."""
+    if path.name == ADAPTER_WEIGHTS:
+        return True
+    if not path.is_dir() or any((path / name).is_file() for name in (SINGLE, INDEX)):
+        return False
+    return any((path / name).is_file() for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, _PICKLED))
+
+
+def _folder(path: Path) -> Path:
+    folder = path.parent if path.name == ADAPTER_WEIGHTS else path
+    if not (folder / ADAPTER_CONFIG).is_file():
+        raise CheckpointError(f"{folder}: the adapter's {ADAPTER_CONFIG} is missing")
+    if not (folder / ADAPTER_WEIGHTS).is_file():
+        pickled = (folder / _PICKLED).is_file()
+        raise CheckpointError(
+            f"{folder}: only a pickled adapter ({_PICKLED}), which is not read because unpickling "
+            "can run code; save it again: save_pretrained(..., safe_serialization=True)"
+            if pickled
+            else f"{folder}: the adapter's {ADAPTER_WEIGHTS} is missing"
+        )
+    return folder
+
+
+def _changes(
+    checkpoint: Checkpoint, config: Mapping[str, Any], base: Checkpoint | None
+) -> tuple[dict[str, Change], list[str]]:
+    """What the tensors do, by the base's names, and which of them make no sense."""
+    modules: dict[str, dict[str, str]] = {}
+    wholes: dict[str, str] = {}
+    unknown = []
+    for tensor in checkpoint.tensors:
+        name = tensor.removeprefix(PREFIX)
+        ending = next((e for e in _ENDINGS if name.endswith(e)), None)
+        if name == tensor or (ending is None and "lora_" in name):
+            unknown.append(tensor)
+        elif ending is None:
+            wholes[name] = tensor
+        else:
+            modules.setdefault(name.removesuffix(ending), {})[_ENDINGS[ending]] = tensor
+    problems = []
+    if unknown:
+        problems.append(f"holds tensors that are not named as peft names LoRA: {listing(unknown)}")
+    changes: dict[str, Change] = {
+        _name_in(base, name): Whole(tensor) for name, tensor in wholes.items()
+    }
+    halves, ranks = [], []
+    for module, parts in modules.items():
+        rank = pattern_value(config, "r", module)
+        scale = pattern_value(config, "lora_alpha", module)
+        scale /= math.sqrt(rank) if config.get("use_rslora") else rank
+        weight = _name_in(base, f"{module}.weight")
+        for a, b in (("a", "b"), ("embedding_a", "embedding_b")):
+            if (a in parts) != (b in parts):
+                halves.append(module)
+            if a in parts and b in parts:
+                embedding = a == "embedding_a"
+                stored = checkpoint.tensors[parts[a]].shape[:1]
+                if stored != (rank,):
+                    ranks.append(f"{module} {rank:g} -> {', '.join(map(str, stored))}")
+                changes[weight] = LowRank(
+                    parts[a],
+                    parts[b],
+                    rank=int(rank),
+                    scale=scale,
+                    transposed=embedding or bool(config.get("fan_in_fan_out")),
+                    embedding=embedding,
+                )
+        bias = weight.removesuffix("weight") + "bias"
+        if "added" in parts:
+            changes[bias] = Added(parts["added"], scale)
+        if "bias" in parts:
+            if "added" in parts:
+                problems.append(f"adds to the bias of {module} and replaces it; only one can be")
+            changes[bias] = Whole(parts["bias"])
+    if halves:
+        problems.append(f"has only one of LoRA's two factors for {listing(halves)}")
+    if ranks:
+        problems.append(f"has other ranks than its {ADAPTER_CONFIG} says: {listing(ranks)}")
+    if not changes and not problems:
+        problems.append("holds no LoRA weights")
+    return changes, problems
+
+
+def _name_in(base: Checkpoint | None, name: str) -> str:
+    """The base's name of a tensor, where the adapter was trained on the model without its head."""
+    if base is None or name in base.tensors or f"model.{name}" not in base.tensors:
+        return name
+    return f"model.{name}"
+
+
+def _misfits(checkpoint: Checkpoint, changes: Mapping[str, Change], base: Checkpoint) -> list[str]:
+    lacking, vocabulary, shapes, kinds = [], [], [], []
+    for name, change in changes.items():
+        if name not in base.tensors:
+            if not (is_head(name) and ties(base.config())):  # else the embedding stands for it
+                lacking.append(name)
+            continue
+        ours = base.tensors[name].shape
+        theirs = _adapted_shape(checkpoint, change, ours)
+        if theirs != ours:
+            rows = vocabulary_change(base, name, theirs)
+            vocabulary += [rows] if rows else []
+            shapes += [] if rows else [f"{name} {ours} -> {theirs}"]
+        if not base.tensors[name].floating:
+            kinds.append(f"{name} {base.tensors[name].dtype}")
+    problems = []
+    if lacking:
+        problems.append(f"adapts tensors that the base lacks: {listing(lacking)}")
+    if vocabulary:
+        problems.append(f"has another vocabulary (base -> adapter): {listing(vocabulary)}")
+    if shapes:
+        problems.append(f"has tensors of other shapes (base -> adapter): {listing(shapes)}")
+    if kinds:
+        problems.append(f"adapts tensors of the base that hold no floats: {listing(kinds)}")
+    return problems
+
+
+def _adapted_shape(
+    checkpoint: Checkpoint, change: Change, ours: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Shape of the tensor that a change is made for."""
+    if not isinstance(change, LowRank):
+        return checkpoint.tensors[change.tensor].shape
+    a, b = checkpoint.tensors[change.a].shape, checkpoint.tensors[change.b].shape
+    if min(len(a), len(b)) < 2 or a[0] != math.prod(b[1:]):
+        return (*b[:1], *a[1:], -1)  # fits nothing
+    return (*a[1:], b[0]) if change.transposed else (b[0], *a[1:])
+
+
+def _against_tying(
+    checkpoint: Checkpoint,
+    config: Mapping[str, Any],
+    changes: Mapping[str, Change],
+    base: Checkpoint,
+) -> list[str]:
+    """Embedding and output layer cannot change apart where the base ties them."""
+    if not ties(base.config()) or config.get("ensure_weight_tying"):
+        return []
+    saved = tuple(config.get("modules_to_save") or ())
+    apart = [
+        name
+        for name, change in changes.items()
+        if (is_embedding(name) or is_head(name))
+        and (isinstance(change, LowRank) or name.removesuffix(".weight").endswith(saved))
+    ]
+    if not apart:
+        return []
+    return [
+        f"adapts {listing(apart)} alone, which the base ties to another layer "
+        "(tie_word_embeddings); merged, both would change"
+    ]

@@ -1,0 +1,247 @@
+"""Checkpoints: safetensors files and shards, read a tensor at a time, and their digests."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+
+from qdmerge.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+#: Floating-point types that weights are merged in.
+FLOATS = ("F64", "F32", "F16", "BF16")
+_BYTES = {
+    **{"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "BOOL": 1, "C64": 8},
+    **{f"{sign}{bits}": bits // 8 for sign in "IU" for bits in (8, 16, 32, 64)},
+}
+_MAX_HEADER = 100_000_000  # the format's own limit
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """What a header says about one tensor: its file, dtype (``"BF16"``) and shape."""
+
+    file: Path
+    dtype: str
+    shape: tuple[int, ...]
+    nbytes: int
+
+    @property
+    def numel(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def floating(self) -> bool:
+        """Whether the tensor takes part in merging."""
+        return self.dtype in FLOATS
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One model on disk: a safetensors file, or a folder with one or with shards and an index.
+
+    Attributes:
+        path: What the user named.
+        files: The weight files, in order.
+        tensors: Every tensor by name, file after file, in the order the files hold them.
+        sharded: Whether an index belongs to the files.
+    """
+
+    path: Path
+    files: tuple[Path, ...]
+    tensors: Mapping[str, TensorInfo]
+    sharded: bool
+
+    @classmethod
+    def open(cls, path: Path) -> Checkpoint:
+        """Read the headers of the checkpoint at ``path``; no tensor is loaded.
+
+        Raises:
+            CheckpointError: If it is missing, incomplete, truncated or malformed.
+        """
+        path = Path(path)
+        files, expected = _find_files(path)
+        tensors: dict[str, TensorInfo] = {}
+        for file in files:
+            for name, info in read_header(file).items():
+                if name in tensors:
+                    raise CheckpointError(f"{path}: tensor {name} is in two files")
+                tensors[name] = info
+        if expected is not None and expected != set(tensors):
+            odd = sorted(expected ^ set(tensors))
+            raise CheckpointError(
+                f"{path}: {INDEX} and the shards disagree about {listing(odd)}; "
+                "download the checkpoint again"
+            )
+        return cls(path, files, tensors, sharded=expected is not None)
+
+    def read(self, name: str) -> torch.Tensor:
+        """Load one tensor, on the CPU and in its own dtype.
+
+        Raises:
+            CheckpointError: If the file was removed or damaged since its header was read.
+        """
+        place = self.tensors[name].file
+        try:
+            # Opened anew each time: a mapping kept open would count all pages ever read as ours.
+            with safe_open(str(place), framework="pt") as file:
+                tensor: torch.Tensor = file.get_tensor(name)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{place}: {name} cannot be read any more ({error})") from None
+        return tensor
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder with configuration and tokenizer; None for a bare file."""
+        return self.path if self.path.is_dir() else None
+
+    def config(self) -> dict[str, Any]:
+        """The folder's ``config.json``; empty if there is none.
+
+        Raises:
+            CheckpointError: If it is no JSON object.
+        """
+        file = None if self.folder is None else self.folder / "config.json"
+        return read_json(file) if file is not None and file.is_file() else {}
+
+
+def read_header(file: Path) -> dict[str, TensorInfo]:
+    """Parse the header of one safetensors file, tensors in the order of their data.
+
+    Raises:
+        CheckpointError: If the file is missing, truncated or malformed.
+    """
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if size < 8 or length > min(size - 8, _MAX_HEADER):
+                raise CheckpointError(f"{file}: truncated, or not a safetensors file")
+            header = json.loads(stream.read(length))
+        header.pop("__metadata__", None)
+        entries = sorted(header.items(), key=lambda entry: entry[1]["data_offsets"])
+        infos, end = {}, 0
+        for name, entry in entries:
+            begin, stop = entry["data_offsets"]
+            shape = tuple(map(int, entry["shape"]))
+            infos[name] = info = TensorInfo(file, str(entry["dtype"]), shape, stop - begin)
+            if begin != end or stop < begin or not _fits(info):
+                raise CheckpointError(f"{file}: the header is damaged at tensor {name}")
+            end = stop
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise CheckpointError(f"{file}: the safetensors header is damaged") from None
+    if size != 8 + length + end:
+        state = "truncated" if size < 8 + length + end else "longer than its header says"
+        raise CheckpointError(f"{file}: {state} ({size} bytes, expected {8 + length + end})")
+    return infos
+
+
+def listing(names: list[str], limit: int = 3) -> str:
+    """The first few of many names, and how many there are."""
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown}, ... ({len(names)} in all)"
+
+
+def _fits(info: TensorInfo) -> bool:
+    width = _BYTES.get(info.dtype)
+    sane = min(info.shape, default=0) >= 0
+    return sane and (width is None or info.nbytes == info.numel * width)
+
+
+def _find_files(path: Path) -> tuple[tuple[Path, ...], set[str] | None]:
+    """Weight files at ``path``, and the tensor names an index promises, if there is one."""
+    if path.is_file():
+        return (path,), None
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: no such file or folder")
+    if (path / SINGLE).is_file():
+        return (path / SINGLE,), None
+    if (path / INDEX).is_file():
+        weight_map = read_json(path / INDEX).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise CheckpointError(f"{path / INDEX}: holds no weight_map")
+        shards = sorted({str(shard) for shard in weight_map.values()})
+        missing = [shard for shard in shards if not (path / shard).is_file()]
+        if missing:
+            raise CheckpointError(f"{path}: shards are missing: {listing(missing)}")
+        return tuple(path / shard for shard in shards), set(weight_map)
+    found = sorted(path.glob("*.safetensors"))
+    if len(found) == 1:
+        return (found[0],), None
+    if found:
+        raise CheckpointError(
+            f"{path}: {len(found)} safetensors files and no {INDEX}; "
+            "name one file, or add the index"
+        )
+    if any(path.glob("*.bin")):
+        raise CheckpointError(
+            f"{path}: only pickled weights (.bin), which are not read because unpickling can run "
+            "code; convert them: save_pretrained(..., safe_serialization=True)"
+        )
+    raise CheckpointError(f"{path}: no safetensors weights here (expected {SINGLE} or {INDEX})")
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object; anything else raises a CheckpointError that names the file."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise CheckpointError(f"{file}: not valid JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file}: expected a JSON object")
+    return content
+
+
+def weights_digest(path: Path) -> str:
+    """SHA-256 over the bytes of a model's weight files, in hex.
+
+    Of a single file it is the file's own (``sha256sum model.safetensors``); of shards, that of
+    their digests in order. Files are hashed once in a process unless their size or modification
+    time changes. A folder that holds a LoRA adapter and a ``qdmerge.json`` with
+    ``{"base": {"sha256": ...}}`` can be merged on the base of this digest only.
+
+    Raises:
+        CheckpointError: If there are no weights at ``path``, or they are damaged.
+    """
+    digests = file_digests(Checkpoint.open(Path(path)).files)
+    return (
+        digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    )
+
+
+def content_digest(content: object) -> str:
+    """SHA-256 of JSON-able content, in hex."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def file_digests(files: Iterable[Path]) -> list[str]:
+    """SHA-256 of every file, in hex."""
+    return [_digest(f.resolve(), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+
+
+@functools.lru_cache(maxsize=4096)
+def _digest(file: Path, _size: int, _mtime_ns: int) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def as_matrix(shape: tuple[int, ...]) -> tuple[int, int]:
+    """The two-dimensional view of a shape: ``(out, rest)``; of kernels ``(out, in*kh*kw)``."""
+    return shape[0], math.prod(shape[1:])

@@ -1,0 +1,180 @@
+"""Open a base and its experts, whole checkpoints or adapters, and see that they fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qdmerge.checkpoints._adapter import Adapter, is_adapter
+from qdmerge.checkpoints._checkpoint import Checkpoint, TensorInfo, listing
+from qdmerge.checkpoints._names import is_embedding, is_head, ties, vocabulary_change
+from qdmerge.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class FullExpert:
+    """A whole model.
+
+    Attributes:
+        checkpoint: What was read.
+        tied: Names of the base that the file leaves out because they are another of its tensors.
+    """
+
+    checkpoint: Checkpoint
+    tied: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files that decide what the expert is."""
+        return self.checkpoint.files
+
+    def formats(self) -> list[str]:
+        """The floating-point formats of the weights, as headers name them."""
+        return [info.dtype for info in self.checkpoint.tensors.values() if info.floating]
+
+    def read(self, name: str) -> torch.Tensor:
+        """The expert's tensor under one of the base's names, in its own dtype."""
+        return self.checkpoint.read(self.tied.get(name, name))
+
+
+def compare(base: Checkpoint, checkpoint: Checkpoint) -> tuple[FullExpert, list[str]]:
+    """The expert in a checkpoint, and everything that keeps it from being merged on the base."""
+    problems = []
+    ours, theirs = base.config().get("model_type"), checkpoint.config().get("model_type")
+    if ours and theirs and ours != theirs:
+        problems.append(f"is a {theirs!r} model, the base is a {ours!r} model")
+    tied, surplus, untied = _tying(base, checkpoint)
+    problems += untied
+    missing = [n for n in base.tensors if n not in checkpoint.tensors and n not in tied]
+    extra = [n for n in checkpoint.tensors if n not in base.tensors and n not in surplus]
+    if untied:  # said already
+        missing = [name for name in missing if not is_head(name)]
+        extra = [name for name in extra if not is_head(name)]
+    if missing:
+        problems.append(f"lacks tensors of the base: {listing(missing)}")
+    if extra:
+        problems.append(f"has tensors that the base lacks: {listing(extra)}")
+    pairs = {n: tied.get(n, n) for n in base.tensors}
+    shared = [
+        (n, base.tensors[n], checkpoint.tensors[pairs[n]])
+        for n in base.tensors
+        if pairs[n] in checkpoint.tensors
+    ]
+    odd = {n: (b.shape, e.shape) for n, b, e in shared if b.shape != e.shape}
+    rows = {n: vocabulary_change(base, n, e) for n, (_, e) in odd.items()}
+    vocabulary = [text for text in rows.values() if text]
+    if vocabulary:
+        problems.append(f"has another vocabulary (base -> expert): {listing(vocabulary)}")
+    shapes = [f"{n} {b} -> {e}" for n, (b, e) in odd.items() if not rows[n]]
+    if shapes:
+        problems.append(f"has tensors of other shapes (base -> expert): {listing(shapes)}")
+    kinds = [f"{n} {b.dtype} -> {e.dtype}" for n, b, e in shared if _other_kind(b, e)]
+    if kinds:
+        problems.append(f"has tensors of another kind (base -> expert): {listing(kinds)}")
+    return FullExpert(checkpoint, tied), problems
+
+
+def _tying(base: Checkpoint, expert: Checkpoint) -> tuple[dict[str, str], set[str], list[str]]:
+    """Output layers that are the embedding, ones to leave alone, and differences in tying.
+
+    A model that ties its output layer to its input embedding may store it or not; either way it is
+    the embedding.
+    """
+    ours, theirs = ties(base.config()), ties(expert.config())
+    ours, theirs = (theirs if ours is None else ours), (ours if theirs is None else theirs)
+    missing = [n for n in base.tensors if is_head(n) and n not in expert.tensors]
+    extra = [n for n in expert.tensors if is_head(n) and n not in base.tensors]
+    if ours != theirs or (extra and not theirs):
+        does = "ties" if theirs else "does not tie"
+        return (
+            {},
+            set(),
+            [
+                f"{does} its output layer to its input embedding (tie_word_embeddings), the base "
+                f"{'does not' if theirs else 'does'}; both must be alike"
+                + (f" ({listing(missing + extra)})" if missing + extra else "")
+            ],
+        )
+    inputs = [n for n in expert.tensors if is_embedding(n)]
+    tied = dict.fromkeys(missing, inputs[0]) if theirs and len(inputs) == 1 else {}
+    return tied, set(extra), []
+
+
+def _other_kind(base: TensorInfo, expert: TensorInfo) -> bool:
+    return base.floating != expert.floating
+
+
+Expert = FullExpert | Adapter
+
+
+def checkpoint_problems(base: Path | None, experts: Mapping[str, Path]) -> list[str]:
+    """List every reason why the experts cannot be merged on the base; empty if they can.
+
+    Experts are whole checkpoints or LoRA adapters as peft saves them, mixed freely. Loads no
+    tensor, no torch and no peft. Different float dtypes are no problem. Where the base cannot be
+    looked at yet (None), each expert is examined by itself.
+    """
+    return open_all(base, experts)[2]
+
+
+def open_all(
+    base: Path | None, experts: Mapping[str, Path]
+) -> tuple[Checkpoint | None, dict[str, Expert], list[str]]:
+    """Open all models; return the base, the experts that opened, and all problems."""
+    problems: list[str] = []
+    if not experts:
+        problems.append("no experts were given; merging needs at least one")
+    if "base" in experts:
+        problems.append("an expert cannot be named 'base'; that name is the base model's")
+    reference = None
+    try:
+        if base is not None and is_adapter(Path(base)):
+            raise CheckpointError(
+                f"{base}: a LoRA adapter, which is no model by itself; name the model it adapts"
+            )
+        if base is not None:
+            reference = _opened(base)
+            problems += _unmergeable(reference)
+    except CheckpointError as error:
+        problems.append(f"base: {error}")
+    usable: dict[str, Expert] = {}
+    for name, path in experts.items():
+        try:
+            usable[name], found = _expert(reference, Path(path))
+        except CheckpointError as error:
+            problems.append(f"expert {name!r}: {error}")
+        else:
+            problems += [f"expert {name!r} ({path}): {problem}" for problem in found]
+    return reference, usable, problems
+
+
+def _expert(base: Checkpoint | None, path: Path) -> tuple[Expert, list[str]]:
+    if is_adapter(path):
+        return Adapter.open(path, base)
+    checkpoint = _opened(path)
+    return (FullExpert(checkpoint), []) if base is None else compare(base, checkpoint)
+
+
+def _opened(path: Path) -> Checkpoint:
+    checkpoint = Checkpoint.open(path)
+    checkpoint.config()  # a damaged one is noticed now
+    return checkpoint
+
+
+def _unmergeable(base: Checkpoint) -> list[str]:
+    problems = []
+    # Other floats are codes that need scales (F8_E4M3 ...); a sum of codes means nothing.
+    odd = [n for n, t in base.tensors.items() if not t.floating and t.dtype.startswith(("F", "C"))]
+    if odd:
+        problems.append(
+            f"base ({base.path}): tensors in a quantized or complex format cannot be merged: "
+            f"{listing(odd)}; convert to float16, bfloat16 or float32"
+        )
+    if not any(info.floating for info in base.tensors.values()):
+        problems.append(f"base ({base.path}): holds no floating-point tensor to merge")
+    return problems

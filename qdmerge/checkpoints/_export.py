@@ -1,0 +1,258 @@
+"""Write merged models: whole checkpoints, or LoRA adapters on the base."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch.nn.functional import pad
+
+from qdmerge.checkpoints._adapter import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    PREFIX,
+    RECORD,
+    Adapter,
+    LowRank,
+)
+from qdmerge.checkpoints._checkpoint import (
+    INDEX,
+    SINGLE,
+    Checkpoint,
+    TensorInfo,
+    as_matrix,
+    listing,
+    weights_digest,
+)
+from qdmerge.checkpoints._task_vectors import TaskVectors
+from qdmerge.errors import CheckpointError
+
+#: What belongs to a model beside its weights, also code of its own (transformers' ``auto_map``).
+#: Indices of weights do not, nor does the history of the base's training.
+_COPIED = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".vocab", ".py")
+_NOT_COPIED = ("trainer_state.json", "all_results.json", "train_results.json", "eval_results.json")
+
+
+def write_checkpoint(
+    base: Checkpoint, tensors: Iterator[tuple[str, torch.Tensor]], path: Path
+) -> Path:
+    """Write ``tensors`` with the layout of ``base`` into the new folder ``path``.
+
+    Args:
+        base: Gives shards, key order, dtypes and shapes, and the files copied beside.
+        tensors: All tensors of ``base``, in its order and dtypes.
+        path: A folder that does not exist yet, or is empty.
+
+    Raises:
+        CheckpointError: If ``path`` is taken or cannot be written.
+    """
+    with new_folder(path) as temporary:
+        for file in base.files:
+            infos = {name: info for name, info in base.tensors.items() if info.file == file}
+            _write_file(temporary / (file.name if base.sharded else SINGLE), infos, tensors)
+        if base.folder is not None:
+            _copy_companions(base, temporary)
+    return path
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes ``path`` when it is complete and vanishes otherwise.
+
+    Raises:
+        CheckpointError: If ``path`` exists and is no empty folder, or cannot be written.
+    """
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise CheckpointError(f"{path}: already exists; choose a new folder")
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_file(
+    file: Path, infos: dict[str, TensorInfo], tensors: Iterator[tuple[str, torch.Tensor]]
+) -> None:
+    """Write the next ``len(infos)`` tensors as one safetensors file."""
+    with file.open("wb") as stream:
+        stream.write(_header(infos))
+        for expected, info in infos.items():
+            name, tensor = next(tensors)
+            if name != expected or tuple(tensor.shape) != info.shape:
+                raise ValueError(f"expected tensor {expected} {info.shape}, received {name}")
+            # Bytes of any dtype, numpy's or not; a scalar has to become a vector first.
+            stream.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _header(infos: dict[str, TensorInfo]) -> bytes:
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, info in infos.items():
+        begin, end = end, end + info.nbytes
+        header[name] = {"dtype": info.dtype, "shape": info.shape, "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the data starts at a multiple of 8
+    return len(text).to_bytes(8, "little") + text
+
+
+def _copy_companions(base: Checkpoint, target: Path) -> None:
+    assert base.folder is not None
+    for file in sorted(base.folder.iterdir()):
+        wanted = file.suffix in _COPIED and file.name not in _NOT_COPIED
+        if file.name.endswith(".index.json"):
+            wanted = base.sharded and file.name == INDEX
+        if wanted and file.is_file():
+            shutil.copyfile(file, target / file.name)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+#: Entries of the experts' configurations that hold for their merge, where they agree.
+_INHERITED = ("base_model_name_or_path", "revision")
+#: And those that say what kind of model the base is; not from experts trained without its head.
+_KIND = ("task_type", "auto_mapping")
+
+
+def write_adapter(vectors: TaskVectors, merged: Callable[[str], torch.Tensor], path: Path) -> Path:
+    """Write a LoRA adapter whose weights on the base are the merged ones.
+
+    All task vectors of a matrix lie in the row space of the experts' factors side by side, so with
+    an orthonormal basis ``A`` of it, ``B = (merged - base) A^T`` gives ``B A = merged - base``.
+
+    Args:
+        vectors: The base and its experts.
+        merged: From the name of a tensor to the merged tensor, float32 on the CPU.
+        path: A folder that does not exist yet, or is empty.
+
+    Raises:
+        CheckpointError: If no adapter can hold the merge, or ``path`` is taken or not writable.
+    """
+    changes = _low_rank_changes(vectors)
+    with new_folder(path) as folder:
+        pairs = {name: _product(vectors, name, merged(name)) for name in changes}
+        rank = max(len(right) for _, right in pairs.values())
+        tensors: dict[str, torch.Tensor] = {}
+        for name, (left, right) in pairs.items():
+            left, right = (
+                pad(left, (0, rank - len(right))),
+                pad(right, (0, 0, 0, rank - len(right))),
+            )
+            tensors |= _named(name, left, right, changes[name], vectors.shapes[name])
+        save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+        config = _config(vectors, list(changes), rank)
+        (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+        record = {"base": {"sha256": weights_digest(vectors.checkpoint.path)}}
+        (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+    return path
+
+
+def _low_rank_changes(vectors: TaskVectors) -> dict[str, LowRank]:
+    """What LoRA changes, by tensor: how its factors are named and turned."""
+    whole = [name for name in vectors.experts if name not in vectors.adapters]
+    problems = [f"whole checkpoints are among the experts: {listing(whole)}"] if whole else []
+    changes: dict[str, LowRank] = {}
+    for name, adapter in vectors.adapters.items():
+        odd = [tensor for tensor, c in adapter.changes.items() if not isinstance(c, LowRank)]
+        if odd:
+            problems.append(f"expert {name!r} changes {listing(odd)} otherwise than by LoRA")
+        if adapter.config.get("ensure_weight_tying"):
+            problems.append(f"expert {name!r} adapts tied embeddings (ensure_weight_tying)")
+        found = {t: c for t, c in adapter.changes.items() if isinstance(c, LowRank)}
+        turned = [
+            t for t, c in found.items() if changes.setdefault(t, c).transposed != c.transposed
+        ]
+        if turned:
+            problems.append(f"expert {name!r} stores {listing(turned)} the other way round")
+    if problems:
+        raise CheckpointError(
+            f"no LoRA adapter can hold the merged model: {'; '.join(problems)}. Export it as a "
+            "whole checkpoint instead (leave --adapter out)"
+        )
+    return {name: changes[name] for name in vectors.names if name in changes}
+
+
+def _product(
+    vectors: TaskVectors, name: str, merged: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``merged - base`` as ``left @ right``, ``(m, R)`` and ``(R, n)``."""
+    factors = [vectors.factors(expert, name) for expert in vectors.experts]
+    rows = torch.cat([pair[1] for pair in factors if pair is not None])
+    basis = torch.linalg.qr(rows.T).Q
+    delta = (merged - vectors.base(name).float()).view(as_matrix(vectors.shapes[name]))
+    return delta @ basis, basis.T
+
+
+def _named(
+    name: str, left: torch.Tensor, right: torch.Tensor, change: LowRank, shape: tuple[int, ...]
+) -> dict[str, torch.Tensor]:
+    """The factors under peft's names and in its shapes."""
+    module = PREFIX + name.removesuffix(".weight")
+    if change.embedding:
+        found = {f"{module}.lora_embedding_A": left.T, f"{module}.lora_embedding_B": right.T}
+    elif change.transposed:
+        found = {f"{module}.lora_A.weight": left.T, f"{module}.lora_B.weight": right.T}
+    else:
+        kernel = shape[2:]  # a convolution's B has one of size 1
+        found = {
+            f"{module}.lora_A.weight": right.reshape(len(right), shape[1], *kernel),
+            f"{module}.lora_B.weight": left.reshape(*left.shape, *(1 for _ in kernel)),
+        }
+    return {key: tensor.contiguous() for key, tensor in found.items()}
+
+
+def _config(vectors: TaskVectors, names: list[str], rank: int) -> Mapping[str, Any]:
+    configs = [adapter.config for adapter in vectors.adapters.values()]
+    whole = [a.config for a in vectors.adapters.values() if not _headless(a)]
+    return {
+        "base_model_name_or_path": str(vectors.checkpoint.path),
+        **_agreed(configs, _INHERITED),
+        **_agreed(whole, _KIND),
+        "peft_type": "LORA",
+        "r": rank,
+        "lora_alpha": rank,  # a scale of 1
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": any(config.get("fan_in_fan_out") for config in configs),
+        "target_modules": [name.removesuffix(".weight") for name in names],
+        "inference_mode": True,
+    }
+
+
+def _headless(adapter: Adapter) -> bool:
+    """Whether it was trained on a model whose tensors have shorter names than the base's."""
+    return any(
+        isinstance(change, LowRank)
+        and not change.a.startswith(f"{PREFIX}{name.removesuffix('.weight')}.lora_")
+        for name, change in adapter.changes.items()
+    )
+
+
+def _agreed(configs: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str, Any]:
+    """Entries of the first configuration that all others have, too."""
+    return {
+        key: configs[0].get(key)
+        for key in keys
+        if configs and all(config.get(key) == configs[0].get(key) for config in configs)
+    }

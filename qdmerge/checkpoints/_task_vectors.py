@@ -1,0 +1,288 @@
+"""Task vectors: what each expert learned beyond the base, read tensor by tensor."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from qdmerge.checkpoints._adapter import RECORD, Adapter, Added, LowRank
+from qdmerge.checkpoints._checkpoint import as_matrix, content_digest, file_digests, weights_digest
+from qdmerge.checkpoints._experts import FullExpert, open_all
+from qdmerge.errors import CheckpointError
+
+_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_COMPANIONS = (".jinja", ".json", ".model", ".py", ".txt")
+
+
+class TaskVectors:
+    """A base, its experts, and the differences ``tau_k = theta_k - theta_base`` per tensor.
+
+    Experts are whole checkpoints or LoRA adapters as peft saves them, mixed freely. An adapter's
+    task vectors are products of two thin factors and are used as such; of other tensors than it
+    changes, nothing is read.
+
+    Only headers are read at first. Tensors are then loaded one at a time; nothing is kept, unless
+    base and task vectors together, in float32, fit into ``memory``: then each is kept after its
+    first use, on the device it was used on. Adapters' factors are kept as soon as they alone fit.
+
+    Args:
+        base: A safetensors file, or a folder with one or with shards and their index.
+        experts: By name, checkpoints of the same architecture, or folders of LoRA adapters. Dtypes
+            may differ.
+        memory: Budget in bytes for keeping tensors in memory; 0 keeps none.
+
+    Attributes:
+        checkpoint: The base's checkpoint.
+        experts: Names of the experts, in order.
+        adapters: The adapters among the experts, by name.
+        names: Names of all tensors, in the base's order.
+        shapes: Shape of each tensor.
+        memory: The budget.
+        resident: Whether tensors are kept in memory.
+
+    Raises:
+        CheckpointError: Everything that keeps the models from being merged, in one message.
+    """
+
+    def __init__(
+        self, base: Path, experts: Mapping[str, Path], *, memory: int = 256 * 2**20
+    ) -> None:
+        checkpoint, self._experts, problems = open_all(base, experts)
+        self.adapters = {k: e for k, e in self._experts.items() if isinstance(e, Adapter)}
+        if not problems and checkpoint is not None:
+            problems = _of_another_base(checkpoint.path, self.adapters)
+        if problems or checkpoint is None:
+            raise CheckpointError("\n- ".join(["these checkpoints cannot be merged:", *problems]))
+        self.checkpoint = checkpoint
+        self.experts = tuple(experts)
+        self.names = tuple(checkpoint.tensors)
+        self.shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
+        self.memory = memory
+        factors, dense = self._floats()
+        self.resident = 4 * (factors + dense) <= memory
+        self._keep_factors = 4 * factors <= memory
+        self._kept: dict[tuple[str, str], tuple[torch.Tensor, torch.Tensor | None]] = {}
+        self._kept_factors: dict[tuple[str, str], tuple[torch.Tensor, torch.Tensor]] = {}
+        self._constants: dict[str, torch.Tensor] = {}
+
+    def floating(self, name: str) -> bool:
+        """Whether the tensor is merged; other tensors are taken from the base."""
+        return self.checkpoint.tensors[name].floating
+
+    def touched(self, name: str) -> bool:
+        """Whether any expert can differ from the base here; adapters leave most tensors alone."""
+        return self.floating(name) and any(self.rank(k, name) for k in self.experts)
+
+    def rank(self, expert: str, name: str) -> int:
+        """The highest rank that an expert's task vector can have in one floating-point tensor.
+
+        0 where an adapter leaves the tensor alone, the adapter's rank where it is LoRA's, else the
+        shorter side of the tensor as a matrix (1 for a tensor of one or no dimension).
+        """
+        shape = self.shapes[name]
+        whole = min(as_matrix(shape)) if len(shape) >= 2 else 1
+        model = self._experts[expert]
+        if isinstance(model, FullExpert):
+            return whole
+        change = model.changes.get(name)
+        if change is None:
+            return 0
+        return min(change.rank, whole) if isinstance(change, LowRank) else whole
+
+    def dtype(self, name: str) -> torch.dtype | None:
+        """The base's dtype of a floating-point tensor; None for any other."""
+        return _DTYPES.get(self.checkpoint.tensors[name].dtype)
+
+    @functools.cached_property
+    def dtypes(self) -> dict[str, str]:
+        """The number types of the base's and every expert's weights.
+
+        For instance ``{"base": "bfloat16", "coding": "float32"}``, or ``"bfloat16, float32"`` where
+        one model has both. All are merged in float32 and written in the base's.
+        """
+        base = [info.dtype for info in self.checkpoint.tensors.values() if info.floating]
+        formats = {"base": base, **{k: e.formats() for k, e in self._experts.items()}}
+        return {
+            name: ", ".join(sorted(str(_DTYPES[f]).removeprefix("torch.") for f in set(found)))
+            for name, found in formats.items()
+        }
+
+    def base(self, name: str) -> torch.Tensor:
+        """The base's tensor, in its own dtype."""
+        return self.checkpoint.read(name)
+
+    def delta(self, expert: str, name: str) -> torch.Tensor:
+        """``theta_expert - theta_base`` for one floating-point tensor, computed in float32."""
+        factors = self.factors(expert, name)
+        if factors is not None:
+            return (factors[0] @ factors[1]).view(self.shapes[name])
+        if not self.rank(expert, name):
+            return torch.zeros(self.shapes[name])
+        return self._dense(expert, name, self.checkpoint.read(name).float())
+
+    def factors(self, expert: str, name: str) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """An expert's task vector as ``left @ right``, ``(m, r)`` and ``(r, n)``, float32.
+
+        ``m x n`` is the tensor viewed as (first dimension) x (all others). None where the task
+        vector is no such product: a whole checkpoint, a tensor trained as a whole or not at all.
+        """
+        model = self._experts[expert]
+        change = model.changes.get(name) if isinstance(model, Adapter) else None
+        if not isinstance(model, Adapter) or not isinstance(change, LowRank):
+            return None
+        return model.factors(change)
+
+    def combine(
+        self, name: str, weights: torch.Tensor, device: torch.device | str = "cpu"
+    ) -> torch.Tensor:
+        """``theta_base + sum_k weights[k] tau_k`` for one tensor, as a new tensor.
+
+        Args:
+            name: The tensor. One that is not floating-point is returned as the base has it.
+            weights: One weight per expert, float32, shape ``(K,)``, on the CPU.
+            device: Where to compute.
+
+        Returns:
+            A float32 tensor on ``device`` that the caller may change.
+        """
+        if not self.floating(name):
+            return self._constant(name).to(device, copy=True)
+        total = self._combine_dense(name, weights, device)
+        changes = self._low_rank(name)
+        chosen = weights[list(changes)]
+        if chosen.any():
+            columns = torch.tensor([change.rank for change in changes.values()])
+            left, right = self._all_factors(name, device)
+            spread = chosen.repeat_interleave(columns).to(device)
+            total.view(as_matrix(self.shapes[name])).addmm_(left * spread, right)
+        return total
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the experts' names and the bytes of all files that decide them, in hex.
+
+        These are the weight files, and of an adapter its configuration too. Models of one content
+        have one fingerprint wherever they lie. Files are hashed once in a process unless their
+        size or modification time changes.
+        """
+        models = [("base", self.checkpoint), *self._experts.items()]
+        return content_digest([(name, file_digests(model.files)) for name, model in models])
+
+    @functools.cached_property
+    def companions(self) -> str:
+        """SHA-256 over the small files beside the base's weights, in hex.
+
+        Configuration, tokenizer, chat template, preprocessing, code: they decide what a model does
+        with its input, or how it is asked.
+        """
+        folder = self.checkpoint.path
+        files = sorted(folder.iterdir()) if folder.is_dir() else []
+        small = [file for file in files if file.suffix in _COMPANIONS]
+        return content_digest([[file.name for file in small], file_digests(small)])
+
+    def _combine_dense(
+        self, name: str, weights: torch.Tensor, device: torch.device | str
+    ) -> torch.Tensor:
+        """The base and the experts whose task vectors are no products, as a new tensor."""
+        dense = self._dense_experts(name)
+        if self.resident:
+            base, deltas = self._keep(name, device)
+            if deltas is None:
+                return base.view(self.shapes[name]).clone()
+            # (K, n) transposed is what gemv reads row after row: one pass, no temporary.
+            flat = torch.addmv(base, deltas.T, weights[dense].to(device))
+            return flat.view(self.shapes[name])
+        total = self.base(name).to(device, torch.float32, copy=True)
+        used = [k for k in dense if weights[k]]  # an expert without weight is not even read
+        base = total.clone() if used else total
+        for k in used:
+            total.add_(self._dense(self.experts[k], name, base), alpha=float(weights[k]))
+        return total
+
+    def _dense_experts(self, name: str) -> list[int]:
+        """Positions of the experts that change a tensor, and not by a product of factors."""
+        products = self._low_rank(name)
+        numbered = enumerate(self.experts)
+        return [k for k, expert in numbered if k not in products and self.rank(expert, name)]
+
+    def _dense(self, expert: str, name: str, base: torch.Tensor) -> torch.Tensor:
+        """The task vector of one of :meth:`_dense_experts`, on the device of ``base`` (float32)."""
+        model = self._experts[expert]
+        if isinstance(model, FullExpert):
+            return model.read(name).to(base.device).float() - base
+        change = model.changes[name]
+        assert not isinstance(change, LowRank)
+        value = model.checkpoint.read(change.tensor).to(base.device).float()
+        return change.scale * value if isinstance(change, Added) else value - base
+
+    def _low_rank(self, name: str) -> dict[int, LowRank]:
+        """The experts, by position, whose task vectors are products of factors in this tensor."""
+        found = {}
+        for k, expert in enumerate(self.experts):
+            model = self._experts[expert]
+            change = model.changes.get(name) if isinstance(model, Adapter) else None
+            if isinstance(change, LowRank):
+                found[k] = change
+        return found
+
+    def _all_factors(
+        self, name: str, device: torch.device | str
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The factors of all experts in :meth:`_low_rank` side by side."""
+        key = (name, str(device))
+        found = self._kept_factors.get(key)
+        if found is None:
+            pairs = [self.factors(self.experts[k], name) for k in self._low_rank(name)]
+            lefts, rights = zip(*(pair for pair in pairs if pair is not None), strict=True)
+            found = torch.cat(lefts, dim=1).to(device), torch.cat(rights, dim=0).to(device)
+            if self._keep_factors:
+                self._kept_factors[key] = found
+        return found
+
+    def _floats(self) -> tuple[int, int]:
+        """Numbers in all adapters' factors, and in the base and all other task vectors."""
+        factors = dense = 0
+        for name in filter(self.floating, self.names):
+            numel = self.checkpoint.tensors[name].numel
+            dense += numel * (1 + len(self._dense_experts(name)))
+            ranks = sum(change.rank for change in self._low_rank(name).values())
+            factors += ranks * sum(as_matrix(self.shapes[name])) if ranks else 0
+        return factors, dense
+
+    def _constant(self, name: str) -> torch.Tensor:
+        if name not in self._constants:
+            value = self.base(name)
+            if not self.resident:
+                return value
+            self._constants[name] = value
+        return self._constants[name]
+
+    def _keep(
+        self, name: str, device: torch.device | str
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The base ``(n,)`` and the dense task vectors ``(K', n)`` of a tensor, float32, kept."""
+        key = (name, str(device))
+        if key not in self._kept:
+            base = self.base(name).float().clone()
+            dense = [self._dense(self.experts[k], name, base) for k in self._dense_experts(name)]
+            rows = torch.stack([delta.reshape(-1) for delta in dense]).to(device) if dense else None
+            self._kept[key] = base.reshape(-1).to(device), rows
+        return self._kept[key]
+
+
+def _of_another_base(base: Path, adapters: Mapping[str, Adapter]) -> list[str]:
+    """Adapters that say by a digest that they were trained on other weights than the base's."""
+    problems = []
+    for name, adapter in adapters.items():
+        recorded = adapter.recorded_base()
+        if recorded is not None and recorded != weights_digest(base):
+            problems.append(
+                f"expert {name!r} ({adapter.folder}): was trained on a base of other weights: its "
+                f"{RECORD} says {recorded[:12]}..., {base} is {weights_digest(base)[:12]}...; name "
+                "that base, make the adapter again (`qdmerge experts`, after removing its folder), "
+                f"or, if you are sure that it fits, remove {RECORD} from it"
+            )
+    return problems

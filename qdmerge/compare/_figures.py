@@ -1,0 +1,375 @@
+"""The figures of a comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from qdmerge.reports._style import (
+    CHOSEN_COLOR,
+    EMPTY_COLOR,
+    LINES,
+    MARKERS,
+    MUTED,
+    REFERENCE_COLOR,
+    TASK_COLORS,
+    WIDTH,
+    legend_shape,
+    new_figure,
+    save_figure,
+    shorten,
+    styled,
+)
+
+MEASURE_NAMES = {
+    "mean": "mean",
+    "geometric_mean": "geometric mean",
+    "minimum": "minimum",
+    "weights": "weighted mean",
+}
+METHOD_COLOR = TASK_COLORS[0]
+RUN_COLOR = "#B5B5B5"
+
+
+@styled
+def comparison_chart(summary: Mapping[str, Any], criterion: str) -> Figure:
+    """Test scores of the methods' picks: a row per method, a panel per measure over the tasks.
+
+    Args:
+        summary: ``compare.json``.
+        criterion: Whose picks.
+
+    Returns:
+        A figure 9 inches wide, best method first by what the criterion wants.
+    """
+    measures = list(summary["measures"])
+    names = _ranked(summary, criterion if criterion in measures else measures[0], criterion)
+    figure = new_figure(WIDTH, 0.29 * len(names) + 1.35)
+    panels = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
+    for panel, measure in zip(panels, measures, strict=True):
+        told = {
+            name: (summary["methods"][name]["picks"].get(criterion) or {}).get(measure)
+            for name in names
+        }
+        _draw_scores(panel, told, summary["reference"])
+        panel.set_title(MEASURE_NAMES[measure])
+    panels[0].set_yticks(range(len(names)), [shorten(name, 30) for name in names])
+    for text, name in zip(panels[0].get_yticklabels(), names, strict=True):
+        text.set_fontweight("bold" if name == summary["reference"] else "normal")
+    panels[0].set_ylim(len(names) - 0.4, -0.6)
+    over = "on the task" if len(summary["tasks"]) == 1 else "over the tasks"
+    label = f"test score {over}, of the pick by {MEASURE_NAMES[criterion]}"
+    panels[len(panels) // 2].set_xlabel(label)
+    figure.legend(handles=_scores_key(summary), loc="outside lower center", ncols=3)
+    return figure
+
+
+def _ranked(summary: Mapping[str, Any], measure: str, criterion: str) -> list[str]:
+    """Names of the methods, best first; those without a pick last."""
+
+    def value(name: str) -> float:
+        told = (summary["methods"][name]["picks"].get(criterion) or {}).get(measure)
+        return told["value"] if told else float("-inf")
+
+    return sorted(summary["methods"], key=value, reverse=True)
+
+
+def _draw_scores(panel: Axes, told: Mapping[str, Mapping[str, Any] | None], reference: str) -> None:
+    if known := told[reference]:
+        panel.axvline(known["value"], color=CHOSEN_COLOR, linewidth=1, linestyle=(0, (4, 2)))
+    for row, (name, one) in enumerate(told.items()):
+        if one is None:
+            panel.text(
+                0.02,
+                row,
+                "no run",
+                transform=panel.get_yaxis_transform(),
+                va="center",
+                fontsize=9,
+                color=MUTED,
+                style="italic",
+            )
+            continue
+        color = CHOSEN_COLOR if name == reference else METHOD_COLOR
+        if len(one["runs"]) > 1:
+            panel.plot(
+                one["runs"],
+                [row + 0.27] * len(one["runs"]),
+                "o",
+                color=RUN_COLOR,
+                markersize=3.5,
+                markeredgewidth=0,
+            )
+        if one["ci95"] is not None:
+            panel.plot(one["ci95"], [row, row], color=color, linewidth=1.8, solid_capstyle="butt")
+        panel.plot(
+            one["value"],
+            row,
+            "o",
+            color=color,
+            markersize=6.5,
+            markeredgecolor="white",
+            markeredgewidth=0.7,
+            zorder=3,
+        )
+    panel.xaxis.set_major_locator(MaxNLocator(5))
+    panel.grid(axis="x", color=EMPTY_COLOR)
+    panel.set_axisbelow(True)
+    panel.tick_params(axis="y", length=0)
+    panel.spines["left"].set_visible(False)
+
+
+def _scores_key(summary: Mapping[str, Any]) -> Sequence[Line2D]:
+    return [
+        Line2D(
+            [],
+            [],
+            color=METHOD_COLOR,
+            marker="o",
+            markeredgecolor="white",
+            markersize=6.5,
+            label="mean over runs with 95 % interval",
+        ),
+        Line2D(
+            [],
+            [],
+            color=CHOSEN_COLOR,
+            marker="o",
+            markeredgecolor="white",
+            markersize=6.5,
+            label=shorten(summary["reference"], 30),
+        ),
+        Line2D(
+            [],
+            [],
+            color=RUN_COLOR,
+            marker="o",
+            linestyle="none",
+            markersize=3.5,
+            label="single runs",
+        ),
+    ]
+
+
+_COLUMNS = 4
+_SPLITS = {"held_out": "selection split", "validation": "validation split"}
+
+Curves = dict[str, Mapping[str, list[float]]]
+
+
+@styled
+def comparison_curves(
+    summary: Mapping[str, Any],
+    block: str,
+    measure: str,
+    split: Literal["held_out", "validation"] = "held_out",
+) -> Figure:
+    """The best model so far against evaluations: median and quartiles over runs.
+
+    A panel per method, with all medians in its background, since a dozen bands in one panel cannot
+    be told apart.
+
+    Args:
+        summary: ``compare.json``.
+        block: Name of the test bed.
+        measure: Which measure over the tasks.
+        split: Where the best by validation is scored: held out, or on validation itself.
+
+    Returns:
+        A figure 9 inches wide.
+
+    Raises:
+        ValueError: No curves of this test bed and measure.
+    """
+    curves: Curves = {
+        one["method"]: one[split]
+        for one in summary["curves"]
+        if one["block"] == block and one["measure"] == measure and one[split]["evaluations"]
+    }
+    if not curves:
+        raise ValueError(f"there are no curves of {measure} on '{block}' to draw")
+    columns = min(_COLUMNS, len(curves))
+    rows = -(-len(curves) // columns)
+    figure = new_figure(WIDTH, 1.75 * rows + 0.95)
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for panel, name in zip(panels, curves, strict=False):
+        _draw_curves(panel, curves, name, summary["reference"])
+        panel.set_title(shorten(name, 76 // columns))
+    for position, panel in enumerate(panels):
+        if position >= len(curves):
+            panel.remove()
+        elif position + columns >= len(curves):  # nothing below it
+            panel.tick_params(labelbottom=True)
+            panel.set_xlabel("evaluations")
+    panels[0].set_xlim(0, max(curve["evaluations"][-1] for curve in curves.values()) or 1)
+    panels[0].xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    panels[0].yaxis.set_major_locator(MaxNLocator(5))
+    over = MEASURE_NAMES[measure] + " over the tasks" if len(summary["tasks"]) > 1 else "score"
+    figure.supylabel(f"{over}, {_SPLITS[split]}", fontsize=10)
+    figure.legend(handles=_curves_key(summary["reference"]), loc="outside lower center", ncols=3)
+    return figure
+
+
+def _draw_curves(panel: Axes, curves: Curves, name: str, reference: str) -> None:
+    for other, curve in curves.items():
+        if other not in (name, reference):
+            _draw_line(panel, curve, REFERENCE_COLOR, 0.9)
+    if reference in curves and name != reference:
+        _draw_line(panel, curves[reference], CHOSEN_COLOR, 1.4)
+    own = curves[name]
+    color = CHOSEN_COLOR if name == reference else METHOD_COLOR
+    panel.fill_between(
+        own["evaluations"],
+        own["low"],
+        own["high"],
+        step="post",
+        color=color,
+        alpha=0.25,
+        linewidth=0,
+    )
+    _draw_line(panel, own, color, 1.8)
+    panel.plot(
+        own["evaluations"][-1], own["median"][-1], "o", color=color, markersize=4, clip_on=False
+    )
+    panel.grid(color=EMPTY_COLOR)
+    panel.set_axisbelow(True)
+
+
+def _draw_line(panel: Axes, curve: Mapping[str, list[float]], color: str, width: float) -> None:
+    panel.plot(
+        curve["evaluations"], curve["median"], color=color, linewidth=width, drawstyle="steps-post"
+    )
+
+
+def _curves_key(reference: str) -> list[Line2D]:
+    return [
+        Line2D([], [], color=METHOD_COLOR, linewidth=1.8, label="median, band: quartiles"),
+        Line2D([], [], color=CHOSEN_COLOR, linewidth=1.8, label=shorten(reference, 30)),
+        Line2D([], [], color=REFERENCE_COLOR, linewidth=1.2, label="other methods"),
+    ]
+
+
+_FEW = 5  # so few models are shown as symbols
+
+
+@styled
+def comparison_fronts(summary: Mapping[str, Any], block: str) -> Figure:
+    """Median Pareto front of each method on the selection split, a panel per pair of tasks.
+
+    Args:
+        summary: ``compare.json``.
+        block: Name of the test bed.
+
+    Returns:
+        A figure 9 inches wide.
+
+    Raises:
+        ValueError: No fronts of this test bed, such as with one task.
+    """
+    fronts = [one for one in summary["fronts"] if one["block"] == block and one["methods"]]
+    if not fronts:
+        raise ValueError(f"there are no fronts on '{block}' to draw")
+    longest = {
+        name: max(len(front["methods"].get(name, ())) for front in fronts)
+        for name in summary["methods"]
+    }
+    methods = {name: most <= _FEW for name, most in longest.items() if most}
+    columns = min(len(fronts), 3 if len(fronts) <= 6 else 4)
+    rows = -(-len(fronts) // columns)
+    side = min(WIDTH / columns, 4.5)
+    labels = [shorten(name, 30) for name in methods]
+    lines, legend_columns = legend_shape(labels, WIDTH - 1)
+    figure = new_figure(WIDTH, rows * side + 0.2 + 0.22 * lines)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for panel, front in zip(panels, fronts, strict=False):
+        _draw_front(panel, front["methods"], methods, summary["reference"])
+        for name, task in zip(("x", "y"), front["tasks"], strict=True):
+            panel.set(**{f"{name}label": shorten(task, int(9 * side))})
+    for panel in panels[len(fronts) :]:
+        panel.remove()
+    handles = [
+        _line(at, name, summary["reference"], [], [], symbols)
+        for at, (name, symbols) in enumerate(methods.items())
+    ]
+    figure.legend(handles, labels, loc="outside lower center", ncols=legend_columns, handlelength=3)
+    return figure
+
+
+def _draw_front(
+    panel: Axes, fronts: Mapping[str, Any], methods: Mapping[str, bool], reference: str
+) -> None:
+    points = np.array([point for front in fronts.values() for point in front]).reshape(-1, 2)
+    low, high = points.min(axis=0), points.max(axis=0)
+    margin = np.where(high > low, 0.06 * (high - low), 0.05)
+    panel.set_xlim(low[0] - margin[0], high[0] + margin[0])
+    panel.set_ylim(low[1] - margin[1], high[1] + margin[1])
+    for at, (name, symbols) in enumerate(methods.items()):
+        front = np.array(fronts.get(name, [])).reshape(-1, 2)
+        panel.add_line(_line(at, name, reference, front[:, 0], front[:, 1], symbols))
+    panel.xaxis.set_major_locator(MaxNLocator(4))
+    panel.yaxis.set_major_locator(MaxNLocator(4))
+    panel.grid(color=EMPTY_COLOR)
+    panel.set_axisbelow(True)
+
+
+def _line(at: int, name: str, reference: str, x: Any, y: Any, symbols: bool) -> Line2D:
+    chosen = name == reference
+    color = CHOSEN_COLOR if chosen else TASK_COLORS[at % len(TASK_COLORS)]
+    return Line2D(
+        x,
+        y,
+        color=color,
+        linestyle="none" if symbols else "-" if chosen else LINES[at % len(LINES)],
+        marker=MARKERS[at % len(MARKERS)] if symbols else None,
+        markeredgecolor="white",
+        markersize=6.5,
+        linewidth=2.4 if chosen else 1.3,
+        drawstyle="steps-pre",
+        zorder=3 if chosen or symbols else 2,
+    )
+
+
+def draw_comparison(summary: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Draws what a comparison tells: ``methods-<criterion>.png``, ``curves.png``, ``fronts.png``.
+
+    With several test beds, curves and fronts have one file each, numbered in the order of
+    ``compare.json``. What there is no data for is left out.
+
+    Args:
+        summary: ``compare.json``.
+        folder: Where the figures go; it is created.
+
+    Returns:
+        Paths of the figures.
+
+    Raises:
+        RunError: A figure cannot be written.
+    """
+    measure = summary["choose_by"]
+    if measure not in summary["measures"]:
+        measure = summary["measures"][0]
+    figures: dict[str, Figure] = {}
+    for criterion in summary["criteria"]:
+        picks = [method["picks"].get(criterion, {}) for method in summary["methods"].values()]
+        if any(one for pick in picks for one in pick.values()):
+            figures[f"methods-{criterion.replace('_', '-')}"] = comparison_chart(summary, criterion)
+    blocks = list(dict.fromkeys(one["block"] for one in summary["curves"]))
+    for number, block in enumerate(blocks, start=1):
+        end = f"-{number}" if len(blocks) > 1 else ""
+        curves = [
+            one["held_out"]["evaluations"]
+            for one in summary["curves"]
+            if (one["block"], one["measure"]) == (block, measure)
+        ]
+        if any(curves):
+            figures[f"curves{end}"] = comparison_curves(summary, block, measure)
+        if any(one["block"] == block and one["methods"] for one in summary["fronts"]):
+            figures[f"fronts{end}"] = comparison_fronts(summary, block)
+    return [save_figure(figure, folder / f"{name}.png") for name, figure in figures.items()]

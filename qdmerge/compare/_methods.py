@@ -1,0 +1,332 @@
+"""The methods that can be compared: each is a change of the user's configuration."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from qdmerge.errors import ConfigError, nearest
+from qdmerge.merges import Recipe, grid_size
+from qdmerge.settings import RECIPES, RunConfig, explain, parse_config, with_changes
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What methods have to fit; a number is None where it is not known yet.
+
+    Attributes:
+        tasks: Number of tasks.
+        experts: Number of experts.
+        weights: Whether models are merged weights, so that another space can be asked for.
+        calibrated: Whether the backend shows every expert at work.
+    """
+
+    tasks: int | None
+    experts: int | None
+    weights: bool
+    calibrated: bool
+
+    @classmethod
+    def told_by(cls, config: RunConfig) -> Ground:
+        """What a configuration's settings tell before models are made; what is left open fits."""
+        counts = [getattr(config.backend, name, None) for name in ("tasks", "experts")]
+        tasks, experts = (len(one) or None if isinstance(one, Mapping) else None for one in counts)
+        return cls(tasks, experts, weights=True, calibrated=True)
+
+
+class Method(BaseModel):
+    """A way to get a merged model, as a change of a run's configuration.
+
+    Attributes:
+        summary: One line.
+        changes: Configuration keys that it sets, beside those of all methods.
+        space: "own" takes the configured space; a name asks for that space, or, where the backend
+            has a space of its own, for that one.
+        recipe: A recipe without search, whose grid is the budget; None for a search.
+        candidates: What is chosen among; see :class:`~qdmerge.settings._config.FinalConfig`.
+        keeps: "elites" of the configured archives, or "everything" it evaluated.
+        model: "merged" from the experts, or the "multitask" model, fine-tuned on all tasks' data.
+        requires: Python packages beyond qdmerge's own.
+        tasks: Tasks it needs at least.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    summary: str = ""
+    changes: dict[str, Any] = {}
+    space: str = "own"
+    recipe: Recipe | None = None
+    candidates: Literal["all", "elites", "children"] = "elites"
+    keeps: Literal["elites", "everything"] = "everything"
+    model: Literal["merged", "multitask"] = "merged"
+    requires: tuple[str, ...] = ()
+    tasks: int = 1
+
+    @field_validator("changes")
+    @classmethod
+    def _leaves_what_is_shared(cls, changes: dict[str, Any]) -> dict[str, Any]:
+        if shared := sorted(changes.keys() & {"evaluations", "seed"}):
+            raise ValueError(f"{', '.join(shared)}: the comparison sets this for all methods")
+        backend = changes.get("backend")
+        if isinstance(backend, dict) and "allow_unsandboxed" in backend:
+            raise ValueError("no file switches the sandbox off; give --allow-unsandboxed yourself")
+        for key in ("execution", "final"):
+            if key in changes and not isinstance(changes[key], dict):
+                raise ValueError(f"'{key}' must map keys to values; got {changes[key]!r}")
+        return changes
+
+    @property
+    def seeded(self) -> bool:
+        """Whether its result depends on the seed."""
+        return self.recipe is None or self.space in _DRAWING
+
+
+def _search(emitter: str, summary: str, space: str = "layer", **more: Any) -> Method:
+    options = more.pop("options", {})
+    changes = {"emitters": [{"name": emitter, **options}], "scheduler": "fixed"}
+    return Method(summary=summary, space=space, changes=changes, **more)
+
+
+def _recipe(name: Recipe, summary: str, space: str = "expert") -> Method:
+    return Method(summary=summary, space=space, recipe=name, candidates="children")
+
+
+def _quality_diversity(summary: str, changes: Mapping[str, Any]) -> Method:
+    return Method(summary=summary, changes=dict(changes), candidates="all", keeps="elites")
+
+
+METHODS: Mapping[str, Method] = {
+    "experts": Method(summary="the best expert", space="expert", recipe="experts"),
+    "average": _recipe("average", "the mean of the experts' weights"),
+    "task_arithmetic": _recipe("task_arithmetic", "one scale on all task vectors"),
+    "tilted": _recipe("tilted", "one expert high, the others lower"),
+    "ties": _recipe("ties", "trimmed task vectors, elected signs (TIES)", "ties"),
+    "dare": _recipe("dare", "randomly dropped, rescaled task vectors (DARE)", "dare"),
+    "dare_ties": _recipe("dare_ties", "DARE, then TIES' elected signs", "dare_ties"),
+    "regmean": _recipe("regmean", "regression means on layers' inputs (RegMean)", "regmean"),
+    "slerp": _recipe("slerp", "spherical interpolation of weights, chained", "slerp"),
+    "finetune": Method(
+        summary="the base fine-tuned on all tasks' data",
+        model="multitask",
+        space="expert",
+        recipe="experts",
+    ),
+    "random": _search("random", "random search around the average"),
+    "random_uniform": _search(
+        "random", "random search, uniform", options={"distribution": "uniform"}
+    ),
+    "cma_es": _search("scalar_cma_es", "CMA-ES on the mean score", requires=("cma",)),
+    "cma_es_gmean": _search(
+        "scalar_cma_es",
+        "CMA-ES on the geometric mean of the scores",
+        requires=("cma",),
+        options={"objective": "geometric_mean"},
+    ),
+    "nsga2": _search("nsga2", "NSGA-II on all scores", requires=("pymoo",), tasks=2),
+    "map_elites": _search(
+        "iso_line", "MAP-Elites with a fixed quality axis", space="own", keeps="elites"
+    ),
+    "m2n2": _search("m2n2", "natural niches (M2N2)", space="own"),
+    **{
+        name: _quality_diversity(recipe.summary, recipe.changes) for name, recipe in RECIPES.items()
+    },
+    "config": _quality_diversity("the configuration as it stands", {}),
+}
+"""Name to method."""
+
+
+_DRAWING = ("dare", "dare_ties")
+"""Spaces that draw random numbers, so that every seed gives another recipe."""
+
+_NAME = re.compile(r"\w[\w.+-]*")
+
+
+def find_methods(names: Sequence[str]) -> dict[str, Method]:
+    """Methods by name, and from files.
+
+    Args:
+        names: Names of :data:`METHODS`; or paths of YAML files that map names of one's own to
+            fields of :class:`Method`.
+
+    Raises:
+        ConfigError: All mistakes, one per line.
+    """
+    found: dict[str, Method] = {}
+    problems: list[str] = []
+    for name in names:
+        if name.endswith((".yaml", ".yml")):
+            methods = _read_methods(Path(name), problems)
+        elif name in METHODS:
+            methods = {name: METHODS[name]}
+        else:
+            problems.append(
+                f"unknown method '{name}'{nearest(name, METHODS)} "
+                f"Known: {', '.join(METHODS)}, or a YAML file of your own."
+            )
+            continue
+        problems += [f"method '{twice}' is listed twice" for twice in methods if twice in found]
+        found |= methods
+    if not (found or problems):
+        problems.append(f"no method to compare; known: {', '.join(METHODS)}")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return found
+
+
+def _read_methods(path: Path, problems: list[str]) -> dict[str, Method]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        problems.append(f"cannot read methods from {path}: {' '.join(str(error).split())}")
+        return {}
+    if not isinstance(data, dict):
+        problems.append(f"{path} must map names of methods to their settings")
+        return {}
+    found = {}
+    for name, settings in data.items():
+        if not _NAME.fullmatch(str(name)):
+            problems.append(
+                f"{path}: the method '{name}' needs another name, of letters, digits and _ . + -, "
+                "since it becomes the name of a folder"
+            )
+            continue
+        if settings is not None and not isinstance(settings, dict):
+            problems.append(f"{path}, method '{name}' must map fields to values; got {settings!r}")
+            continue
+        own = settings or {}
+        try:
+            found[str(name)] = Method.model_validate({**_defaults(own), **own})
+        except ValidationError as error:
+            problems += [f"{path}, method '{name}': {line}" for line in explain(error, Method)]
+    return found
+
+
+def _defaults(settings: Mapping[str, Any]) -> dict[str, str]:
+    """What a method of a file is where it does not say: a search of the archives, or a recipe."""
+    if "recipe" not in settings:
+        return {"candidates": "all", "keeps": "elites"}
+    return {"candidates": "elites" if settings["recipe"] == "experts" else "children"}
+
+
+def misfits(methods: Mapping[str, Method], config: RunConfig, ground: Ground) -> str:
+    """Why methods cannot be compared on a configuration, a line each; "" if all can.
+
+    Args:
+        methods: Name to method.
+        config: The configuration.
+        ground: What is known of its backend.
+    """
+    weights = ground.weights
+    lines = []
+    if find_spec("moocore") is None:
+        lines.append("a comparison needs moocore: pip install 'qdmerge[compare]'")
+    for name, method in methods.items():
+        if missing := [package for package in method.requires if find_spec(package) is None]:
+            lines.append(
+                f"method '{name}' needs {', '.join(missing)}: pip install 'qdmerge[compare]'"
+            )
+        if ground.tasks is not None and ground.tasks < method.tasks:
+            lines.append(f"method '{name}' needs {method.tasks} tasks or more, not {ground.tasks}")
+        if method.recipe is not None and not weights:
+            lines.append(
+                f"method '{name}' merges weights, but backend '{config.backend.name}' has a space "
+                "of its own; leave it out"
+            )
+        if method.recipe is None and "space" in method.changes and not weights:
+            lines.append(
+                f"method '{name}' searches another space, but backend '{config.backend.name}' has "
+                "one of its own; leave it out"
+            )
+        spaces = (method.space, _space_of(method.changes))
+        if weights and not ground.calibrated and "regmean" in spaces:
+            lines.append(
+                f"method '{name}' measures what layers receive under each expert, which backend "
+                f"'{config.backend.name}' does not show for all of them; leave it out"
+            )
+        if method.model == "multitask" and config.backend.multitask() is None:
+            lines.append(
+                f"method '{name}': these settings of backend '{config.backend.name}' do not say "
+                "how to train one model on all tasks; leave it out"
+            )
+    return "\n".join(lines)
+
+
+def _space_of(changes: Mapping[str, Any]) -> str | None:
+    """The name of the space that a method's changes ask for."""
+    space = changes.get("space")
+    return space.get("name") if isinstance(space, Mapping) else space
+
+
+def _plain(space: Any) -> Any:
+    """A space as configurations echo it, which may be given by its name alone."""
+    return {"name": space} if isinstance(space, str) else space
+
+
+def configure(
+    method: Method,
+    config: RunConfig,
+    *,
+    seed: int,
+    evaluations: int,
+    ground: Ground,
+) -> RunConfig:
+    """The configuration of one run of a method.
+
+    Args:
+        method: The method.
+        config: The user's configuration.
+        seed: Seed of the run.
+        evaluations: Models that a search may evaluate on validation.
+        ground: What is known of the backend; the number of experts must be.
+
+    Raises:
+        ConfigError: The method's changes do not fit.
+    """
+    data = config.echo()
+    own = data["space"]
+    if method.model == "multitask":
+        backend = config.backend.multitask()
+        assert backend is not None
+        data["backend"] = {"name": backend.name, **backend.model_dump(mode="json")}
+        experts = 1
+    else:
+        assert ground.experts is not None
+        experts = ground.experts
+    if method.recipe is not None:
+        data["emitters"] = [{"name": "recipe", "recipe": method.recipe}]
+        data["scheduler"] = "fixed"
+        evaluations = grid_size(method.recipe, experts)
+    if method.space != "own" and ground.weights:
+        options = {"seed": seed} if method.space in _DRAWING else {}
+        data["space"] = {"name": method.space, **options}
+    if method.keeps == "everything":
+        # Room for all of it; the last generation of a search may go beyond the budget.
+        data["archive"] = {"name": "dns", "capacity": 2 * evaluations + experts + 64}
+    data = with_changes(data, method.changes)
+    # A start is of the configured space, and told to emitters by their archives alone.
+    as_it_is = method.recipe is not None or method.keeps == "everything"
+    if (as_it_is or _plain(data["space"]) != own) and "start" not in method.changes:
+        data["start"] = []
+    data |= {"seed": seed}
+    # Neither the number of workers nor what else is evaluated may change a run.
+    threads = config.execution.threads or 1
+    data["execution"] |= {"workers": 1, "in_flight": 1, "timeout": None, "threads": threads}
+    table = "full" if method.recipe == "experts" and method.model == "merged" else "picks"
+    data["final"] |= {"table": table, "candidates": method.candidates}
+    if method.candidates == "all":
+        # What aggregates are tried on validation is part of the budget.
+        tried = 2 * len({1.0, *data["final"]["aggregate_scales"]})
+        if evaluations <= tried:
+            raise ConfigError(
+                f"a budget of {evaluations} evaluations leaves nothing for the search: {tried} of "
+                "them try aggregates; give more"
+            )
+        evaluations -= tried
+    return parse_config({**data, "evaluations": evaluations})

@@ -1,0 +1,333 @@
+"""Rival searches with a population: NSGA-II and natural niches (M2N2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from qdmerge.compare._rivals import BaselineEmitter, need
+from qdmerge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ribs.archives import ArchiveBase
+
+    from qdmerge.emitters import EmitterSpec
+
+
+class NSGA2Emitter(BaselineEmitter):
+    """NSGA-II (Deb et al. 2002, doi 10.1109/4235.996017) by ``pymoo``: evolves a Pareto front.
+
+    It maximizes the K tasks' scores, with pymoo's defaults: tournaments, simulated binary
+    crossover (eta 15, probability 0.9) and polynomial mutation (eta 20). An ask is one generation.
+    The first one holds the average and the experts, and Gaussian noise around the average.
+
+    Crossover and mutation need a box. It reaches, per coordinate, from ``margin`` below the lowest
+    to ``margin`` above the highest of base and experts, within the bounds of the space; so [-0.5,
+    1.5] where a coordinate is an expert's weight.
+
+    Args:
+        archive: Archive of the active task; only its solutions' shape matters.
+        spec: What the run provides.
+        population: Solutions per generation; experts beyond it are left out of the first one.
+        sigma: Standard deviation of the first generation's noise (1 is an expert's whole weight).
+        margin: How far the box reaches beyond base and experts, in units of coordinates.
+
+    Raises:
+        ConfigError: The library is missing, or the search has one task only.
+        ValueError: ``population`` below 2, negative ``sigma``, or ``margin`` not positive.
+    """
+
+    def __init__(
+        self,
+        archive: ArchiveBase,
+        spec: EmitterSpec,
+        *,
+        population: Annotated[int, Field(ge=2)] = 15,
+        sigma: Annotated[float, Field(ge=0)] = 0.2,
+        margin: Annotated[float, Field(gt=0)] = 0.5,
+    ) -> None:
+        super().__init__(archive, spec)
+        if population < 2:
+            raise ValueError(f"population must be at least 2; got {population}")
+        if not sigma >= 0:
+            raise ValueError(f"sigma must be at least 0; got {sigma}")
+        if not margin > 0:
+            raise ValueError(f"margin must be positive; got {margin}")
+        if spec.n_scores < 1:
+            raise ConfigError(
+                "NSGA-II looks for trade-offs between tasks, and this search has one task; use "
+                "CMA-ES or random search"
+            )
+        need("pymoo", "NSGA-II")
+        self._population = population
+        self._sigma = sigma
+        seeds = np.stack(list(self._space.seeds.values())).astype(float)
+        self._low = np.maximum(seeds.min(axis=0) - margin, self.lower_bounds)
+        self._high = np.minimum(seeds.max(axis=0) + margin, self.upper_bounds)
+        self._algorithm: Any = None
+        self._asked: Any = None
+
+    @property
+    def batch_size(self) -> int:
+        """Solutions per generation."""
+        return self._population
+
+    @property
+    def box(self) -> tuple[np.ndarray, np.ndarray]:
+        """``(dim,)`` lower and upper ends of the box that is searched."""
+        return self._low, self._high
+
+    def first_generation(self) -> np.ndarray:
+        """``(population, dim)`` solutions that the search starts from."""
+        rng = np.random.default_rng([self._seed, 0])
+        noise = rng.normal(0.0, self._sigma, (self._population, self._space.dim))
+        first = np.clip(self._space.x0 + noise, self._low, self._high)
+        known = self._known()[: self._population]
+        first[: len(known)] = known
+        return first
+
+    def _start(self) -> Any:
+        from pymoo.algorithms.moo.nsga2 import NSGA2
+        from pymoo.core.problem import Problem
+        from pymoo.core.termination import NoTermination
+
+        problem = Problem(
+            n_var=self._space.dim, n_obj=self._n_scores + 1, xl=self._low, xu=self._high
+        )
+        algorithm = NSGA2(pop_size=self._population, sampling=self.first_generation())
+        return algorithm.setup(problem, seed=self._seed, termination=NoTermination())
+
+    def ask(self) -> np.ndarray:
+        """``(batch_size, dim)`` solutions of the next generation."""
+        if self._algorithm is None:
+            self._algorithm = self._start()
+        self._asked = self._algorithm.ask()
+        return self._solutions(self._asked.get("X"))
+
+    def tell(
+        self,
+        solution: np.ndarray,
+        objective: np.ndarray,
+        measures: np.ndarray,
+        add_info: dict[str, np.ndarray],
+        **fields: np.ndarray,
+    ) -> None:
+        """Gives the scores of the last generation asked for.
+
+        Args:
+            solution: ``(batch_size, dim)`` solutions.
+            objective: ``(batch_size,)`` scores on the active task.
+            measures: ``(batch_size, >= K - 1)``, of which the first are the other tasks' scores.
+            add_info: pyribs' report of what entered the archive; unused.
+            **fields: Unused.
+        """
+        from pymoo.core.evaluator import Evaluator
+        from pymoo.problems.static import StaticProblem
+
+        scored = StaticProblem(self._algorithm.problem, F=-self._scores(objective, measures))
+        Evaluator().eval(scored, self._asked)
+        self._algorithm.tell(infills=self._asked)
+
+
+def resource_shares(scores: np.ndarray, capacity: np.ndarray) -> np.ndarray:
+    """What each model of a population gets of every resource.
+
+    Resource j is divided in proportion to the scores: ``s_ij c_j / z_j`` with ``z_j = sum_i s_ij``,
+    and nothing of a resource that no model can use. The sum over j is a model's fitness.
+
+    Args:
+        scores: ``(n, J)`` scores s of at least 0.
+        capacity: ``(J,)`` capacities c.
+
+    Returns:
+        ``(n, J)`` shares.
+    """
+    total = scores.sum(axis=0)
+    return scores * (capacity / np.where(total > 0, total, 1.0))
+
+
+def attraction(shares: np.ndarray, first: int) -> np.ndarray:
+    """How much every model could add to the first parent.
+
+    ``g_i = sum_j max(s_ij - s_first,j, 0) c_j / z_j``: where the other is better, on resources few
+    can use. Zero for the parent itself, and for any model that is better nowhere.
+
+    Args:
+        shares: ``(n, J)``, see :func:`resource_shares`.
+        first: Row of the first parent.
+
+    Returns:
+        ``(n,)`` attractions.
+    """
+    gain: np.ndarray = np.maximum(shares - shares[first], 0).sum(axis=1)
+    return gain
+
+
+def merge_at_split(first: np.ndarray, second: np.ndarray, split: int, ratio: float) -> np.ndarray:
+    """Mixes two models with one ratio before a split point, and its complement from there on.
+
+    ``(1 - w) a + w b`` for coordinates before ``split``, ``w a + (1 - w) b`` for the others.
+    """
+    w = np.where(np.arange(len(first)) < split, ratio, 1 - ratio)
+    return (1 - w) * first + w * second
+
+
+class M2N2Emitter(BaselineEmitter):
+    """Merges complementary models of a population that competes for items (arXiv 2508.16204).
+
+    The validation items are resources, shared in proportion to the scores on them
+    (:func:`resource_shares`), so a model lives on what others cannot do. The first parent is drawn
+    in proportion to fitness, the second one to :func:`attraction`, the child is
+    :func:`merge_at_split` with split point and ratio drawn uniformly; then the child joins, and
+    where there are too many the least fit leaves. So in the paper and its public code
+    (github.com/SakanaAI/natural_niches), except:
+
+    - Coordinates are mixed linearly, where the paper uses SLERP on weights: linear merges are what
+      a space expresses exactly. Coordinates are in the order of the model's tensors (space
+      ``expert``: of the experts), so a split of coordinates is one of the model's parameters; the
+      tensor it falls into is divided between experts or components.
+    - All items of a task have capacity 1 together, so that no task counts more for having more
+      items. Where the domain has no items, the task scores are the resources.
+    - The population starts from the experts, as in the paper, and the plain average, which the
+      other searches are given too. They are the first batch, so that their items are told; no
+      other batch depends on the archive.
+
+    Scores below 0 count as 0, and a model that failed never joins (in a domain without items it
+    joins with its batch's worst scores).
+
+    Args:
+        archive: Archive of the active task; only its solutions' shape matters.
+        spec: What the run provides.
+        population: Models that compete; 20 in the public code.
+        sigma: Standard deviation of Gaussian mutation per coordinate; 0, none, is the paper's
+            choice where models were trained.
+        batch_size: Children per ask, but for the first one.
+
+    Raises:
+        ValueError: ``population`` below 2, negative ``sigma``, or ``batch_size`` below 1.
+    """
+
+    uses_items = True
+
+    def __init__(
+        self,
+        archive: ArchiveBase,
+        spec: EmitterSpec,
+        *,
+        population: Annotated[int, Field(ge=2)] = 20,
+        sigma: Annotated[float, Field(ge=0)] = 0.0,
+        batch_size: Annotated[int, Field(ge=1)] = 1,
+    ) -> None:
+        super().__init__(archive, spec)
+        if population < 2:
+            raise ValueError(f"population must be at least 2; got {population}")
+        if not sigma >= 0:
+            raise ValueError(f"sigma must be at least 0; got {sigma}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1; got {batch_size}")
+        self._population = population
+        self._sigma = sigma
+        self._batch_size = batch_size
+        self._asks = 0
+        self._models = np.empty((0, self._space.dim))
+        self._resources = np.empty((0, 0))
+        self._capacity: np.ndarray | None = None
+        self._tasks: tuple[str, ...] = ()  # the order of items; empty where scores are resources
+        self._parents: np.ndarray | None = None
+
+    @property
+    def batch_size(self) -> int:
+        """Children per ask, but for the first one."""
+        return self._batch_size
+
+    @property
+    def parents(self) -> np.ndarray | None:
+        """``(batch_size, 2, dim)`` parents of the last asked children; None for the first batch."""
+        return self._parents
+
+    @property
+    def population(self) -> np.ndarray:
+        """``(n, dim)`` models that compete now, oldest first."""
+        return self._models
+
+    def ask(self) -> np.ndarray:
+        """The average and the experts first, then ``(batch_size, dim)`` children."""
+        if not len(self._models):
+            return self._solutions(self._known())
+        rng = np.random.default_rng([self._seed, self._asks])
+        self._asks += 1
+        assert self._capacity is not None
+        shares = resource_shares(self._resources, self._capacity)
+        fitness = shares.sum(axis=1)
+        pairs, children = [], []
+        for _ in range(self._batch_size):
+            first = _draw(fitness, rng)
+            attractive = attraction(shares, first)
+            if not attractive.any():  # better than all others at everything
+                attractive = np.where(np.arange(len(fitness)) == first, 0, fitness)
+            second = _draw(attractive, rng)
+            split, ratio = int(rng.integers(self._space.dim)), rng.uniform()
+            child = merge_at_split(self._models[first], self._models[second], split, ratio)
+            children.append(child + rng.normal(0.0, self._sigma, len(child)))
+            pairs.append([first, second])
+        self._parents = self._solutions(self._models[pairs])
+        return self._solutions(np.stack(children))
+
+    def tell(
+        self,
+        solution: np.ndarray,
+        objective: np.ndarray,
+        measures: np.ndarray,
+        add_info: dict[str, np.ndarray],
+        items: Sequence[Mapping[str, np.ndarray] | None] | None = None,
+        **fields: np.ndarray,
+    ) -> None:
+        """Gives the results of a batch, one model after the other.
+
+        Args:
+            solution: ``(n, dim)`` solutions.
+            objective: ``(n,)`` scores on the active task.
+            measures: ``(n, >= K - 1)``, of which the first are the other tasks' scores.
+            add_info: pyribs' report of what entered the archive; unused.
+            items: Per solution, task name to ``(n_items,)`` scores; None where it failed, or
+                where the domain has none.
+            **fields: Unused.
+        """
+        items = items or [None] * len(solution)
+        scores = self._scores(objective, measures)
+        if self._capacity is None:
+            self._choose_resources(scores, items)
+        for x, row, details in zip(solution, scores, items, strict=True):
+            if not self._tasks:
+                self._join(x, row)
+            elif details is not None:
+                self._join(x, np.concatenate([details[task] for task in self._tasks]))
+
+    def _choose_resources(
+        self, scores: np.ndarray, items: Sequence[Mapping[str, np.ndarray] | None]
+    ) -> None:
+        """Items, if the first batch has any, else task scores; a task has capacity 1."""
+        known = next((details for details in items if details), {})
+        self._tasks = tuple(known)
+        sizes = [len(known[task]) for task in self._tasks] or [1] * scores.shape[1]
+        self._capacity = np.repeat(1 / np.array(sizes), sizes)
+        self._resources = np.empty((0, len(self._capacity)))
+
+    def _join(self, x: np.ndarray, resources: np.ndarray) -> None:
+        """Adds a model; if there are too many, the least fit (of equals the oldest) leaves."""
+        assert self._capacity is not None
+        self._models = np.vstack([self._models, x])
+        self._resources = np.vstack([self._resources, np.maximum(resources, 0)])
+        if len(self._models) > self._population:
+            fitness = resource_shares(self._resources, self._capacity).sum(axis=1)
+            stay = np.arange(len(fitness)) != fitness.argmin()
+            self._models, self._resources = self._models[stay], self._resources[stay]
+
+
+def _draw(weights: np.ndarray, rng: np.random.Generator) -> int:
+    """An index in proportion to the weights; any index where all are zero."""
+    total = weights.sum()
+    return int(rng.choice(len(weights), p=weights / total if total > 0 else None))

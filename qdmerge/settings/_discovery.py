@@ -1,0 +1,77 @@
+"""Finds backends and their presets, built-in or installed, by entry point."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+
+from qdmerge.backend import BackendConfig
+from qdmerge.errors import ConfigError, nearest
+
+GROUP = "qdmerge.backends"
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in sorted(entry_points(group=GROUP))}
+
+
+def backend_names() -> list[str]:
+    """Names of all installed backends."""
+    return list(_entry_points())
+
+
+def find_backend(name: str) -> type[BackendConfig]:
+    """The settings class of a backend.
+
+    Raises:
+        ConfigError: Unknown name, or the backend cannot be imported.
+    """
+    points = _entry_points()
+    if name not in points:
+        raise ConfigError(
+            f"unknown backend '{name}'{nearest(name, points)} Installed: "
+            f"{', '.join(points) or 'none'}"
+        )
+    try:
+        backend = points[name].load()
+    except Exception as error:
+        raise ConfigError(
+            f"backend '{name}' ({points[name].value}) cannot be imported: {error}"
+        ) from error
+    if not (isinstance(backend, type) and issubclass(backend, BackendConfig)):
+        raise ConfigError(
+            f"entry point '{name}' of {GROUP} must name a BackendConfig; {points[name].value} is "
+            f"{backend!r}"
+        )
+    return backend
+
+
+def presets() -> dict[str, str]:
+    """Preset name to resource, of all installed backends that can be imported."""
+    found: dict[str, str] = {}
+    for name in backend_names():
+        try:
+            found |= find_backend(name).presets
+        except ConfigError:
+            continue
+    return found
+
+
+def find_preset(name: str) -> str:
+    """The resource of a preset, or of the first preset of a backend.
+
+    Raises:
+        ConfigError: Neither a preset nor a backend with one.
+    """
+    known = presets()
+    if name in known:
+        return known[name]
+    if name in backend_names():
+        own = find_backend(name).presets
+        if own:
+            return next(iter(own.values()))
+        raise ConfigError(f"backend '{name}' has no preset; give a configuration file")
+    names = [*known, *backend_names()]
+    raise ConfigError(
+        f"'{name}' is neither a file nor a preset or backend{nearest(name, names)} "
+        f"Known: {', '.join(names)}"
+    )

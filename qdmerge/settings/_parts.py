@@ -1,0 +1,252 @@
+"""The names of all parts that text can choose, and what a configuration says of a part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from qdmerge.settings._registry import Entry, Registry
+
+if TYPE_CHECKING:
+    from ribs.archives import ArchiveBase
+    from ribs.emitters import EmitterBase
+
+    from qdmerge.emitters import EmitterSpec
+
+SPACES = Registry(
+    "space",
+    context=("vectors",),
+    entries={
+        "expert": Entry("qdmerge.spaces:ExpertSpace", "one weight per expert"),
+        "layer": Entry("qdmerge.spaces:LayerSpace", "one weight per expert and layer"),
+        "spectral": Entry(
+            "qdmerge.spaces:SpectralSpace",
+            "one multiplier per expert, matrix and leading singular component",
+        ),
+        "core": Entry(
+            "qdmerge.spaces:CoreSpace",
+            "a small core per matrix, between bases that the experts share; exact for LoRA",
+        ),
+        "regmean": Entry(
+            "qdmerge.spaces:RegMeanSpace",
+            "spectral, weighted by what layers receive under each expert (RegMean)",
+        ),
+        "ties": Entry("qdmerge.merges:TiesSpace", "TIES: expert weights, density and scale"),
+        "dare": Entry("qdmerge.merges:DareSpace", "DARE: expert weights and density"),
+        "dare_ties": Entry(
+            "qdmerge.merges:DareTiesSpace", "DARE with TIES' signs: expert weights and density"
+        ),
+        "slerp": Entry("qdmerge.merges:SlerpSpace", "SLERP from expert to expert: scale and t"),
+    },
+)
+
+ARCHIVES = Registry(
+    "archive",
+    context=(
+        "spec",
+        "ranges",
+        "measure_dim",
+        "solution_dim",
+        "solution_dtype",
+        "qd_score_offset",
+        "seed",
+    ),
+    entries={
+        "grid": Entry("qdmerge.archives:grid", "equal bins on each axis, the paper's archive"),
+        "cvt": Entry(
+            "ribs.archives:CVTArchive",
+            "Voronoi cells; their number does not grow with the tasks",
+            {"centroids": 225, "samples": 10_000},
+        ),
+        "dns": Entry(
+            "ribs.archives:DNSArchive",
+            "dominated novelty search: a population without cells",
+            {"capacity": 100, "k_neighbors": 3},
+        ),
+    },
+)
+
+_BOUNDS = ("lower_bounds", "upper_bounds")
+
+EMITTERS = Registry(
+    "emitter",
+    context=("archive", "spec", "x0", *_BOUNDS, "bounds", "initial_solutions", "seed"),
+    entries={
+        "merge": Entry(
+            "qdmerge.settings._parts:merge_emitter", "selection, merging and mutation: CycleQD"
+        ),
+        "gaussian": Entry(
+            "ribs.emitters:GaussianEmitter",
+            "Gaussian noise on an elite",
+            {"sigma": 0.1, "batch_size": 1},
+        ),
+        "iso_line": Entry(
+            "ribs.emitters:IsoLineEmitter",
+            "noise on an elite, along the line to another",
+            {"iso_sigma": 0.05, "line_sigma": 0.2, "batch_size": 1},
+        ),
+        "cma_es": Entry(
+            "ribs.emitters:EvolutionStrategyEmitter",
+            "CMA-ES that is told what enters the archive (CMA-ME)",
+            {"sigma0": 0.1, "batch_size": 6},
+        ),
+        "sep_cma_es": Entry(
+            "ribs.emitters:EvolutionStrategyEmitter",
+            "the same with a diagonal covariance, for large spaces",
+            {"sigma0": 0.1, "batch_size": 6, "es": "sep_cma_es"},
+        ),
+        "recipe": Entry(
+            "qdmerge.merges:RecipeEmitter", "the grid of a recipe without search, a baseline"
+        ),
+        "random": Entry("qdmerge.compare:RandomEmitter", "random search, a baseline"),
+        "scalar_cma_es": Entry(
+            "qdmerge.compare:CMAESEmitter",
+            "CMA-ES on one number of all task scores, without the archive: a baseline",
+        ),
+        "nsga2": Entry(
+            "qdmerge.compare:NSGA2Emitter",
+            "NSGA-II over all task scores, without the archive: a baseline",
+        ),
+        "m2n2": Entry(
+            "qdmerge.compare:M2N2Emitter",
+            "natural niches (M2N2): a population that competes for items, a baseline",
+        ),
+    },
+)
+
+SCHEDULERS = Registry(
+    "scheduler",
+    context=("archives", "emitters"),
+    entries={
+        "cycle": Entry("qdmerge.schedulers:CycleScheduler", "tasks take turns: CycleQD"),
+        "bandit": Entry(
+            "qdmerge.schedulers:BanditScheduler", "more turns where archives still improve"
+        ),
+        "fixed": Entry("qdmerge.schedulers:FixedScheduler", "one task is active always"),
+    },
+)
+
+_OPERATOR_CONTEXT = ("space", "expert")
+
+SELECTIONS = Registry(
+    "selection",
+    context=_OPERATOR_CONTEXT,
+    entries={
+        "elite": Entry("qdmerge.operators:EliteSelection", "by all scores, the paper's sampling"),
+        "uniform": Entry("qdmerge.operators:UniformSelection", "every elite alike"),
+        "rank": Entry("qdmerge.operators:RankSelection", "by rank on the active task"),
+    },
+)
+
+CROSSOVERS = Registry(
+    "crossover",
+    context=_OPERATOR_CONTEXT,
+    entries={
+        "linear": Entry("qdmerge.operators:LinearCrossover", "weighted merge of two parents"),
+        "none": Entry("qdmerge.operators:NoCrossover", "one parent as it is"),
+    },
+)
+
+MUTATIONS = Registry(
+    "mutation",
+    context=_OPERATOR_CONTEXT,
+    entries={
+        "svd": Entry(
+            "qdmerge.operators:SVDMutation", "noise on the active expert's singular values"
+        ),
+        "svd_child": Entry(
+            "qdmerge.operators:ChildSVDMutation",
+            "noise on the child's own singular values (space core): the paper's mutation",
+        ),
+        "gaussian": Entry("qdmerge.operators:GaussianMutation", "noise on all coordinates"),
+        "none": Entry("qdmerge.operators:NoMutation", "no mutation"),
+    },
+)
+
+
+class Part(BaseModel):
+    """A part by name with its options: ``grid``, or ``{name: grid, bins: 10}``."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, data: Any) -> Any:
+        return {"name": data} if isinstance(data, str) else data
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options, without the name."""
+        return dict(self.model_extra or {})
+
+
+def _checked_by(registry: Registry) -> AfterValidator:
+    def check(part: Part) -> Part:
+        problems = registry.problems(part.name, part.options)
+        if problems:
+            raise ValueError("\n".join(problems))
+        return part
+
+    return AfterValidator(check)
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+SpacePart = Annotated[Part, _checked_by(SPACES)]
+ArchivePart = Annotated[Part, _checked_by(ARCHIVES)]
+EmitterPart = Annotated[Part, _checked_by(EMITTERS)]
+SchedulerPart = Annotated[Part, _checked_by(SCHEDULERS)]
+SelectionPart = Annotated[Part, _checked_by(SELECTIONS)]
+CrossoverPart = Annotated[Part, _checked_by(CROSSOVERS)]
+Mutations = Annotated[
+    Sequence[Annotated[Part, _checked_by(MUTATIONS)]],
+    BeforeValidator(_as_list),
+    Field(min_length=1),
+]
+
+
+def build_part(registry: Registry, part: Part, context: Mapping[str, Any]) -> Any:
+    """Builds a configured part; see :meth:`Registry.build`."""
+    return registry.build(part.name, part.options, context)
+
+
+def merge_emitter(
+    archive: ArchiveBase,
+    spec: EmitterSpec,
+    batch_size: Annotated[int, Field(ge=1)] = 1,
+    selection: SelectionPart = Part(name="elite"),  # noqa: B008
+    crossover: CrossoverPart = Part(name="linear"),  # noqa: B008
+    mutation: Mutations = (Part(name="svd"),),  # noqa: B008
+) -> EmitterBase:
+    """A configured MergeEmitter; a list of mutations is a chain.
+
+    Args:
+        archive: Archive of the active task.
+        spec: What the search provides.
+        batch_size: Children per turn.
+        selection: Parent selection.
+        crossover: Crossover.
+        mutation: One mutation or several.
+    """
+    from qdmerge.emitters import MergeEmitter
+    from qdmerge.operators import chain
+
+    context = {"space": spec.space, "expert": spec.expert}
+    mutations = [build_part(MUTATIONS, part, context) for part in mutation]
+    return MergeEmitter(
+        archive,
+        selection=build_part(SELECTIONS, selection, context),
+        crossover=build_part(CROSSOVERS, crossover, context),
+        mutation=mutations[0] if len(mutations) == 1 else chain(*mutations),
+        n_scores=spec.n_scores,
+        batch_size=batch_size,
+        lower_bounds=spec.space.lower_bounds,
+        upper_bounds=spec.space.upper_bounds,
+        seed=spec.seed,
+    )
