@@ -18,7 +18,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 import qdmerge as qm
-from qdmerge import baselines, reports, spaces
+from qdmerge import merges, reports, spaces
 
 TASKS = ["upright", "rotated", "inverted"]
 SPLITS = {"train": 600, "validation": 300, "selection": 300, "test": 597}
@@ -83,7 +83,7 @@ def main(out: Path | None = None, seed: int = 0, evaluations: int = 600) -> None
     # Validation scores of the best are too good, so other digits choose, and yet others tell.
     elites = [search.best(task, by="mean") for task in TASKS]
     chosen = max(elites, key=lambda elite: backend.evaluate([elite.x], "selection").scores.mean())
-    models = {**space.seeds, "average": baselines.plain_average(space)}
+    models = {**space.seeds, "average": merges.plain_average(space)}
     models |= {"aggregate": search.aggregate(), "chosen": chosen.x}
     table = pd.DataFrame(backend.evaluate(models.values(), "test").scores, [*models], TASKS)
     print(table.assign(mean=table.mean(axis=1), min=table.min(axis=1)).round(3))

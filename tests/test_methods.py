@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from qdmerge.compare import METHODS, Ground, configure, misfits
+from qdmerge.compare._methods import METHODS, Ground, configure, misfits
 from qdmerge.errors import ConfigError
 from qdmerge.settings import RunConfig, load_config
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from qdmerge.checkpoints._checkpoint import Checkpoint, listing
 from qdmerge.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
 
 _EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings")
 _HEADS = ("lm_head", "embed_out")
@@ -56,6 +57,8 @@ def bind(
         CheckpointError: If the module lacks a checkpoint tensor or has one of another shape, or
             if one of its own (parameter or persistent buffer) is nowhere in the checkpoint.
     """
+    import torch
+
     places = {n: t for n, t in module.state_dict(keep_vars=True).items() if torch.is_tensor(t)}
     if any(name not in places for name in shapes):  # the checkpoint may hold transient buffers
         places |= {n: b for n, b in module.named_buffers(remove_duplicate=False) if n in shapes}

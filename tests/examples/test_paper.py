@@ -19,7 +19,7 @@ import yaml
 from scipy.stats import spearmanr
 
 from qdmerge.cli import app
-from qdmerge.compare import METHODS, Ground, Method, configure, find_methods
+from qdmerge.compare._methods import METHODS, Ground, Method, configure, find_methods
 from qdmerge.merges import grid_size
 from qdmerge.settings import load_config
 

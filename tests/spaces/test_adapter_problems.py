@@ -255,7 +255,7 @@ def test_only_what_an_adapter_changes_is_read(
 def test_checking_needs_neither_torch_nor_peft(base: Path, tmp_path: Path) -> None:
     adapter = write_adapter(tmp_path / "db", GOOD)
     code = (
-        "import sys; from qdmerge.spaces import checkpoint_problems, weights_digest; "
+        "import sys; from qdmerge.checkpoints import checkpoint_problems, weights_digest; "
         f"assert checkpoint_problems({str(base)!r}, {{'a': {str(adapter)!r}}}) == []; "
         f"weights_digest({str(base)!r}); "
         "print([m for m in ('torch', 'peft', 'transformers') if m in sys.modules])"
