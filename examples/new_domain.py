@@ -18,7 +18,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 import qdmerge as qm
-from qdmerge import merges, reports, spaces
+from qdmerge import checkpoints, merges, reports, spaces
 
 TASKS = ["upright", "rotated", "inverted"]
 SPLITS = {"train": 600, "validation": 300, "selection": 300, "test": 597}
@@ -73,7 +73,7 @@ def main(out: Path | None = None, seed: int = 0, evaluations: int = 600) -> None
     for name, view in zip(TASKS, views, strict=True):
         train(copy.deepcopy(net), view, labels, paths[name])
 
-    space = spaces.SpectralSpace(spaces.TaskVectors(paths.pop("base"), paths))
+    space = spaces.SpectralSpace(checkpoints.TaskVectors(paths.pop("base"), paths))
     backend = Digits(splits, net, space)
     search = qm.CycleQD(backend, seed=seed)
     for _ in range(1 + evaluations):  # first base and experts, then one child after the other

@@ -31,7 +31,7 @@ from qdmerge_llm.training import LoRAConfig
 if TYPE_CHECKING:
     from qdmerge.backend import SpaceFactory
     from qdmerge_llm.backend import LLMBackend
-    from qdmerge_llm.tiny import Recipe
+    from qdmerge_zoo.llm import Recipe
 
 
 class TrainingConfig(BaseModel):
@@ -75,10 +75,10 @@ class LLMConfig(BackendConfig):
     name: ClassVar[str] = "llm"
     summary: ClassVar[str] = "causal language models; tasks that execute what the model writes"
     presets: ClassVar[Mapping[str, str]] = {
-        "llm-tiny": "qdmerge_llm/presets/tiny.yaml",
-        "llm-conflict": "qdmerge_llm/presets/conflict.yaml",
-        "llm-conflict-4": "qdmerge_llm/presets/conflict-4.yaml",
-        "llm-conflict-6": "qdmerge_llm/presets/conflict-6.yaml",
+        "llm-tiny": "qdmerge_zoo/presets/llm-tiny.yaml",
+        "llm-conflict": "qdmerge_zoo/presets/llm-conflict.yaml",
+        "llm-conflict-4": "qdmerge_zoo/presets/llm-conflict-4.yaml",
+        "llm-conflict-6": "qdmerge_zoo/presets/llm-conflict-6.yaml",
     }
 
     base: str
@@ -125,7 +125,7 @@ class LLMConfig(BackendConfig):
 
     def tiny_recipe(self) -> Recipe:
         """The recipe of the zoo that ``tiny://`` refers to."""
-        from qdmerge_llm.tiny import Recipe
+        from qdmerge_zoo.llm import Recipe
 
         return Recipe.conflicting(self.tiny_conflict, self.tiny_tasks, self.tiny_seed)
 
@@ -289,7 +289,7 @@ class LLMConfig(BackendConfig):
         """Builds what is referred to of the tiny zoo and not built yet."""
         sources = self._tiny_sources()
         if sources:
-            from qdmerge_llm.tiny import multitask_model, zoo
+            from qdmerge_zoo.llm import multitask_model, zoo
 
             zoo(recipe=self.tiny_recipe(), progress=progress)
             if TINY_ALL in sources:
@@ -314,7 +314,7 @@ class LLMConfig(BackendConfig):
         """What it cost to train ``tiny://all``, where that is the only expert and is built."""
         if list(self.experts.values()) != [TINY_ALL]:
             return None
-        from qdmerge_llm.tiny import multitask_cost
+        from qdmerge_zoo.llm import multitask_cost
 
         return multitask_cost(self.tiny_recipe())
 

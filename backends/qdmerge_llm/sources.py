@@ -9,7 +9,7 @@ from qdmerge.checkpoints import fetch, is_hub_id, missing
 from qdmerge.errors import QDMergeError, nearest
 
 if TYPE_CHECKING:
-    from qdmerge_llm.tiny import Recipe
+    from qdmerge_zoo.llm import Recipe
 
 _TINY = "tiny://"
 TINY_TASKS = ("coding", "db", "os", "regex", "joins", "sed")
@@ -94,7 +94,7 @@ def resolve(source: str, tiny: Recipe | None = None) -> Path:
         ConfigError: A GGUF file is given and the package to read it is not installed.
     """
     if is_tiny(source):
-        from qdmerge_llm.tiny import Recipe, multitask_model, zoo
+        from qdmerge_zoo.llm import Recipe, multitask_model, zoo
 
         if source == TINY_ALL:
             return multitask_model(tiny or Recipe())

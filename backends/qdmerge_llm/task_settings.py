@@ -17,7 +17,7 @@ from qdmerge_llm.sources import is_tiny, resolve, source_problem
 from qdmerge_llm.tasks import KINDS, EpisodeTask, TaskKind
 
 if TYPE_CHECKING:
-    from qdmerge_llm.tiny import Recipe
+    from qdmerge_zoo.llm import Recipe
 
 Count = PositiveInt | Literal["all"]
 _SHOWN = 5  # items of a file that cannot be used

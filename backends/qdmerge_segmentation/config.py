@@ -135,10 +135,10 @@ class SegmentationConfig(BackendConfig):
     name: ClassVar[str] = "segmentation"
     summary: ClassVar[str] = "segmentation models; Dice and IoU on folders of images and masks"
     presets: ClassVar[Mapping[str, str]] = {
-        "segmentation-tiny": "qdmerge_segmentation/presets/tiny.yaml",
+        "segmentation-tiny": "qdmerge_zoo/presets/segmentation-tiny.yaml",
         "segmentation-folders": "qdmerge_segmentation/presets/folders.yaml",
-        "segmentation-conflict": "qdmerge_segmentation/presets/conflict.yaml",
-        "segmentation-conflict-6": "qdmerge_segmentation/presets/conflict-6.yaml",
+        "segmentation-conflict": "qdmerge_zoo/presets/segmentation-conflict.yaml",
+        "segmentation-conflict-6": "qdmerge_zoo/presets/segmentation-conflict-6.yaml",
     }
 
     base: str
@@ -284,7 +284,7 @@ class SegmentationConfig(BackendConfig):
         named = [*self.sources.values(), *(task.data for task in self.tasks.values())]
         if not any(map(is_tiny, named)):
             return
-        from qdmerge_segmentation.tiny import Recipe, multitask, zoo
+        from qdmerge_zoo.segmentation import Recipe, multitask, zoo
 
         make = multitask if MULTITASK in named else zoo
         make(recipe=Recipe.of(*self.tiny), progress=progress)
@@ -306,8 +306,8 @@ class SegmentationConfig(BackendConfig):
         """Steps, images seen and seconds of the training behind ``tiny://all``, once it is made."""
         if MULTITASK not in self.experts.values():
             return None
-        from qdmerge_segmentation.tiny import Recipe, multitask_place
         from qdmerge_segmentation.training import training_seconds
+        from qdmerge_zoo.segmentation import Recipe, multitask_place
 
         recipe = Recipe.of(*self.tiny)
         seconds = training_seconds(multitask_place(recipe))

@@ -68,13 +68,13 @@ def resolve(source: str, tiny: Tiny) -> Path:
 @lru_cache
 def _zoo(tiny: Tiny, cache: Path) -> Path:
     """The zoo, checked once in a process: that reads all of its files."""
-    from qdmerge_segmentation.tiny import Recipe, zoo
+    from qdmerge_zoo.segmentation import Recipe, zoo
 
     return zoo(recipe=Recipe.of(*tiny), cache=cache)
 
 
 @lru_cache
 def _multitask(tiny: Tiny, cache: Path) -> Path:
-    from qdmerge_segmentation.tiny import Recipe, multitask
+    from qdmerge_zoo.segmentation import Recipe, multitask
 
     return multitask(Recipe.of(*tiny), cache=cache)

@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     if args.model is None:
-        from qdmerge_llm.tiny import zoo
+        from qdmerge_zoo.llm import zoo
 
         args.model = zoo() / "base"
     logging.set_verbosity_error()

@@ -63,7 +63,7 @@ class _Logits(torch.nn.Module):
 def _llm(config: Any, backend: Any, batch: int, seed: int) -> Objective:
     """Cross-entropy of the answers to the training items of the tiny zoo."""
     from qdmerge_llm.sources import resolve
-    from qdmerge_llm.tiny._train import Sequences, collate
+    from qdmerge_zoo.llm._train import Sequences, collate
 
     recipe, tokenizer = config.tiny_recipe(), backend.tokenizer
     seeds = np.random.SeedSequence(seed).spawn(recipe.tasks)

@@ -19,7 +19,7 @@ from qdmerge.merges import plain_average
 from qdmerge.runs import BuildBackend
 from qdmerge.settings import load_config
 from qdmerge_segmentation.models import UNetConfig, UNetForSemanticSegmentation
-from qdmerge_segmentation.tiny import Recipe
+from qdmerge_zoo.segmentation import Recipe
 
 
 def settings(norm: str, seed: int, out: Path) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from qdmerge_segmentation.tiny import TASKS, Recipe, zoo
+from qdmerge_zoo.segmentation import TASKS, Recipe, zoo
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

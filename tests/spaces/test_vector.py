@@ -66,7 +66,8 @@ def test_a_solution_is_checked() -> None:
 
 def test_needs_no_torch() -> None:
     code = (
-        "import sys; from qdmerge.spaces import VectorSpace; from qdmerge.checkpoints import checkpoint_problems; "
+        "import sys; from qdmerge.spaces import VectorSpace; "
+        "from qdmerge.checkpoints import checkpoint_problems; "
         "VectorSpace({'a': [0.0]}); checkpoint_problems('/nowhere', {}); "
         "assert 'torch' not in sys.modules"
     )

@@ -15,10 +15,10 @@ from qdmerge_llm.items import check_disjoint
 from qdmerge_llm.sandbox import Sandbox
 from qdmerge_llm.splits import SPLITS, split_of
 from qdmerge_llm.tasks import KINDS
-from qdmerge_llm.tiny import TASKS, Item, Recipe, items
-from qdmerge_llm.tiny import _os as shell
-from qdmerge_llm.tiny import _sed as sed
-from qdmerge_llm.tiny._grammar import Op
+from qdmerge_zoo.llm import TASKS, Item, Recipe, items
+from qdmerge_zoo.llm import _os as shell
+from qdmerge_zoo.llm import _sed as sed
+from qdmerge_zoo.llm._grammar import Op
 
 SAMPLE = 60
 TASK_KINDS = {

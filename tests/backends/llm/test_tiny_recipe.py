@@ -6,7 +6,7 @@ import pytest
 
 from qdmerge_llm.config import LLMConfig
 from qdmerge_llm.sources import TINY_TASKS
-from qdmerge_llm.tiny import CONFLICTS, TASKS, Recipe, Stage
+from qdmerge_zoo.llm import CONFLICTS, TASKS, Recipe, Stage
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from qdmerge_llm.tiny import TASKS, Stage
-from qdmerge_llm.tiny._muon import Muon, orthogonalize
-from qdmerge_llm.tiny._optimizers import optimizers
-from qdmerge_llm.tiny._train import IGNORED, collate, rate_at, shares
+from qdmerge_zoo.llm import TASKS, Stage
+from qdmerge_zoo.llm._muon import Muon, orthogonalize
+from qdmerge_zoo.llm._optimizers import optimizers
+from qdmerge_zoo.llm._train import IGNORED, collate, rate_at, shares
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (2, 40, 12), (1, 12, 40)])

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from qdmerge.errors import RunError
 from qdmerge.spaces import ExpertSpace
 from qdmerge_llm.config import LLMConfig
-from qdmerge_llm.tiny import Recipe, _zoo, items, multitask_cost, multitask_model, zoo
+from qdmerge_zoo.llm import Recipe, _zoo, items, multitask_cost, multitask_model, zoo
 from tests.trained import never, same
 
 MICRO = Recipe.micro()
@@ -40,7 +40,7 @@ def copied(built: tuple[Path, object], tmp_path: Path) -> Path:
 
 
 def test_importing_is_cheap() -> None:
-    code = "import sys, qdmerge_llm.tiny; print({'torch', 'transformers'} & set(sys.modules))"
+    code = "import sys, qdmerge_zoo.llm; print({'torch', 'transformers'} & set(sys.modules))"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert printed.stdout.strip() == "set()"
 

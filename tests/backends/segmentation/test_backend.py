@@ -20,7 +20,7 @@ from qdmerge.cli import app
 from qdmerge.errors import ConfigError
 from qdmerge.runs import BuildBackend
 from qdmerge.settings import load_config
-from qdmerge_segmentation.tiny import TASKS, Recipe, zoo
+from qdmerge_zoo.segmentation import TASKS, Recipe, zoo
 
 
 @pytest.fixture(scope="module")

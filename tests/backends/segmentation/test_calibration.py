@@ -17,7 +17,7 @@ from qdmerge.cli import app
 from qdmerge.settings import parse_config
 from qdmerge.spaces import RegMeanSpace
 from qdmerge_segmentation.calibration import ExpertsAtWork
-from qdmerge_segmentation.tiny import TASKS, Recipe, zoo
+from qdmerge_zoo.segmentation import TASKS, Recipe, zoo
 
 
 @pytest.fixture(scope="module")

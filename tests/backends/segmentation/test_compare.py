@@ -15,7 +15,7 @@ from qdmerge.compare import PlannedRun, Study, find_methods
 from qdmerge.compare._rows import read_rows
 from qdmerge.runs import BuildBackend
 from qdmerge.settings import load_config
-from qdmerge_segmentation.tiny import Recipe, multitask
+from qdmerge_zoo.segmentation import Recipe, multitask
 from tests.trained import never
 
 METHODS = ("average", "finetune")

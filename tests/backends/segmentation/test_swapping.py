@@ -9,7 +9,7 @@ import yaml
 
 from qdmerge.runs import BuildBackend
 from qdmerge.settings import load_config
-from qdmerge_segmentation.tiny import TASKS, Recipe, zoo
+from qdmerge_zoo.segmentation import TASKS, Recipe, zoo
 from tests.swaps import every_combination, short_search
 
 

@@ -18,9 +18,9 @@ from qdmerge.settings import load_config
 from qdmerge.spaces import ExpertSpace
 from qdmerge.storage import intact
 from qdmerge_segmentation.config import SegmentationConfig, TaskConfig
-from qdmerge_segmentation.tiny import ALL_TASKS, Recipe, multitask, zoo
 from qdmerge_segmentation.training import _make
 from qdmerge_segmentation.training._train import make
+from qdmerge_zoo.segmentation import ALL_TASKS, Recipe, multitask, zoo
 from tests.trained import never, same
 
 LEVELS = range(4)

@@ -9,9 +9,9 @@ from scipy import ndimage
 
 from qdmerge_segmentation.data import find_samples, load_set
 from qdmerge_segmentation.metrics import dice
-from qdmerge_segmentation.tiny import ALL_TASKS, TASKS, generate
-from qdmerge_segmentation.tiny import _textures as textures
-from qdmerge_segmentation.tiny._images import GENERATORS, Pair, write_images
+from qdmerge_zoo.segmentation import ALL_TASKS, TASKS, generate
+from qdmerge_zoo.segmentation import _textures as textures
+from qdmerge_zoo.segmentation._images import GENERATORS, Pair, write_images
 
 SHARES = {"camouflage": (0.08, 0.2), "polyp": (0.06, 0.2), "skeleton": (0.06, 0.16)}
 SHARES |= {"leaf": (0.03, 0.1), "crack": (0.03, 0.07), "focus": (0.1, 0.2)}

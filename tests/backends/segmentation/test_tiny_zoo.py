@@ -15,7 +15,7 @@ from qdmerge.errors import RunError
 from qdmerge.storage import intact
 from qdmerge_segmentation.config import SegmentationConfig
 from qdmerge_segmentation.models import load_segmenter
-from qdmerge_segmentation.tiny import TASKS, Recipe, _zoo, generate, zoo
+from qdmerge_zoo.segmentation import TASKS, Recipe, _zoo, generate, zoo
 from tests.trained import never
 
 MODELS = ("base", *TASKS)
@@ -31,7 +31,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[st
 
 def test_importing_is_cheap() -> None:
     code = (
-        "import sys, qdmerge_segmentation.tiny; print({'torch', 'transformers'} & set(sys.modules))"
+        "import sys, qdmerge_zoo.segmentation; print({'torch', 'transformers'} & set(sys.modules))"
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert printed.stdout.strip() == "set()"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from qdmerge_llm.tiny._grammar import Drawn, Item, Op, integers, pick
+from qdmerge_zoo.llm._grammar import Drawn, Item, Op, integers, pick
 
 FILES = ("a.txt", "days.txt", "list.txt", "menu.txt", "plan.txt", "todo.txt")
 WORDS = ("tea", "jam", "egg", "rye", "fig", "nut", "oat", "ham")

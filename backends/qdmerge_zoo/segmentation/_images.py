@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from qdmerge_segmentation.tiny import _camouflage, _crack, _focus, _leaf, _polyp, _skeleton
+from qdmerge_zoo.segmentation import _camouflage, _crack, _focus, _leaf, _polyp, _skeleton
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 """An image (size, size, 3) and its mask (size, size)."""

@@ -7,8 +7,8 @@ from functools import partial
 
 import torch
 
-from qdmerge_llm.tiny._muon import Muon
-from qdmerge_llm.tiny._recipe import Stage
+from qdmerge_zoo.llm._muon import Muon
+from qdmerge_zoo.llm._recipe import Stage
 
 _ADAMW = partial(torch.optim.AdamW, betas=(0.9, 0.95), weight_decay=0.0)
 OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {"muon": Muon, "adamw": _ADAMW}

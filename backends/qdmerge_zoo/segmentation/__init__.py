@@ -10,11 +10,11 @@ Importing this package imports neither torch nor transformers.
 
 from __future__ import annotations
 
-from qdmerge_segmentation.tiny._build import Progress
-from qdmerge_segmentation.tiny._images import ALL_TASKS, TASKS, generate
-from qdmerge_segmentation.tiny._multitask import multitask, multitask_place
-from qdmerge_segmentation.tiny._recipe import Recipe
-from qdmerge_segmentation.tiny._zoo import zoo
+from qdmerge_zoo.segmentation._build import Progress
+from qdmerge_zoo.segmentation._images import ALL_TASKS, TASKS, generate
+from qdmerge_zoo.segmentation._multitask import multitask, multitask_place
+from qdmerge_zoo.segmentation._recipe import Recipe
+from qdmerge_zoo.segmentation._zoo import zoo
 
 __all__ = [
     "ALL_TASKS",

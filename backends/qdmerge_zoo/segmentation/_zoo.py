@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from qdmerge.storage import built_once, cache_dir
-from qdmerge_segmentation.tiny._build import Progress, build
-from qdmerge_segmentation.tiny._recipe import Recipe
+from qdmerge_zoo.segmentation._build import Progress, build
+from qdmerge_zoo.segmentation._recipe import Recipe
 
 
 def zoo(

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import yaml
 
-from qdmerge_segmentation.tiny._images import write_images
-from qdmerge_segmentation.tiny._recipe import VERSION, Recipe
+from qdmerge_zoo.segmentation._images import write_images
+from qdmerge_zoo.segmentation._recipe import VERSION, Recipe
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, the steps done and the steps in all."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from qdmerge_llm.tiny._grammar import Item, Op, integers, pick
+from qdmerge_zoo.llm._grammar import Item, Op, integers, pick
 
 TESTS_PER_ITEM = 5
 ARGUMENT_SETS = 200

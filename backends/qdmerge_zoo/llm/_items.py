@@ -7,13 +7,13 @@ from typing import Protocol
 
 import numpy as np
 
-from qdmerge_llm.tiny._coding import Functions
-from qdmerge_llm.tiny._db import Tables
-from qdmerge_llm.tiny._grammar import Item
-from qdmerge_llm.tiny._joins import Pairs
-from qdmerge_llm.tiny._os import Folders
-from qdmerge_llm.tiny._regex import Patterns
-from qdmerge_llm.tiny._sed import Scripts
+from qdmerge_zoo.llm._coding import Functions
+from qdmerge_zoo.llm._db import Tables
+from qdmerge_zoo.llm._grammar import Item
+from qdmerge_zoo.llm._joins import Pairs
+from qdmerge_zoo.llm._os import Folders
+from qdmerge_zoo.llm._regex import Patterns
+from qdmerge_zoo.llm._sed import Scripts
 
 
 class Material(Protocol):

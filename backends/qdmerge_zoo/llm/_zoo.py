@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 
 from qdmerge.storage import MANIFEST, built_once, cache_dir, intact
-from qdmerge_llm.tiny._build import Progress, build, build_all
-from qdmerge_llm.tiny._recipe import ALL, Recipe
+from qdmerge_zoo.llm._build import Progress, build, build_all
+from qdmerge_zoo.llm._recipe import ALL, Recipe
 
 __all__ = ["MANIFEST", "intact", "multitask_cost", "multitask_model", "zoo"]
 

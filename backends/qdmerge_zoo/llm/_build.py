@@ -15,9 +15,9 @@ from typing import Any
 
 from qdmerge.execution import Job, run_jobs
 from qdmerge_llm.splits import split_of
-from qdmerge_llm.tiny._items import items
-from qdmerge_llm.tiny._recipe import ALL, VERSION, Recipe
-from qdmerge_llm.tiny._tokenizer import train_tokenizer
+from qdmerge_zoo.llm._items import items
+from qdmerge_zoo.llm._recipe import ALL, VERSION, Recipe
+from qdmerge_zoo.llm._tokenizer import train_tokenizer
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, the steps done and the steps in all."""
@@ -115,4 +115,4 @@ def _write_data(recipe: Recipe, folder: Path) -> None:
 def _job(zoo: Path, folder: Path, names: Sequence[str]) -> Job:
     """Training of models, one after the other."""
     what = f"Training {' and '.join(names)} of the tiny language models"
-    return Job(what, "qdmerge_llm.tiny._train", (str(zoo), str(folder), *names))
+    return Job(what, "qdmerge_zoo.llm._train", (str(zoo), str(folder), *names))

@@ -1,6 +1,6 @@
 """Training of the zoo's models, in processes of one thread so that one seed gives one result.
 
-Run as ``python -m qdmerge_llm.tiny._train ZOO FOLDER NAME...``: reads ``settings.json`` and the
+Run as ``python -m qdmerge_zoo.llm._train ZOO FOLDER NAME...``: reads ``settings.json`` and the
 tokenizer in the folder, and the data in the zoo, perhaps the same; trains ``base``, or from
 the zoo's base ``all`` or the expert of a task; saves it in the folder under its name, and prints
 progress as JSON lines ``{"name", "done", "loss"}``.
@@ -23,10 +23,10 @@ from transformers import (
 )
 
 from qdmerge_llm.splits import split_of
-from qdmerge_llm.tiny._items import TASKS
-from qdmerge_llm.tiny._optimizers import optimizers
-from qdmerge_llm.tiny._recipe import ALL, Recipe, Stage
-from qdmerge_llm.tiny._tokenizer import load_tokenizer
+from qdmerge_zoo.llm._items import TASKS
+from qdmerge_zoo.llm._optimizers import optimizers
+from qdmerge_zoo.llm._recipe import ALL, Recipe, Stage
+from qdmerge_zoo.llm._tokenizer import load_tokenizer
 
 REPORT_EVERY = 10
 """Steps between two lines of progress."""

@@ -15,7 +15,7 @@ from qdmerge_segmentation.config import (
     TaskConfig,
     TrainingConfig,
 )
-from qdmerge_segmentation.tiny._images import ALL_TASKS
+from qdmerge_zoo.segmentation._images import ALL_TASKS
 
 VERSION = 1
 """Raised whenever code makes another zoo from the same settings."""

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType
 from typing import Literal
 
-from qdmerge_llm.tiny._items import TASKS
+from qdmerge_zoo.llm._items import TASKS
 
 VERSION = 1
 """Raised whenever code makes another zoo from the same settings."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qdmerge_llm.tiny._grammar import Item, Op, pick
+from qdmerge_zoo.llm._grammar import Item, Op, pick
 
 TESTS_PER_ITEM = 5
 NOISES = 400

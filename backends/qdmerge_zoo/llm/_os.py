@@ -8,7 +8,7 @@ from itertools import groupby
 
 import numpy as np
 
-from qdmerge_llm.tiny._grammar import Item, Op, integers, pick
+from qdmerge_zoo.llm._grammar import Item, Op, integers, pick
 
 Lines = list[str]
 FILES = ("log.txt", "users.txt", "notes.txt", "sales.csv", "stock.csv", "visits.csv")

@@ -11,11 +11,11 @@ Importing this package imports neither torch nor transformers.
 
 from __future__ import annotations
 
-from qdmerge_llm.tiny._build import Progress
-from qdmerge_llm.tiny._grammar import Item
-from qdmerge_llm.tiny._items import TASKS, items
-from qdmerge_llm.tiny._recipe import ALL, CONFLICTS, Recipe, Stage
-from qdmerge_llm.tiny._zoo import multitask_cost, multitask_model, zoo
+from qdmerge_zoo.llm._build import Progress
+from qdmerge_zoo.llm._grammar import Item
+from qdmerge_zoo.llm._items import TASKS, items
+from qdmerge_zoo.llm._recipe import ALL, CONFLICTS, Recipe, Stage
+from qdmerge_zoo.llm._zoo import multitask_cost, multitask_model, zoo
 
 __all__ = [
     "ALL",

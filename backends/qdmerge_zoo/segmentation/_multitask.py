@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from qdmerge.storage import built_once, cache_dir
-from qdmerge_segmentation.tiny._build import Progress
-from qdmerge_segmentation.tiny._recipe import Recipe
-from qdmerge_segmentation.tiny._zoo import zoo
+from qdmerge_zoo.segmentation._build import Progress
+from qdmerge_zoo.segmentation._recipe import Recipe
+from qdmerge_zoo.segmentation._zoo import zoo
 
 
 def multitask(

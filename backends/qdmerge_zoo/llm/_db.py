@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qdmerge_llm.tiny._grammar import Item, Op, integers, pick
+from qdmerge_zoo.llm._grammar import Item, Op, integers, pick
 
 ROWS = (9, 14)
 """Fewest and most rows of a table."""

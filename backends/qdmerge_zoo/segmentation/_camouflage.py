@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from qdmerge_segmentation.tiny._textures import (
+from qdmerge_zoo.segmentation._textures import (
     Field,
     Mask,
     cells,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from qdmerge_segmentation.tiny._textures import (
+from qdmerge_zoo.segmentation._textures import (
     Field,
     Mask,
     Numbers,
