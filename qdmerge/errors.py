@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Iterable
 
 
@@ -34,3 +35,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """The end of a sentence about a mistyped name: ``"; did you mean 'x'?"``, or a full stop."""
     match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean '{match[0]}'?" if match else "."
+
+
+def hint_renamed(old: str, new: str) -> None:
+    """Say that a name that is still read has another one now; the CLI prints it as one line."""
+    warnings.warn(f"'{old}' is now '{new}'", FutureWarning, stacklevel=3)

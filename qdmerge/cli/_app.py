@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,8 +53,14 @@ RecipeName = Annotated[str | None, typer.Option("--recipe", help="See `qdmerge l
 
 
 def main() -> None:
-    """Runs the command line."""
+    """Run the command line."""
+    warnings.showwarning = _print_hint
     app()
+
+
+def _print_hint(message: Warning | str, *_: Any) -> None:
+    """Print a warning as one line, without the place in the code that gave it."""
+    err.print(f"[bold yellow]Warning:[/] {escape(str(message))}", highlight=False)
 
 
 @app.command("list")
