@@ -54,7 +54,7 @@ RecipeName = Annotated[str | None, typer.Option("--recipe", help="See `qdmerge l
 
 def main() -> None:
     """Run the command line."""
-    warnings.showwarning = _print_hint
+    warnings.showwarning = _print_hint  # type: ignore[assignment]
     app()
 
 
