@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qdmerge.errors import CheckpointError, ConfigError, RunError
+from qdmerge.training import unfinished
 from qdmerge_llm.training._adapters import with_adapters
 from qdmerge_llm.training._batches import plan
 from qdmerge_llm.training._config import LoRAConfig
 from qdmerge_llm.training._conversations import Example, encode, read_conversations
-from qdmerge_llm.training._state import RECORD, is_made, unfinished
+from qdmerge_llm.training._state import RECORD, is_made, is_same
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +82,7 @@ def train_lora(
     if is_made(out, made_from):
         progress(out.name, 1, 1)
         return out
-    with unfinished(out, made_from) as (state, earlier):
+    with unfinished(out, made_from, is_same) as (state, earlier):
         if is_made(out, made_from):  # by another process, before this one had the folder
             shutil.rmtree(state)
             progress(out.name, 1, 1)

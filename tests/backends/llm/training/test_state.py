@@ -20,8 +20,9 @@ import torch
 import yaml
 
 from qdmerge.errors import ConfigError, RunError
+from qdmerge.training import unfinished
 from qdmerge_llm.training import LoRAConfig, _train, train_lora
-from qdmerge_llm.training._state import is_made, unfinished
+from qdmerge_llm.training._state import is_made, is_same
 from qdmerge_llm.training._trainer import last_checkpoint
 from tests.backends.llm.conftest import python_item
 from tests.backends.llm.training.conftest import SETTINGS, same, silent
@@ -108,11 +109,11 @@ def test_records_of_before_a_setting_are_of_the_same_training(tmp_path: Path) ->
     (state / "made-from.json").write_text(json.dumps({**made_from, "settings": settings}))
     (out / "qdmerge.json").write_text(json.dumps({**made_from, "settings": settings}))
     (state / "checkpoint-7").mkdir()
-    with unfinished(out, made_from):
+    with unfinished(out, made_from, is_same):
         assert (state / "checkpoint-7").exists()
     assert is_made(out, made_from)
     made_from["settings"]["clip"] = 0.5
-    with unfinished(out, made_from):
+    with unfinished(out, made_from, is_same):
         assert not (state / "checkpoint-7").exists()
     with pytest.raises(ConfigError, match="not made from this base"):
         is_made(out, made_from)
