@@ -12,8 +12,7 @@ from qdmerge.backend import REPORTED, SPLITS, BackendConfig
 from qdmerge.checkpoints import checkpoint_problems, missing
 from qdmerge.errors import ConfigError, QDMergeError, nearest
 from qdmerge_llm import sandbox
-from qdmerge_llm.items import Item, shared_item
-from qdmerge_llm.leaks import leaked_items
+from qdmerge_llm.items import Item, leaked_items, shared_item
 from qdmerge_llm.models import Base, made_otherwise, template_problem
 from qdmerge_llm.sources import (
     TINY_ALL,

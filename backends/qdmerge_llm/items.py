@@ -1,20 +1,42 @@
-"""Items of tasks: rows of a file in, one list per split out."""
+"""Items of tasks: read from files, split by content, and kept out of training conversations."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from qdmerge.errors import ConfigError
-from qdmerge_llm.splits import split_of
 
 if TYPE_CHECKING:
     from qdmerge_llm.tasks import TaskKind
+
+Split = Literal["train", "validation", "selection", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+_UPPER_EDGES: tuple[tuple[float, Split], ...] = (
+    (0.60, "train"),
+    (0.72, "validation"),
+    (0.86, "selection"),
+)
+
+
+def split_of(group: str) -> Split:
+    """Return the split of every item that shares ``group``.
+
+    A group names what an item asks for, its wording left out, so that no paraphrase of a training
+    item is ever tested on. The SHA-256 of the group, read as a fraction of 2^64, is compared with
+    the edges 0.60, 0.72 and 0.86.
+    """
+    digest = hashlib.sha256(group.encode()).digest()
+    fraction = int.from_bytes(digest[:8], "big") / 2**64
+    return next((split for edge, split in _UPPER_EDGES if fraction < edge), "test")
+
 
 Item = Mapping[str, Any]
 
@@ -167,3 +189,55 @@ def content_hash(content: object) -> str:
     """A hash of items in their order, or of other JSON-able content."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+_SHORTEST = 12  # letters and digits; shorter questions would be found in anything
+# A question stands by itself where it begins and ends as a sentence or a line does. What goes on
+# before or behind ("... in /root/work of less than 10 bytes") asks for something else.
+_BEGIN = r"(?:^|[^\w\s,])\s*"
+_END = r"(?=[^\w\n,]*(?:\n|\Z)|[ ]*[.?!:;)\]\"'`*]+(?:\s|\Z))"
+
+
+def leaked_items(conversations: Path, questions: Mapping[str, str]) -> list[str]:
+    """Names of the items whose question stands in a user's turn of the training conversations.
+
+    It is found with other text before and behind it, but not as a part of a longer sentence. Case,
+    spaces and punctuation within it do not count.
+
+    Args:
+        conversations: Rows with ``messages``, in a form of :func:`read_rows`.
+        questions: What items ask for (:meth:`TaskKind.bare_question`), by the items' names.
+
+    Raises:
+        ConfigError: The file cannot be read.
+    """
+    turns = {turn: _plain(turn) for turn in _user_turns(conversations)}
+    everything = "\n".join(turns.values())  # one search instead of one for each turn
+    found = []
+    for name, question in questions.items():
+        plain = _plain(question)
+        if len(plain) >= _SHORTEST and plain in everything:
+            holding = (turn for turn, text in turns.items() if plain in text)
+            if _asked(plain, holding):
+                found.append(name)
+    return found
+
+
+def _asked(plain: str, turns: Iterable[str]) -> bool:
+    pattern = re.compile(_BEGIN + r"\W*".join(plain) + _END, re.IGNORECASE | re.MULTILINE)
+    return any(pattern.search(turn) for turn in turns)
+
+
+def _user_turns(path: Path) -> list[str]:
+    rows = [row for _, row in read_rows(path)]
+    try:
+        turns = [m["content"] for row in rows for m in row["messages"] if m["role"] == "user"]
+        return sorted(set(turns))
+    except (KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path}: cannot be read as conversations, rows with 'messages' ({error!r})"
+        ) from error
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\W+", "", text).lower()

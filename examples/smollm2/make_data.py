@@ -30,9 +30,8 @@ import _db
 import _os
 
 from qdmerge.errors import QDMergeError
-from qdmerge_llm.items import read_rows
+from qdmerge_llm.items import read_rows, split_of
 from qdmerge_llm.sandbox import Sandbox
-from qdmerge_llm.splits import split_of
 from qdmerge_llm.tasks import (
     AgentBenchDBTask,
     AgentBenchOSTask,

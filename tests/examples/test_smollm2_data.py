@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from qdmerge_llm.items import split_of
 from qdmerge_llm.sandbox import Sandbox, available
-from qdmerge_llm.splits import split_of
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "smollm2"
 FEW = {"train": 4, "validation": 2, "selection": 2, "test": 2}

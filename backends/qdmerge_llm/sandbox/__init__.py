@@ -13,7 +13,7 @@ that does not exist, to see what happens on a machine without bubblewrap).
 
 from __future__ import annotations
 
-from qdmerge_llm.sandbox._exchange import Limits, Result
+from qdmerge_llm.sandbox._processes import Limits, Result
 from qdmerge_llm.sandbox._sandbox import Sandbox, available, refusal
 from qdmerge_llm.sandbox._session import Session
 

@@ -15,10 +15,8 @@ from types import TracebackType
 from typing import Any
 
 from qdmerge.errors import EvaluationError
-from qdmerge_llm.sandbox._bwrap import KEPT, Mode, session_args
-from qdmerge_llm.sandbox._calls import filter_program
-from qdmerge_llm.sandbox._exchange import Limits, Result
-from qdmerge_llm.sandbox._processes import end
+from qdmerge_llm.sandbox._bwrap import KEPT, Mode, filter_program, session_args
+from qdmerge_llm.sandbox._processes import Limits, Result, end
 from qdmerge_llm.sandbox._system import ENVIRONMENT, system_files
 
 _SUPERVISOR = Path(__file__).with_name("_supervisor.py").read_bytes()

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 from qdmerge.errors import CheckpointError, ConfigError, RunError
 from qdmerge.training import unfinished
 from qdmerge_llm.training._adapters import with_adapters
-from qdmerge_llm.training._batches import plan
 from qdmerge_llm.training._config import LoRAConfig
-from qdmerge_llm.training._conversations import Example, encode, read_conversations
+from qdmerge_llm.training._data import Example, encode, plan, read_conversations
 from qdmerge_llm.training._state import RECORD, is_made, is_same
 
 if TYPE_CHECKING:

@@ -17,9 +17,8 @@ from transformers import (
     TrainingArguments,
 )
 
-from qdmerge_llm.training._batches import NOT_LEARNED, collate
 from qdmerge_llm.training._config import LoRAConfig
-from qdmerge_llm.training._conversations import Example
+from qdmerge_llm.training._data import NOT_LEARNED, Example, collate
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a stage, the steps done and the steps in all."""

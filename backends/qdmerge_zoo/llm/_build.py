@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from qdmerge.execution import Job, run_jobs
-from qdmerge_llm.splits import split_of
+from qdmerge_llm.items import split_of
 from qdmerge_zoo.llm._items import items
 from qdmerge_zoo.llm._recipe import ALL, VERSION, Recipe
 from qdmerge_zoo.llm._tokenizer import train_tokenizer

@@ -22,7 +22,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from qdmerge_llm.splits import split_of
+from qdmerge_llm.items import split_of
 from qdmerge_zoo.llm._items import TASKS
 from qdmerge_zoo.llm._optimizers import optimizers
 from qdmerge_zoo.llm._recipe import ALL, Recipe, Stage

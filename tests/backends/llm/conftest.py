@@ -13,8 +13,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from qdmerge_llm.config import LLMConfig
+from qdmerge_llm.items import split_of
 from qdmerge_llm.sandbox import Sandbox, available
-from qdmerge_llm.splits import split_of
 
 COUNTS = {"validation": 3, "selection": 3, "test": 4}
 

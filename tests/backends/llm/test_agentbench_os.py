@@ -12,9 +12,8 @@ from qdmerge.errors import EvaluationError
 from qdmerge_llm.sandbox import Sandbox
 from qdmerge_llm.tasks import KINDS, Episode, replay
 from qdmerge_llm.tasks.system import AgentBenchOSTask
-from qdmerge_llm.tasks.system._checks import COMPARISONS, size
+from qdmerge_llm.tasks.system._problems import COMPARISONS, size, stock_log, understand
 from qdmerge_llm.tasks.system._protocol import Action, parse, report
-from qdmerge_llm.tasks.system._rows import stock_log, understand
 
 COUNT = {
     "description": "How many files are in /home?",

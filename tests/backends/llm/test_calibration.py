@@ -19,8 +19,8 @@ from qdmerge.errors import ConfigError
 from qdmerge.runs import changed_facts, domain_facts
 from qdmerge.spaces import RegMeanSpace
 from qdmerge_llm.config import LLMConfig
+from qdmerge_llm.items import split_of
 from qdmerge_llm.sandbox import Sandbox
-from qdmerge_llm.splits import split_of
 from tests.backends.llm.conftest import MAKERS, TASKS, Micro
 
 

@@ -12,10 +12,8 @@ import pytest
 from pydantic import ValidationError
 
 from qdmerge.errors import ConfigError
-from qdmerge_llm.items import read_items
-from qdmerge_llm.leaks import leaked_items
+from qdmerge_llm.items import leaked_items, read_items, split_of
 from qdmerge_llm.sandbox import Sandbox
-from qdmerge_llm.splits import split_of
 from qdmerge_llm.task_settings import ReportedConfig, TaskConfig
 from qdmerge_llm.tasks import AgentBenchDBTask, HumanEvalTask, MBPPTask, ShellTask
 

@@ -6,7 +6,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qdmerge_llm.splits import SPLITS, split_of
+from qdmerge_llm.items import SPLITS, split_of
 
 
 @given(st.text())

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qdmerge_llm.items import check_disjoint
+from qdmerge_llm.items import SPLITS, check_disjoint, split_of
 from qdmerge_llm.sandbox import Sandbox
-from qdmerge_llm.splits import SPLITS, split_of
 from qdmerge_llm.tasks import KINDS
 from qdmerge_zoo.llm import TASKS, Item, Recipe, items
 from qdmerge_zoo.llm import _os as shell

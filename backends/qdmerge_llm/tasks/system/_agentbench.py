@@ -15,9 +15,15 @@ from qdmerge.errors import EvaluationError
 from qdmerge_llm.sandbox import Limits, Result, Sandbox, Session
 from qdmerge_llm.tasks._base import Item, Seconds
 from qdmerge_llm.tasks._episodes import Episode, EpisodeTask
-from qdmerge_llm.tasks.system._checks import COMPARISONS, calculator, normal
+from qdmerge_llm.tasks.system._problems import (
+    COMPARISONS,
+    Problem,
+    Script,
+    calculator,
+    normal,
+    understand,
+)
 from qdmerge_llm.tasks.system._protocol import EMPTY, OUTPUT, SYSTEM, parse, report
-from qdmerge_llm.tasks.system._rows import Problem, Script, understand
 
 _SETUP_SECONDS = 30.0
 _Setup = tuple[bool, Limits, tuple[Script, ...], str | None]

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qdmerge_llm.training import LoRAConfig
-from qdmerge_llm.training._batches import NOT_LEARNED, collate, plan
-from qdmerge_llm.training._conversations import Example
+from qdmerge_llm.training._data import NOT_LEARNED, Example, collate, plan
 
 
 def test_conversations_with_nothing_in_common_have_no_prefix() -> None:

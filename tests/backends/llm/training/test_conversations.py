@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from qdmerge.errors import ConfigError
 from qdmerge_llm.training import train_lora
-from qdmerge_llm.training._conversations import encode, read_conversations
+from qdmerge_llm.training._data import encode, read_conversations
 from tests.backends.llm.training.conftest import SETTINGS, TEMPLATE, silent, talk
 
 

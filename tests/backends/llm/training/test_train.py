@@ -16,8 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from qdmerge.checkpoints import weights_digest
 from qdmerge.errors import CheckpointError, ConfigError, RunError
 from qdmerge_llm.training import LoRAConfig, _train, train_lora
-from qdmerge_llm.training._batches import NOT_LEARNED, collate
-from qdmerge_llm.training._conversations import encode, read_conversations
+from qdmerge_llm.training._data import NOT_LEARNED, collate, encode, read_conversations
 from qdmerge_llm.training._trainer import LoRATrainer
 from tests.backends.llm.training.conftest import SETTINGS, same, silent, talk, weights
 
