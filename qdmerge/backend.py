@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
-from qdmerge.errors import ConfigError, EvaluationError
+from qdmerge.errors import ConfigError, EvaluationError, hint_renamed
 
 if TYPE_CHECKING:
     from qdmerge.checkpoints import TaskVectors
@@ -21,11 +21,10 @@ if TYPE_CHECKING:
 SPLITS = ("validation", "selection", "test")
 """Evolution sees ``validation``; ``selection`` chooses the result; ``test`` is scored once."""
 
-REPORTED = "reported"
-"""Stands for the split where a backend is to score its tasks outside of the search.
+SIDE = "reported"
+"""The split of a backend's side tasks: score columns are :attr:`GenomeBackend.side_tasks`.
 
-They are other tasks than those of the search, so the split is no part of `SPLITS`: columns of the
-scores are then :attr:`GenomeBackend.reported`.
+It is not one of :data:`SPLITS`, since its tasks are others than those of the search.
 """
 
 
@@ -139,16 +138,16 @@ class GenomeBackend(Protocol):
         tasks: The K tasks, in the order of the score columns.
         space: The space whose solutions ``x`` this backend can turn into models.
         measures: The M measures of its own, in the order of the columns; () for none.
-        reported: Tasks outside of the search, such as what merging may have cost elsewhere: at
+        side_tasks: Tasks that the search does not see, such as skills that merging may cost. At
             the end of a run, base, experts, average, aggregate and result are scored on them by
-            ``evaluate(xs, REPORTED)``, and told relative to the base. Nothing is chosen by these
-            scores; () for none.
+            ``evaluate(xs, SIDE)`` and reported relative to the base. Nothing is chosen by these
+            scores. () for none.
     """
 
     tasks: Sequence[Task]
     space: Space
     measures: Sequence[Measure] = ()
-    reported: Sequence[Task] = ()
+    side_tasks: Sequence[Task] = ()
 
     def evaluate(self, xs: np.ndarray, split: str) -> Evaluation:
         """Scores models on all tasks.
@@ -156,11 +155,11 @@ class GenomeBackend(Protocol):
         Args:
             xs: ``(n, dim)`` solutions of :attr:`space`.
             split: "validation", "selection" or "test", disjoint by content; or, for a backend
-                with tasks outside of the search, "reported".
+                with side tasks, :data:`~qdmerge.backend.SIDE`.
 
         Returns:
-            Scores of the n models, in order. Columns are :attr:`tasks`; for "reported" they are
-            :attr:`reported`, without measures.
+            Scores of the n models, in order. Columns are :attr:`tasks`; for ``SIDE`` they are
+            :attr:`side_tasks`, without measures.
         """
         ...
 
@@ -208,9 +207,12 @@ class GenomeBackend(Protocol):
         return None  # an empty body would count as abstract for type checkers  # noqa: RET501
 
 
-def reported_tasks(backend: GenomeBackend) -> Sequence[Task]:
-    """A backend's tasks outside of the search; () for one that does not say."""
-    return getattr(backend, "reported", ())
+def side_tasks(backend: GenomeBackend) -> Sequence[Task]:
+    """Return a backend's side tasks; () for one that has none."""
+    found: Sequence[Task] = getattr(backend, "side_tasks", ())
+    if not found and (found := getattr(backend, "reported", ())):
+        hint_renamed(f"{type(backend).__name__}.reported", "side_tasks")
+    return found
 
 
 class BackendConfig(BaseModel):
@@ -224,6 +226,8 @@ class BackendConfig(BaseModel):
         summary: One line for ``qdmerge list``.
         presets: Preset name to the resource of its commented YAML, ``"package/path/in/it.yaml"``;
             the first one is what ``qdmerge run NAME`` runs.
+        renamed: Former name of a setting to its name now. Former names are still read, with a
+            hint.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -231,6 +235,19 @@ class BackendConfig(BaseModel):
     name: ClassVar[str]
     summary: ClassVar[str] = ""
     presets: ClassVar[Mapping[str, str]] = {}
+    renamed: ClassVar[Mapping[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_renamed(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        settings = dict(given)
+        for old, new in cls.renamed.items():
+            if old in settings and new not in settings:
+                hint_renamed(f"backend.{old}", f"backend.{new}")
+                settings[new] = settings.pop(old)
+        return settings
 
     def problems(self) -> list[str]:
         """All mistakes that can be found without loading weights; empty if there are none."""

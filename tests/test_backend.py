@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from pydantic import ValidationError
 from qdmerge_toy import ToyConfig
 
-from qdmerge.backend import BackendConfig, Evaluation, GenomeBackend
+from qdmerge.backend import BackendConfig, Evaluation, GenomeBackend, Task, side_tasks
 from qdmerge.errors import EvaluationError
 
 numbers = st.floats(allow_nan=True, allow_infinity=True)
@@ -74,3 +75,22 @@ def test_settings_are_frozen_refuse_unknown_keys_and_travel_to_workers() -> None
     assert ToyConfig(dim=1).problems() == ["dim must be at least 2; got 1"]
     with pytest.raises(NotImplementedError):
         BackendConfig().build(None)
+
+
+def test_former_names_of_settings_are_read_with_a_hint() -> None:
+    class Renamed(ToyConfig):
+        renamed: ClassVar[dict[str, str]] = {"width": "dim"}
+
+    with pytest.warns(FutureWarning, match=r"'backend\.width' is now 'backend\.dim'"):
+        assert Renamed.model_validate({"width": 7}) == Renamed(dim=7)
+    with pytest.raises(ValidationError, match="width"):
+        Renamed.model_validate({"width": 7, "dim": 7})
+
+
+def test_side_tasks_under_their_former_name_are_read_with_a_hint(toy) -> None:
+    backend = toy(side_tasks=("talk",))
+    assert side_tasks(backend) == [Task("talk")]
+    assert side_tasks(toy()) == ()
+    backend.side_tasks, backend.reported = (), [Task("sums")]
+    with pytest.warns(FutureWarning, match=r"'ToyBackend\.reported' is now 'side_tasks'"):
+        assert side_tasks(backend) == [Task("sums")]

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import transformers
 
-from qdmerge.backend import REPORTED, Evaluation, GenomeBackend, Task
+from qdmerge.backend import SIDE, Evaluation, GenomeBackend, Task
 from qdmerge.errors import CheckpointError
 from qdmerge.execution import device_facts, pick_device, pick_dtype
 from qdmerge.spaces import SpectralCoordinates
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from qdmerge.backend import SpaceFactory
     from qdmerge.spaces import WeightSpace
     from qdmerge_llm.config import LLMConfig
-    from qdmerge_llm.task_settings import ReportedConfig, TaskConfig
+    from qdmerge_llm.task_settings import SideTaskConfig, TaskConfig
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class LLMBackend(GenomeBackend):
         dtype: Name of the number type that the model runs in; "auto" is bfloat16 where the
             processor computes in it, else float32.
         device: Where the model runs.
-        reported: Tasks outside of the search; their items are under "reported".
+        side_tasks: Tasks that the search does not see; their items are under ``SIDE``.
         chat_template: Jinja template of conversations, or its file; None for the tokenizer's own.
         packages: Further packages that the models or tasks need; the facts tell their versions.
 
@@ -88,16 +88,16 @@ class LLMBackend(GenomeBackend):
         batch_size: int = 64,
         dtype: str = "float32",
         device: str = "auto",
-        reported: Sequence[LLMTask] = (),
+        side_tasks: Sequence[LLMTask] = (),
         chat_template: str | None = None,
         packages: Sequence[str] = (),
     ) -> None:
         self.space = space
         self.tasks = [task.task for task in tasks]
         self.measures = ()
-        self.reported = [task.task for task in reported]
+        self.side_tasks = [task.task for task in side_tasks]
         self.llm_tasks = list(tasks)
-        self._reported = list(reported)
+        self._side_tasks = list(side_tasks)
         self._sandbox = sandbox
         self._device = pick_device(device)
         transformers.utils.logging.disable_progress_bar()  # a line for each worker otherwise
@@ -126,16 +126,18 @@ class LLMBackend(GenomeBackend):
 
         sandbox, tiny = Sandbox(config.allow_unsandboxed), config.tiny_recipe()
 
-        def ready(name: str, task: TaskConfig | ReportedConfig, expert: str | None) -> LLMTask:
+        def ready(name: str, task: TaskConfig | SideTaskConfig, expert: str | None) -> LLMTask:
             kind = KINDS.build(task.kind, task.options, {"sandbox": sandbox})
             described = Task(name, kind.metric, (0.0, 1.0), expert)
-            items = {} if kind.reported_only else task.items(tiny)
+            items = {} if kind.side_only else task.items(tiny)
             return LLMTask(described, kind, items, task.max_new_tokens, (*kind.stop, *task.stop))
 
         base = resolve(config.base, tiny)
         experts = {name: resolve(source, tiny) for name, source in config.experts.items()}
         vectors = TaskVectors(base, experts)
-        kinds = [task.kind_class() for task in (*config.tasks.values(), *config.reported.values())]
+        kinds = [
+            task.kind_class() for task in (*config.tasks.values(), *config.side_tasks.values())
+        ]
         packages = ["gguf"] * is_gguf(config.base) + ["lm_eval"] * (LMEvalTask in kinds)
         chosen = space(vectors) if space else SpectralSpace(vectors)
         backend = cls(
@@ -146,7 +148,7 @@ class LLMBackend(GenomeBackend):
             config.batch_size,
             config.dtype,
             config.device,
-            [ready(name, task, None) for name, task in config.reported.items()],
+            [ready(name, task, None) for name, task in config.side_tasks.items()],
             config.chat_template,
             packages,
         )
@@ -161,13 +163,13 @@ class LLMBackend(GenomeBackend):
 
         Args:
             xs: ``(n, dim)`` solutions of :attr:`space`.
-            split: "validation", "selection" or "test"; or "reported" for :attr:`reported`.
+            split: "validation", "selection" or "test"; or ``SIDE`` for :attr:`side_tasks`.
 
         Returns:
             ``scores`` ``(n, K)``, the mean over each task's items; ``items``, per model and task
             the ``(n_items,)`` scores of its items.
         """
-        tasks = self._reported if split == REPORTED else self.llm_tasks
+        tasks = self._side_tasks if split == SIDE else self.llm_tasks
         records = [self._evaluate_one(x, tasks, split) for x in np.atleast_2d(xs)]
         scores = [[record[task.task.name].mean() for task in tasks] for record in records]
         return Evaluation(np.array(scores).reshape(len(records), len(tasks)), None, records)
@@ -180,7 +182,7 @@ class LLMBackend(GenomeBackend):
 
     def _score(self, task: LLMTask, split: str) -> np.ndarray:
         """Scores of the live model on a task's items."""
-        if task.kind.reported_only:
+        if task.kind.side_only:
             return task.kind.evaluate_model(self.model, self.tokenizer)
         before = self._generator.too_long
         scores = task.kind.evaluate(task.items[split], self._completer(task))
@@ -281,7 +283,7 @@ class LLMBackend(GenomeBackend):
             "checkpoint_dtypes": self.space.vectors.dtypes,
             "prompts": {
                 task.task.name: task.kind.system
-                for task in [*self.llm_tasks, *self._reported]
+                for task in [*self.llm_tasks, *self._side_tasks]
                 if isinstance(task.kind, EpisodeTask)
             },
             "chat_template": content_hash(self._template),
@@ -293,9 +295,9 @@ class LLMBackend(GenomeBackend):
                         "sha256": content_hash(items),
                         **self._asked(task.kind, items),
                     }
-                    for split, items in (task.items or {REPORTED: task.kind.own_items()}).items()
+                    for split, items in (task.items or {SIDE: task.kind.own_items()}).items()
                 }
-                for task in [*self.llm_tasks, *self._reported]
+                for task in [*self.llm_tasks, *self._side_tasks]
             },
         }
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-from qdmerge.backend import REPORTED, SPLITS, BackendConfig
+from qdmerge.backend import SIDE, SPLITS, BackendConfig
 from qdmerge.checkpoints import checkpoint_problems, missing
 from qdmerge.errors import ConfigError, QDMergeError, nearest
 from qdmerge_llm import sandbox
@@ -24,7 +24,7 @@ from qdmerge_llm.sources import (
     source_problem,
     tiny_task,
 )
-from qdmerge_llm.task_settings import ReportedConfig, TaskConfig
+from qdmerge_llm.task_settings import SideTaskConfig, TaskConfig
 from qdmerge_llm.training import LoRAConfig
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ class LLMConfig(BackendConfig):
             ``tiny://NAME``; fine-tuned from ``base``. ``tiny://all`` is the tiny base fine-tuned
             on all its tasks.
         tasks: Task name to its settings; the order is that of the score columns.
-        reported: Tasks outside of the search, on which base, experts, average, aggregate and result
-            are scored at the end.
+        side_tasks: Tasks that the search does not see; base, experts, average, aggregate and result
+            are scored on them at the end.
         chat_template: Jinja file that turns a conversation into a prompt; None for the model's
             own.
         batch_size: Prompts decoded together.
@@ -80,10 +80,12 @@ class LLMConfig(BackendConfig):
         "llm-conflict-6": "qdmerge_zoo/presets/llm-conflict-6.yaml",
     }
 
+    renamed: ClassVar[Mapping[str, str]] = {"reported": "side_tasks"}
+
     base: str
     experts: dict[str, str] = Field(min_length=1)
     tasks: dict[str, TaskConfig] = Field(min_length=1)
-    reported: dict[str, ReportedConfig] = Field(default_factory=dict)
+    side_tasks: dict[str, SideTaskConfig] = Field(default_factory=dict)
     chat_template: str | None = None
     batch_size: PositiveInt = 64
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
@@ -102,15 +104,15 @@ class LLMConfig(BackendConfig):
             lines, items[name] = task.examined()
             lines = task.expert_problems(self.experts) + lines
             found += [f"task '{name}': {line}" for line in lines]
-        for name, reported in self.reported.items():
-            lines, more = reported.examined()
-            found += [f"reported '{name}': {line}" for line in lines]
-            found += self._seen_problems(name, more.get(REPORTED, []), items)
+        for name, side in self.side_tasks.items():
+            lines, more = side.examined()
+            found += [f"side task '{name}': {line}" for line in lines]
+            found += self._seen_problems(name, more.get(SIDE, []), items)
             items.setdefault(name, more)
         found += self._leaks(items)
         found += [
-            f"reported '{name}': a task of the search has that name too; choose another"
-            for name in self.reported
+            f"side task '{name}': a task of the search has that name too; choose another"
+            for name in self.side_tasks
             if name in self.tasks
         ]
         reason = None if self.allow_unsandboxed else sandbox.available()
@@ -130,7 +132,7 @@ class LLMConfig(BackendConfig):
 
     def _tiny_sources(self) -> list[str]:
         """All that is named of the tiny zoo."""
-        asked = [*self.tasks.values(), *self.reported.values()]
+        asked = [*self.tasks.values(), *self.side_tasks.values()]
         data = [source for task in asked for source in task.files()]
         return list(filter(is_tiny, [self.base, *self.experts.values(), *data]))
 
@@ -166,7 +168,7 @@ class LLMConfig(BackendConfig):
         except QDMergeError as error:
             base = None
             found.append(f"base: {error}")
-        asked = {**self.tasks, **self.reported}
+        asked = {**self.tasks, **self.side_tasks}
         chats = [f"'{name}'" for name, task in asked.items() if task.asks_in_conversations]
         problem = template_problem(self.chat_template, base, chats)
         return found + ([problem] if problem else []) + self._stale(experts, base)
@@ -184,14 +186,14 @@ class LLMConfig(BackendConfig):
     def _seen_problems(
         self, name: str, items: Sequence[Item], search: Mapping[str, Mapping[str, Sequence[Item]]]
     ) -> list[str]:
-        """Whether a task outside of the search asks what the search sees."""
+        """Whether a side task asks what the search sees."""
         found = []
         for task, split in ((t, s) for t in search if t in self.tasks for s in SPLITS[:-1]):
-            alike = self.reported[name].kind == self.tasks[task].kind
+            alike = self.side_tasks[name].kind == self.tasks[task].kind
             fields = ("prompt", "group") if alike else ("prompt",)  # groups are a kind's own
             if both := shared_item(items, search[task].get(split, []), fields):
                 found.append(
-                    f"reported '{name}': item '{both[0]}' is item '{both[1]}' of task '{task}' "
+                    f"side task '{name}': item '{both[0]}' is item '{both[1]}' of task '{task}' "
                     f"({split}), which the search sees; leave such items out of one of both"
                 )
         return found
@@ -234,7 +236,7 @@ class LLMConfig(BackendConfig):
         problems = self._training_problems()
         problems += [f"task '{k}': {line}" for k, t in self.tasks.items() for line in t.problems()]
         problems += [
-            f"reported '{k}': {line}" for k, t in self.reported.items() for line in t.problems()
+            f"side task '{k}': {line}" for k, t in self.side_tasks.items() for line in t.problems()
         ]
         if problem := source_problem(self.base, "base"):
             problems.append(f"base: {problem}")
@@ -245,7 +247,7 @@ class LLMConfig(BackendConfig):
         if problems:
             raise ConfigError("\n".join(problems))
         self.prepare(progress)
-        asked, tiny = {**self.tasks, **self.reported}, self.tiny_recipe()
+        asked, tiny = {**self.tasks, **self.side_tasks}, self.tiny_recipe()
         leaks = self._leaks({name: task.items(tiny) for name, task in asked.items()})
         if leaks:
             raise ConfigError("\n".join(leaks))
@@ -262,7 +264,7 @@ class LLMConfig(BackendConfig):
         Args:
             items: Task to split to items.
         """
-        asked = {**self.reported, **self.tasks}
+        asked = {**self.side_tasks, **self.tasks}
         questions = {
             f"'{item['id']}' of '{name}' ({split})": asked[name].kind_class().bare_question(item)
             for name, splits in items.items()

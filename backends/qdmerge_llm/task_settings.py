@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator, model_validator
 
-from qdmerge.backend import SPLITS
+from qdmerge.backend import SIDE, SPLITS
 from qdmerge.errors import ConfigError, QDMergeError, nearest
 from qdmerge.settings import load_target
 from qdmerge_llm.items import Item, check_disjoint, read_items, split_items
@@ -115,9 +115,9 @@ class _Asked(BaseModel):
 
     def _lacking(self, kind: type[TaskKind]) -> list[str]:
         """Whether there is no data, or data for a kind that brings its own."""
-        if kind.reported_only and self.files():
+        if kind.side_only and self.files():
             return [f"'data': '{self.kind}' brings its own items; leave 'data' out"]
-        if kind.reported_only or self.files():
+        if kind.side_only or self.files():
             return []
         return [f"'data' is missing: '{self.kind}' needs a file of items"]
 
@@ -155,10 +155,10 @@ class TaskConfig(_Asked):
             kind = _Asked(kind=given["kind"]).kind_class()
         except (ConfigError, KeyError, TypeError, ValueError):
             return given  # told as a mistake of the field, or by :meth:`examined`
-        if kind.reported_only:
+        if kind.side_only:
             raise ValueError(
                 f"'{given['kind']}' asks the model itself, which evolution does not do: it is for "
-                "tasks under 'reported', not for those of the search"
+                "tasks under 'side_tasks', not for those of the search"
             )
         return given
 
@@ -207,8 +207,8 @@ class TaskConfig(_Asked):
         return [f"unknown expert '{self.expert}'{nearest(self.expert, experts)} Known: {known}."]
 
 
-class ReportedConfig(_Asked):
-    """A task outside of the search, on which its result is scored at the end.
+class SideTaskConfig(_Asked):
+    """A task that the search does not see, on which its result is scored at the end.
 
     Attributes:
         data: File of items; None for kinds that bring their own.
@@ -221,4 +221,4 @@ class ReportedConfig(_Asked):
     def files(self) -> dict[str, dict[str, int | None]]:
         """The data file, if there is one, and how many of its items are used; None for all."""
         count = None if self.items_used == "all" else self.items_used
-        return {} if self.data is None else {self.data: {"reported": count}}
+        return {} if self.data is None else {self.data: {SIDE: count}}

@@ -290,16 +290,16 @@ def _execute(run: Run) -> None:
 
 
 def _report(folder: Any) -> None:
-    from qdmerge.reports import draw_figures, reported_table, results_markdown, results_table
+    from qdmerge.reports import draw_figures, results_markdown, results_table, side_tasks_table
 
     figures = draw_figures(folder)
     if folder.results.is_file():
         results = folder.read_results()
         folder.table.write_text(results_markdown(results), encoding="utf-8")
         out.print(results_table(results))
-        outside = reported_table(results)
-        if outside is not None:
-            out.print(outside)
+        side_tasks = side_tasks_table(results)
+        if side_tasks is not None:
+            out.print(side_tasks)
     out.print(f"In {folder.path}:", highlight=False)
     own = {path for path in folder.figures.rglob("*") if path.is_file()} - {*figures}
     written = [folder.results, folder.table, *figures, *sorted(own), folder.model]

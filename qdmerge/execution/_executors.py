@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from pebble import ProcessPool
 
-from qdmerge.backend import REPORTED, Evaluation, GenomeBackend, reported_tasks
+from qdmerge.backend import SIDE, Evaluation, GenomeBackend, side_tasks
 from qdmerge.errors import EvaluationError
 
 Timed = tuple[Evaluation, float]
@@ -53,9 +53,9 @@ def limit_threads(threads: int) -> None:
 def _evaluate(backend: GenomeBackend, x: np.ndarray, split: str) -> Timed:
     start = time.perf_counter()
     evaluation = backend.evaluate(x[None], split)
-    outside = split == REPORTED
-    tasks = reported_tasks(backend) if outside else backend.tasks
-    evaluation = evaluation.checked(1, len(tasks), 0 if outside else len(backend.measures))
+    side = split == SIDE
+    tasks = side_tasks(backend) if side else backend.tasks
+    evaluation = evaluation.checked(1, len(tasks), 0 if side else len(backend.measures))
     if evaluation.items is not None:
         given = evaluation.items[0] or {}
         for task in tasks:

@@ -8,7 +8,7 @@ from qdmerge.reports._filling import Moment, archive_filling, filling_moments
 from qdmerge.reports._heatmap import archive_heatmap
 from qdmerge.reports._maps import ArchiveMap, Mark, archive_maps
 from qdmerge.reports._style import new_figure, save_figure, shorten, styled
-from qdmerge.reports._tables import reported_table, results_markdown, results_table
+from qdmerge.reports._tables import results_markdown, results_table, side_tasks_table
 
 __all__ = [
     "ArchiveMap",
@@ -23,10 +23,10 @@ __all__ = [
     "new_figure",
     "overview",
     "progress_curves",
-    "reported_table",
     "results_markdown",
     "results_table",
     "save_figure",
     "shorten",
+    "side_tasks_table",
     "styled",
 ]

@@ -151,15 +151,15 @@ def results_markdown(results: Mapping[str, Any]) -> str:
     for row in ordered(results):
         cells = _cells(row, results)
         lines.append(_line([f"**{c}**" for c in cells] if row["name"] == bold else cells))
-    lines += ["", _chosen(results), "", _spent(results), "", *_outside_lines(results)]
+    lines += ["", _chosen(results), "", _spent(results), "", *_side_lines(results)]
     lines += ["| archive | elites | coverage | QD score | best |", "|---|---:|---:|---:|---:|"]
     for task, stats in results["archives"].items():
         lines.append(_line([task, str(stats["elites"]), *_archive_cells(stats)]))
     return "\n".join([*lines, ""])
 
 
-def reported_table(results: Mapping[str, Any]) -> Table | None:
-    """Scores on the tasks outside of the search for the terminal; None where there are none.
+def side_tasks_table(results: Mapping[str, Any]) -> Table | None:
+    """Return the scores on the side tasks for the terminal; None where there are none.
 
     Args:
         results: ``results.json``.
@@ -168,11 +168,11 @@ def reported_table(results: Mapping[str, Any]) -> Table | None:
     from rich.table import Table
     from rich.text import Text
 
-    head, *rows = _outside(results) or [[]]
+    head, *rows = _side_rows(results) or [[]]
     if not head:
         return None
     table = Table(
-        title=_OUTSIDE,
+        title=_SIDE_TITLE,
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
@@ -186,11 +186,11 @@ def reported_table(results: Mapping[str, Any]) -> Table | None:
     return table
 
 
-_OUTSIDE = "Outside of the search: scores (95 % CI), and relative to the base"
+_SIDE_TITLE = "Side tasks: scores (95 % CI), and scores relative to the base"
 
 
-def _outside(results: Mapping[str, Any]) -> list[list[str]]:
-    """The head and the rows of the table of tasks outside of the search; [] without any."""
+def _side_rows(results: Mapping[str, Any]) -> list[list[str]]:
+    """Head and rows of the table of side tasks; [] without any."""
     found = results.get("reported")
     if not found:
         return []
@@ -233,12 +233,12 @@ def _lacks_interval(row: Mapping[str, Any]) -> bool:
     return bool(tasks) and not row.get("mean_ci95") and all(own.get(task) for task in tasks)
 
 
-def _outside_lines(results: Mapping[str, Any]) -> list[str]:
-    """The table of tasks outside of the search as Markdown; [] without any."""
-    head, *rows = _outside(results) or [[]]
+def _side_lines(results: Mapping[str, Any]) -> list[str]:
+    """The table of side tasks as Markdown; [] without any."""
+    head, *rows = _side_rows(results) or [[]]
     if not head:
         return []
-    lines = [f"{_OUTSIDE}:", "", _line(head), _line(["---", *["---:"] * (len(head) - 1)])]
+    lines = [f"{_SIDE_TITLE}:", "", _line(head), _line(["---", *["---:"] * (len(head) - 1)])]
     notes = [text for note in _left_out(results) for text in (note, "")]
     return [*lines, *map(_line, rows), "", *notes]
 

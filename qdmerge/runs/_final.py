@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from qdmerge.backend import reported_tasks
+from qdmerge.backend import side_tasks
 from qdmerge.errors import EvaluationError
 from qdmerge.merges import Mergeable, Regressing, plain_average, task_arithmetic
 from qdmerge.runs._choice import Choice, geometric_mean, mean_interval
 from qdmerge.runs._history import History
 from qdmerge.runs._log import SolutionStore, solution_id
 from qdmerge.runs._scores import Candidate, SplitScores
-from qdmerge.runs._side_tasks import outside
+from qdmerge.runs._side_tasks import score_side_tasks
 from qdmerge.search import CycleQD, Elite
 from qdmerge.settings import Criterion, FinalConfig
 
@@ -191,8 +191,8 @@ def settle(
 
     Returns:
         ``candidates`` (tested), ``chosen``, ``picks`` (criterion to name), ``held_out`` (selection
-        scores of all candidates of the search), ``reported`` (see :func:`outside`) and ``dropped``
-        (names of failed candidates to causes) of ``results.json``.
+        scores of all candidates of the search), ``reported`` (see :func:`score_side_tasks`) and
+        ``dropped`` (names of failed candidates to causes) of ``results.json``.
 
     Raises:
         EvaluationError: Base, an expert, or all that the search found could not be evaluated.
@@ -237,8 +237,8 @@ def settle(
         "held_out": held_out,
         "reported": {}
         if settings.table == "picks"
-        else outside(
-            reported_tasks(search.backend), tested, chosen, scores, settings.bootstrap, seed
+        else score_side_tasks(
+            side_tasks(search.backend), tested, chosen, scores, settings.bootstrap, seed
         ),
         "dropped": {
             candidate.name: scores.failures[solution_id(candidate.x)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -83,7 +84,7 @@ class RunFolder:
         folder = cls(path)
         if not folder.config.is_file():
             raise RunError(f"{folder.path} holds no run (no {folder.config.name})")
-        found = folder.read_plain_config().get("format")
+        found = folder._read_yaml().get("format")
         if found != FORMAT:
             raise RunError(
                 f"{folder.path} is a run of format {found}; this qdmerge reads format {FORMAT}. "
@@ -91,12 +92,7 @@ class RunFolder:
             )
         return folder
 
-    def read_plain_config(self) -> dict[str, Any]:
-        """The run's configuration as plain data, unchecked.
-
-        Raises:
-            RunError: It cannot be read.
-        """
+    def _read_yaml(self) -> dict[str, Any]:
         try:
             data = yaml.safe_load(self.config.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -105,16 +101,28 @@ class RunFolder:
             raise RunError(f"{self.config} is damaged: it holds no configuration")
         return data
 
+    def read_plain_config(self) -> dict[str, Any]:
+        """Read the run's configuration as plain data, as it was written.
+
+        Raises:
+            RunError: It cannot be read.
+        """
+        data = self._read_yaml()
+        data.pop("format", None)
+        return data
+
     def read_config(self) -> RunConfig:
-        """The run's configuration.
+        """Read and check the run's configuration.
 
         Raises:
             RunError: It is damaged, or this version does not accept it.
         """
         data = self.read_plain_config()
-        data.pop("format", None)
         try:
-            return parse_config(data)
+            with warnings.catch_warnings():
+                # Nobody is to rename the settings of a run that is there.
+                warnings.simplefilter("ignore", FutureWarning)
+                return parse_config(data)
         except ConfigError as error:
             raise RunError(f"{self.config} is not valid: {error}") from error
 

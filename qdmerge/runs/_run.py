@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from qdmerge.backend import GenomeBackend, reported_tasks
+from qdmerge.backend import GenomeBackend, side_tasks
 from qdmerge.errors import QDMergeError, RunError
 from qdmerge.execution import Evaluator, Executor, ProcessExecutor, SerialExecutor, limit_threads
 from qdmerge.runs._building import (
@@ -39,8 +40,8 @@ from qdmerge.settings import RunConfig
 _EXAMPLES = Progress("drawing examples", 0, 0)
 
 
-def _digest(config: RunConfig) -> str:
-    return hashlib.sha256(json.dumps(config.echo(), sort_keys=True).encode()).hexdigest()[:16]
+def _digest(settings: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,9 @@ class Run:
             return
         if log.events[0]["event"] != "start":
             raise RunError(f"{self.folder.log} does not begin with a start; it is not a run's log")
-        if log.events[0]["config"] != _digest(self.config):
+        # As it was written, too: a setting may have been renamed since.
+        known = (_digest(self.config.echo()), _digest(self.folder.read_plain_config()))
+        if log.events[0]["config"] not in known:
             raise RunError(
                 f"{self.folder.log} belongs to another configuration than {self.folder.config}; "
                 "undo the change, or start a new run with it"
@@ -221,8 +224,8 @@ class Run:
         if not _done(log):
             warm_up(backend, listener)
         logged.run()
-        reported = [task.name for task in reported_tasks(backend)]
-        scores = SplitScores(search.tasks, reported, evaluator, log, store, listener)
+        side = [task.name for task in side_tasks(backend)]
+        scores = SplitScores(search.tasks, side, evaluator, log, store, listener)
         table = settle(search, config.final, scores, criteria, config.seed)
         if config.final.table == "picks":
             history = read_history(self.folder.read_events())
@@ -258,7 +261,7 @@ class Run:
             **domain_facts(backend),
         }
         return {
-            "config": _digest(self.config),
+            "config": _digest(self.config.echo()),
             "versions": versions(),
             "facts": facts,
             **describe_domain(backend),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from qdmerge.backend import REPORTED, SPLITS
+from qdmerge.backend import SIDE, SPLITS
 from qdmerge.execution import Evaluator, PendingEvaluation
 from qdmerge.runs._log import EventLog, SolutionStore, solution_id
 from qdmerge.runs._search import Listener, Progress, plain_scores
@@ -36,7 +36,7 @@ class SplitScores:
 
     Args:
         tasks: Names of the tasks.
-        reported: Names of the tasks outside of the search.
+        side_tasks: Names of the side tasks.
         evaluator: Evaluates.
         log: Holds the evaluations of earlier sessions, and takes new ones.
         store: Keeps the solutions.
@@ -46,13 +46,13 @@ class SplitScores:
     def __init__(
         self,
         tasks: Sequence[str],
-        reported: Sequence[str],
+        side_tasks: Sequence[str],
         evaluator: Evaluator,
         log: EventLog,
         store: SolutionStore,
         listener: Listener,
     ) -> None:
-        self._tasks = {**dict.fromkeys(SPLITS, tuple(tasks)), REPORTED: tuple(reported)}
+        self._tasks = {**dict.fromkeys(SPLITS, tuple(tasks)), SIDE: tuple(side_tasks)}
         self._evaluator = evaluator
         self._log = log
         self._store = store

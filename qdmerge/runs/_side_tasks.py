@@ -1,4 +1,4 @@
-"""What merging did outside of the search: scores relative to the base."""
+"""Side tasks: scores relative to the base."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from qdmerge.backend import REPORTED, Task
+from qdmerge.backend import SIDE, Task
 from qdmerge.runs._choice import mean_interval
 from qdmerge.runs._log import solution_id
 from qdmerge.runs._scores import Candidate, SplitScores
 
 
-def outside(
+def score_side_tasks(
     tasks: Sequence[Task],
     candidates: Sequence[Candidate],
     chosen: Candidate,
@@ -21,10 +21,10 @@ def outside(
     resamples: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Scores on the tasks outside of the search: of base, experts, average, aggregate and chosen.
+    """Score base, experts, average, aggregate and chosen model on the side tasks.
 
     Args:
-        tasks: The tasks.
+        tasks: The side tasks.
         candidates: All candidates.
         chosen: The one that was chosen.
         scores: Evaluates and remembers.
@@ -45,16 +45,16 @@ def outside(
         if one.kind in ("base", "expert", "average", "regmean")
         or one.name in ("aggregate", chosen.name)
     ]
-    scores.evaluate([one.x for one in shown], REPORTED, "tasks outside of the search")
+    scores.evaluate([one.x for one in shown], SIDE, "side tasks")
     base = next(one for one in shown if one.kind == "base")
-    reference = scores.scores(base.x, REPORTED) if scores.known(base.x, REPORTED) else {}
+    reference = scores.scores(base.x, SIDE) if scores.known(base.x, SIDE) else {}
     base_items = _items(base, scores) if reference else {}
     rows: list[dict[str, Any]] = []
     for one in shown:
-        if not scores.known(one.x, REPORTED):
+        if not scores.known(one.x, SIDE):
             rows.append({"name": one.name, "failed": scores.failures[solution_id(one.x)]})
             continue
-        values = scores.scores(one.x, REPORTED)
+        values = scores.scores(one.x, SIDE)
         relative = {
             task: value / reference[task] if reference.get(task) else None
             for task, value in values.items()
@@ -127,5 +127,5 @@ def relative_interval(
 
 def _items(one: Candidate, scores: SplitScores) -> Mapping[str, np.ndarray]:
     """Task to the scores of its items; {} where the backend gives none."""
-    items = scores.items(one.x, REPORTED)
-    return {} if items is None else dict(zip(scores.scores(one.x, REPORTED), items, strict=True))
+    items = scores.items(one.x, SIDE)
+    return {} if items is None else dict(zip(scores.scores(one.x, SIDE), items, strict=True))

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from qdmerge.backend import (
-    REPORTED,
+    SIDE,
     SPLITS,
     BackendConfig,
     Evaluation,
@@ -44,7 +44,7 @@ class ToyBackend(GenomeBackend):
         self.peaks[:, 0], self.peaks[:, 1] = np.cos(angles) + 0.3, np.sin(angles)
         self.tasks = [Task(f"task{k}", metric="bump") for k in range(config.n_tasks)]
         self.measures = [Measure(f"x{m}", (-1.5, 1.5)) for m in range(config.n_measures)]
-        self.reported = [Task(name) for name in config.reported]
+        self.side_tasks = [Task(name) for name in config.side_tasks]
         names = [task.name for task in self.tasks]
         seeds = {"base": np.zeros(config.dim)} | dict(zip(names, self.peaks, strict=True))
         self.space = ToySpace(
@@ -55,8 +55,8 @@ class ToyBackend(GenomeBackend):
         )
 
     def evaluate(self, xs: np.ndarray, split: str) -> Evaluation:
-        if split == REPORTED:
-            return self._outside(xs)
+        if split == SIDE:
+            return self._score_side_tasks(xs)
         number = SPLITS.index(split)
         # The bumps move from split to split, so that a mix-up of splits shows.
         moved = self.peaks + 0.25 * number * np.eye(1, self.config.dim)
@@ -78,11 +78,11 @@ class ToyBackend(GenomeBackend):
         measures = xs[:, : len(self.measures)] if self.measures else None
         return Evaluation(scores, measures, items)
 
-    def _outside(self, xs: np.ndarray) -> Evaluation:
-        """Tasks that the origin, where the base is, does best: 1 / (1 + k d^2) for the k-th."""
-        if any((xs**2).sum(axis=1) > self.config.outside_fails_beyond**2):
+    def _score_side_tasks(self, xs: np.ndarray) -> Evaluation:
+        """Side tasks: the origin, where the base is, does best; the k-th is 1 / (1 + k d^2)."""
+        if any((xs**2).sum(axis=1) > self.config.side_fails_beyond**2):
             raise ValueError("too far out")
-        factors = 1 + np.arange(len(self.reported))
+        factors = 1 + np.arange(len(self.side_tasks))
         return Evaluation(1 / (1 + factors * (xs**2).sum(axis=1, keepdims=True)))
 
     def _is_faulty(self, x: np.ndarray) -> bool:
@@ -130,8 +130,8 @@ class ToyConfig(BackendConfig):
     fault: Literal["raise", "nan", "die", "hang"] = "raise"
     fault_rate: float = 0.0
     faulty_seeds: bool = False
-    reported: tuple[str, ...] = ()
-    outside_fails_beyond: float = np.inf
+    side_tasks: tuple[str, ...] = ()
+    side_fails_beyond: float = np.inf
 
     def problems(self) -> list[str]:
         return [] if self.dim >= 2 else [f"dim must be at least 2; got {self.dim}"]

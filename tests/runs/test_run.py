@@ -13,6 +13,7 @@ from scipy.stats import gmean
 from qdmerge.errors import ConfigError, EvaluationError, RunError, UnsupportedError
 from qdmerge.runs import Run, RunFolder, pick_solution, read_events, read_history, solution_id
 from qdmerge.runs._choice import mean_interval
+from qdmerge.settings import RunConfig
 from tests.runs.conftest import timeless, toy_config
 
 
@@ -291,6 +292,24 @@ def test_a_folder_of_another_format_is_refused(finished, copy_of):
     config.write_text(config.read_text().replace("format: 2", "format: 99"))
     with pytest.raises(RunError, match="format 99; this qdmerge reads format 2"):
         Run.open(copy)
+
+
+def test_a_run_whose_settings_were_renamed_since_is_resumed(finished, tmp_path, monkeypatch):
+    path, echo = tmp_path / "run", RunConfig.echo
+
+    def former(config):
+        data = echo(config)
+        data["backend"]["width"] = data["backend"].pop("dim")
+        return data
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunConfig, "echo", former)
+        Run.create(toy_config(), path).execute()
+    (path / "results.json").unlink()
+    log = path / "events.jsonl"
+    log.write_bytes(log.read_bytes()[: log.stat().st_size // 2])
+    monkeypatch.setattr(ToyConfig, "renamed", {"width": "dim"})
+    assert timeless(Run.open(path).execute()) == timeless(finished["merge"][1])
 
 
 def test_a_log_of_another_configuration_is_refused(finished, copy_of):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field, PositiveInt
 
+from qdmerge.errors import hint_renamed
 from qdmerge_llm.items import content_hash
 from qdmerge_llm.sandbox import Sandbox
 from qdmerge_llm.tasks._batch import Output, run_batch
@@ -38,13 +39,20 @@ class TaskKind(ABC):
     Attributes:
         metric: What the score is, for tables and axes.
         stop: Strings that end an answer, besides the end-of-sequence token.
-        reported_only: The kind brings its own items and asks the model itself, not for completions
-            alone: :meth:`own_items` and :meth:`evaluate_model`. For tasks outside of the search.
+        side_only: The kind brings its own items and asks the model itself, not for completions
+            alone: :meth:`own_items` and :meth:`evaluate_model`. For side tasks only.
     """
 
     metric: ClassVar[str] = "success rate"
     stop: ClassVar[tuple[str, ...]] = ()
-    reported_only: ClassVar[bool] = False
+    side_only: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Read the former name of :attr:`side_only`, with a hint."""
+        super().__init_subclass__(**options)
+        if "reported_only" in cls.__dict__:
+            hint_renamed(f"{cls.__name__}.reported_only", "side_only")
+            cls.side_only = cls.__dict__["reported_only"]
 
     @classmethod
     def options_problem(cls, options: Mapping[str, Any]) -> str | None:

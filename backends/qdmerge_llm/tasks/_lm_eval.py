@@ -49,7 +49,7 @@ class LMEvalTask(TaskKind):
     """
 
     metric: ClassVar[str] = "score"
-    reported_only: ClassVar[bool] = True
+    side_only: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from qdmerge.errors import ConfigError
 from qdmerge_llm.items import leaked_items, read_items, split_of
 from qdmerge_llm.sandbox import Sandbox
-from qdmerge_llm.task_settings import ReportedConfig, TaskConfig
+from qdmerge_llm.task_settings import SideTaskConfig, TaskConfig
 from qdmerge_llm.tasks import AgentBenchDBTask, HumanEvalTask, MBPPTask, ShellTask
 
 ROWS = [{"id": f"i{k}", "prompt": f"do {k}", "files": {}, "expected": str(k)} for k in range(60)]
@@ -113,7 +113,7 @@ def test_every_split_needs_a_file_and_enough_items(tmp_path: Path) -> None:
     assert "did you mean 'a.jsonl'?" in task(str(tmp_path / "b.jsonl")).problems()[0]
 
 
-@pytest.mark.parametrize("config", [TaskConfig, ReportedConfig])
+@pytest.mark.parametrize("config", [TaskConfig, SideTaskConfig])
 def test_check_names_the_items_whose_reference_fails(
     config: Any, tmp_path: Path, sandbox: Sandbox
 ) -> None:
@@ -143,10 +143,10 @@ def test_check_names_the_items_whose_reference_fails(
     assert len(found) == 6
 
 
-def test_reported_tasks_take_all_items_of_their_file(tmp_path: Path) -> None:
+def test_side_tasks_take_all_items_of_their_file(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", ROWS[:7])
-    assert len(ReportedConfig(kind="shell", data=path).items()["reported"]) == 7
-    assert len(ReportedConfig(kind="shell", data=path, items_used=3).items()["reported"]) == 3
+    assert len(SideTaskConfig(kind="shell", data=path).items()["reported"]) == 7
+    assert len(SideTaskConfig(kind="shell", data=path, items_used=3).items()["reported"]) == 3
 
 
 def test_training_conversations_that_ask_what_is_scored_are_found(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from qdmerge.errors import ConfigError, UnsupportedError
 from qdmerge_llm.items import content_hash
-from qdmerge_llm.task_settings import ReportedConfig, TaskConfig
+from qdmerge_llm.task_settings import SideTaskConfig, TaskConfig
 from qdmerge_llm.tasks import _lm_eval
 from qdmerge_llm.tasks._lm_eval import LMEvalTask
 from tests.backends.llm.conftest import make_tokenizer
@@ -183,7 +183,9 @@ def test_it_is_no_task_of_the_search(folder: Path) -> None:
         task.evaluate([], lambda prompts: [])
     options = {"task": "sums", "include_path": str(folder / "choice")}
     for data in ({}, {"data": "items.jsonl"}):
-        with pytest.raises(ValidationError, match="under 'reported', not for those of the search"):
+        with pytest.raises(
+            ValidationError, match="under 'side_tasks', not for those of the search"
+        ):
             TaskConfig(kind="lm_eval", options=options, **data)
 
 
@@ -207,7 +209,7 @@ def test_check_says_in_a_line_what_is_wrong(
         _lm_eval, "_all_tasks", lambda f: TaskManager(include_path=f, include_defaults=False)
     )
     options = {"task": "sums", "include_path": str(folder / "choice"), **changes}
-    problems = ReportedConfig(kind="lm_eval", options=options).problems()
+    problems = SideTaskConfig(kind="lm_eval", options=options).problems()
     assert len(problems) == (said is not None)
     if said:
         assert re.search(said, problems[0])
@@ -239,10 +241,10 @@ def test_check_says_that_lm_eval_is_missing_or_data_is_out_of_place(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"task": "sums", "include_path": str(folder / "choice")}
-    given = ReportedConfig(kind="lm_eval", options=options, data=str(folder / "sums.jsonl"))
+    given = SideTaskConfig(kind="lm_eval", options=options, data=str(folder / "sums.jsonl"))
     assert given.problems() == ["'data': 'lm_eval' brings its own items; leave 'data' out"]
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    (missing,) = ReportedConfig(kind="lm_eval", options=options).problems()
+    (missing,) = SideTaskConfig(kind="lm_eval", options=options).problems()
     assert "pip install 'qdmerge[eval]'" in missing
 
 

@@ -122,7 +122,7 @@ def test_chat_templates_are_asked_for_where_they_are_needed(tmp_path: Path) -> N
     row = {"prompt": "Add one.", "entry_point": "f", "canonical_solution": "", "base_input": [[1]]}
     row["assertion"] = "assert f(1) == 2"
     chat = {"kind": "mbpp", "data": lines(tmp_path / "mbpp.jsonl", [row])}
-    asked: dict[str, Any] = {"reported": {"more": chat}}
+    asked: dict[str, Any] = {"side_tasks": {"more": chat}}
     (line,) = problems(tmp_path, base, expert, **asked)
     assert line.startswith("base: its tokenizer has no chat template, and 'more' ask in conv")
     assert problems(tmp_path, base, expert, chat_template=TEMPLATE, **asked) == []
@@ -140,17 +140,20 @@ def test_chat_templates_are_asked_for_where_they_are_needed(tmp_path: Path) -> N
 
 def test_what_tasks_lack_is_said_at_once(tmp_path: Path) -> None:
     base, expert = model(tmp_path / "base"), model(tmp_path / "expert")
-    reported = {"more": {"kind": "shell"}}
-    found = problems(tmp_path, base, expert, reported=reported, task={"stop": ["\n", ""]})
+    side = {"more": {"kind": "shell"}}
+    with pytest.warns(FutureWarning, match=r"'backend\.reported' is now 'backend\.side_tasks'"):
+        found = problems(tmp_path, base, expert, reported=side, task={"stop": ["\n", ""]})
     assert found[0].startswith("task 'os': 'stop': an empty string ends every answer")
-    assert found[1:] == ["reported 'more': 'data' is missing: 'shell' needs a file of items"]
+    assert found[1:] == ["side task 'more': 'data' is missing: 'shell' needs a file of items"]
 
 
-def test_what_the_search_sees_is_not_reported(tmp_path: Path) -> None:
+def test_what_the_search_sees_is_no_side_task(tmp_path: Path) -> None:
     base, expert = model(tmp_path / "base"), model(tmp_path / "expert")
     for number, refused in ((4, ["item 'i4' is item 'i4' of task 'os' (selection)"]), (7, [])):
         data = lines(tmp_path / "more.jsonl", [ROWS[number]])
-        found = problems(tmp_path, base, expert, reported={"more": {"kind": "shell", "data": data}})
+        found = problems(
+            tmp_path, base, expert, side_tasks={"more": {"kind": "shell", "data": data}}
+        )
         assert len(found) == len(refused)
         assert all(part in line for part, line in zip(refused, found, strict=True))
 

@@ -116,7 +116,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> tuple[P
             "base": str(folder / "base"),
             "experts": {name: str(folder / name) for name in kinds},
             "tasks": tasks,
-            "reported": {
+            "side_tasks": {
                 "again": {"kind": "mbpp", "data": tasks["coding"]["data"]["test"]},
             },
             "device": "cpu",

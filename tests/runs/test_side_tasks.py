@@ -1,4 +1,4 @@
-"""Tasks outside of the search: scored at the end, told relative to the base."""
+"""Side tasks: scored at the end, reported relative to the base."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from qdmerge.reports import reported_table, results_markdown
+from qdmerge.reports import results_markdown, side_tasks_table
 from qdmerge.runs import Run
 from qdmerge.runs._side_tasks import relative_interval
 from tests.runs.conftest import timeless, toy_config
 
 
 def run(path: Path, **backend: Any) -> dict[str, Any]:
-    config = toy_config(evaluations=6, backend={"reported": ("talk", "sums"), **backend})
+    config = toy_config(evaluations=6, backend={"side_tasks": ("talk", "sums"), **backend})
     return Run.create(config, path).execute()
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
-    path = tmp_path_factory.mktemp("outside") / "run"
+    path = tmp_path_factory.mktemp("side") / "run"
     return path, run(path)
 
 
@@ -68,7 +68,7 @@ def test_they_are_scored_once_also_by_a_resumed_run(
 
 
 def test_a_model_that_cannot_be_scored_there_is_told_and_harms_nothing(tmp_path: Path) -> None:
-    results = run(tmp_path / "run", outside_fails_beyond=1.0)
+    results = run(tmp_path / "run", side_fails_beyond=1.0)
     rows = {row["name"]: row for row in results["reported"]["rows"]}
     assert "too far out" in rows["expert:task0"]["failed"]
     assert rows["base"]["relative"] == {"talk": 1.0, "sums": 1.0}
@@ -135,8 +135,8 @@ def test_tables_show_scores_and_what_is_left_of_the_base(
     assert note in page
     assert note not in results_markdown(finished[1])
     text = io.StringIO()
-    Console(width=120, file=text).print(reported_table(results))
+    Console(width=120, file=text).print(side_tasks_table(results))
     assert "0.250 (0.125\u20130.375)" in text.getvalue()
     assert note in text.getvalue()
-    assert reported_table({**results, "reported": {}}) is None
-    assert "Outside of the search" not in results_markdown({**results, "reported": {}})
+    assert side_tasks_table({**results, "reported": {}}) is None
+    assert "Side tasks:" not in results_markdown({**results, "reported": {}})
