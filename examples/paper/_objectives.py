@@ -21,8 +21,13 @@ def objective_of(config: Any, backend: Any, batch: int, seed: int) -> Objective:
 
 def _segmentation(config: Any, backend: Any, batch: int, seed: int) -> Objective:
     """Cross-entropy and Dice of training images under random symmetries."""
-    from qdmerge_segmentation.training._batches import Mix, generator, turned
-    from qdmerge_segmentation.training._loss import segmentation_loss, truth_of
+    from qdmerge_segmentation.training._objective import (
+        Mix,
+        generator,
+        segmentation_loss,
+        truth_of,
+        turned,
+    )
 
     images = {task: config.images(task, "train") for task in config.tasks}
     sizes = {task: len(found) for task, found in images.items()}

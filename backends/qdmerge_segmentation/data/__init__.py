@@ -1,20 +1,16 @@
-"""Images and their masks: from folders to splits to memory.
+"""Images and their masks: from folders to splits to memory. Nothing here needs torch.
 
-- :func:`find_samples`: the images of a folder with their masks, by name; reads no pixels.
-- :func:`split_samples`: which of them train, and which are scored; by group, never by image.
-- :func:`load_set`: reads images and masks, all checks included.
-- :func:`read_image`, :func:`read_mask`: one file, and what may be in it.
-
-Nothing here needs torch.
+- :func:`find_samples`: find the images of a folder and their masks, by name.
+- :func:`split_samples`: split them by group, never by image.
+- :func:`load_set`: read and check images and masks.
+- :func:`read_image`, :func:`read_mask`: read one file.
 """
 
 from __future__ import annotations
 
-from qdmerge_segmentation.data._folder import SUFFIXES, Sample, find_samples
-from qdmerge_segmentation.data._images import read_image
-from qdmerge_segmentation.data._masks import read_mask
+from qdmerge_segmentation.data._folder import SUFFIXES, Sample, find_samples, split_samples
+from qdmerge_segmentation.data._pixels import read_image, read_mask
 from qdmerge_segmentation.data._set import ImageSet, load_set
-from qdmerge_segmentation.data._splits import split_samples
 
 __all__ = [
     "SUFFIXES",

@@ -12,10 +12,10 @@ import numpy as np
 
 from qdmerge.errors import ConfigError
 from qdmerge_segmentation.data._folder import Sample
-from qdmerge_segmentation.data._images import read_image
-from qdmerge_segmentation.data._masks import read_mask
+from qdmerge_segmentation.data._pixels import read_image, read_mask
 
 _SHOWN = 5
+"""Most problems that one error lists."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class ImageSet:
     Attributes:
         names: File names of the images.
         images: ``(h, w, 3)`` uint8 each, RGB.
-        masks: ``(h, w)`` bool each, True where there is foreground.
+        masks: ``(h, w)`` bool each, True is foreground.
     """
 
     names: tuple[str, ...]
@@ -59,7 +59,7 @@ def load_set(
     classes: Collection[int] | None,
     known: Collection[int] | None = None,
 ) -> ImageSet:
-    """Reads images and masks.
+    """Read images and masks.
 
     Args:
         samples: What to read.
@@ -67,8 +67,8 @@ def load_set(
         known: See :func:`read_mask`.
 
     Raises:
-        ConfigError: Files cannot be used, or a mask is not of the size of its image; the first
-            few are named, one a line.
+        ConfigError: Files cannot be used, or the size of a mask differs from its image's; the
+            first few problems, one a line.
     """
 
     def read(sample: Sample) -> tuple[np.ndarray, np.ndarray] | str:
@@ -84,7 +84,7 @@ def load_set(
             )
         return image, mask
 
-    with ThreadPoolExecutor() as pool:  # Pillow decodes without holding the interpreter's lock
+    with ThreadPoolExecutor() as pool:  # Pillow releases the interpreter's lock while decoding
         results = list(pool.map(read, samples))
     problems = [result for result in results if isinstance(result, str)]
     if len(problems) > _SHOWN:

@@ -1,15 +1,15 @@
-"""Running statistics of batch normalization, measured anew."""
+"""Running statistics of batch normalization, re-estimated after a merge."""
 
 from __future__ import annotations
 
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from qdmerge_segmentation.models._base import Inputs, Segmenter
+from qdmerge_segmentation.models._segmenter import Inputs, Segmenter
 
 
 def has_batch_norm(module: torch.nn.Module) -> bool:
-    """Whether a module normalizes with running statistics (any BatchNorm that keeps some)."""
+    """Return whether a module has BatchNorm layers that keep running statistics."""
     return bool(_layers(module))
 
 
@@ -17,28 +17,26 @@ def has_batch_norm(module: torch.nn.Module) -> bool:
 def reestimate_batch_norm(segmenter: Segmenter, inputs: Inputs, batch_size: int) -> None:
     """Set the running mean and variance of all BatchNorm layers to those of the inputs.
 
-    Merged weights make other activations than those that any expert's statistics are of, so that
-    merged statistics fit nothing. Measuring them on training images after a merge is what
-    stochastic weight averaging does (Izmailov et al. 2018, arXiv 1803.05407,
-    ``torch.optim.swa_utils.update_bn``) and REPAIR (Jordan et al. 2023, arXiv 2211.08403). Unlike
-    ``update_bn``, only the BatchNorm layers are in training mode, so that dropout draws nothing,
-    and batches count by their number of images.
+    Merged weights change the activations, so no expert's statistics, nor their average, fit a
+    merged model. Stochastic weight averaging (Izmailov et al. 2018, arXiv 1803.05407,
+    ``torch.optim.swa_utils.update_bn``) and REPAIR (Jordan et al. 2023, arXiv 2211.08403)
+    re-estimate them on training images. Unlike in ``update_bn``, only the BatchNorm layers are in
+    training mode, so that dropout draws nothing, and batches are weighted by their images.
 
-    Statistics are averages over batches, each layer normalizing with its own batch while it is
-    measured: the mean is that over all inputs, the variance the mean of the batches' unbiased
-    variances. So a larger ``batch_size`` comes closer to the statistics of the whole, which one
-    batch of everything gives exactly. The order of the inputs decides which images share a batch;
-    nothing is drawn.
+    Each layer normalizes with its own batch while it is measured. The mean is that over all inputs,
+    the variance the mean of the batches' unbiased variances: a larger ``batch_size`` comes closer
+    to the statistics of the whole, and a single batch gives them exactly. Nothing is random; the
+    order of the inputs decides which images share a batch.
 
-    Modes, momentum and the count of batches are as before afterwards.
+    Modes, momentum and the count of batches are restored.
 
     Args:
         segmenter: The model.
-        inputs: What :meth:`Segmenter.inputs` gave for the images to measure on.
+        inputs: What :meth:`Segmenter.inputs` returned for the images to measure on.
         batch_size: Most images run together; two or more.
 
     Raises:
-        ValueError: If a layer sees a single value per channel (one image of one pixel).
+        ValueError: A layer sees a single value per channel (one image of one pixel).
     """
     layers = _layers(segmenter.module)
     if not layers:
@@ -60,7 +58,7 @@ def reestimate_batch_norm(segmenter: Segmenter, inputs: Inputs, batch_size: int)
             seen += images
             for layer in layers:
                 layer.momentum = images / seen
-                if images == seen:  # what was there may not be finite
+                if images == seen:  # earlier statistics may not be finite
                     layer.reset_running_stats()
             segmenter.maps(batch)
     finally:

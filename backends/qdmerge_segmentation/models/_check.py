@@ -1,4 +1,4 @@
-"""What keeps a model from being loaded, as far as it shows without torch."""
+"""What keeps a model from being loaded, found without torch."""
 
 from __future__ import annotations
 
@@ -8,35 +8,34 @@ from typing import Any, Literal, get_args
 
 from qdmerge.errors import CheckpointError
 
-#: What Segment Anything is told about each image; see :mod:`qdmerge_segmentation.models._prompts`.
 Prompt = Literal["box", "point", "none"]
-PROMPTS: tuple[Prompt, ...] = get_args(Prompt)
+"""What Segment Anything is given about each image: a box, a point, or nothing."""
 
 
 def model_problems(path: Path, factory: str | None, prompt: str | None) -> list[str]:
-    """List what shows to be wrong with a model, from ``config.json`` alone; loads no torch.
+    """List what is wrong with a model, as far as ``config.json`` shows it; loads no torch.
 
     Args:
-        path: Folder of a model, or, with a factory, of a module's weights or the file itself.
+        path: Folder of a model; with a factory, a module's weights or their folder.
         factory: ``module:callable`` that makes the module; None for models of transformers.
-        prompt: What the model is to be prompted with; for Segment Anything only.
+        prompt: How the model is prompted; for Segment Anything only.
     """
     if factory is not None:
         module, _, attribute = factory.partition(":")
         found = [] if module and attribute else [f"factory '{factory}' is not module:callable"]
-        return found + prompt_problems(None, prompt)
+        return found + _prompt_problems(None, prompt)
     try:
         model_type = read_config(path).get("model_type")
     except CheckpointError as error:
         return [str(error)]
     if not isinstance(model_type, str):
         return [f"{path / 'config.json'}: names no model_type, so transformers cannot load it"]
-    return prompt_problems(model_type, prompt)
+    return _prompt_problems(model_type, prompt)
 
 
-def prompt_problems(model_type: str | None, prompt: str | None) -> list[str]:
-    """Whether model and prompt go together; ``model_type`` None is a module by factory."""
-    if model_type == "sam" and prompt not in PROMPTS:
+def _prompt_problems(model_type: str | None, prompt: str | None) -> list[str]:
+    """Check that model and prompt fit; ``model_type`` None is a module by factory."""
+    if model_type == "sam" and prompt not in get_args(Prompt):
         said = "needs a prompt" if prompt is None else f"knows no prompt '{prompt}'"
         return [
             f"Segment Anything {said}; set prompt to 'box' (tight around the true region), "
@@ -49,11 +48,7 @@ def prompt_problems(model_type: str | None, prompt: str | None) -> list[str]:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The ``config.json`` of a model's folder.
-
-    Raises:
-        CheckpointError: There is none, or it is no JSON object.
-    """
+    """Read the ``config.json`` of a model's folder; CheckpointError if there is none."""
     if path.is_file():
         raise CheckpointError(
             f"{path}: a file holds weights only; name a folder with config.json, or set factory "
@@ -70,11 +65,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        CheckpointError: There is no such file, or it is no JSON object.
-    """
+    """Read a JSON object; CheckpointError if the file holds none."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:

@@ -1,4 +1,4 @@
-"""From images to the tensors that a model was trained on."""
+"""From images to a model's input tensors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from torch.nn.functional import interpolate
 from qdmerge.errors import ConfigError
 from qdmerge_segmentation.models._check import read_json
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of pixels in [0, 1]
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""ImageNet's, of pixels in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,10 @@ class Preprocessing:
 
     Attributes:
         size: Height and width that images are resized to; None keeps their own.
-        scale: Factor of the pixels, 1/255 as a rule.
+        scale: Factor of the pixels, usually 1/255.
         mean: Subtracted from each channel of the scaled image.
         std: Divides each channel of the difference.
-        reverse: Whether the model takes blue, green, red.
+        reverse: Whether the model expects blue, green, red.
     """
 
     size: tuple[int, int] | None = None
@@ -37,14 +38,14 @@ class Preprocessing:
 
     @classmethod
     def read(cls, path: Path) -> Preprocessing:
-        """The preprocessing that a model's folder describes, ImageNet's where it is silent.
+        """Read the preprocessing of a model's folder; ImageNet's where the folder has none.
 
-        Read are ``preprocessor_config.json``, or the image processor's part of
+        It is ``preprocessor_config.json``, or the image processor's part of
         ``processor_config.json``, as transformers writes them. A size with one edge (shortest or
-        longest) is taken for a square, and nothing is cropped: predictions cover whole images.
+        longest) means a square, and nothing is cropped: predictions cover whole images.
 
         Raises:
-            CheckpointError: If the file is no JSON object.
+            CheckpointError: The file is no JSON object.
         """
         settings = _settings(path)
         normalized = settings.get("do_normalize", True)
@@ -61,7 +62,7 @@ class Preprocessing:
         """Resize RGB images, ``(h, w, 3)`` uint8 each, to ``(n, 3, *size)`` uint8.
 
         Raises:
-            ConfigError: If there is no size to resize to and the images differ in theirs.
+            ConfigError: There is no size to resize to and the images differ in theirs.
         """
         sizes = sorted({image.shape[:2] for image in images})
         if self.size is None and len(sizes) > 1:
@@ -73,7 +74,7 @@ class Preprocessing:
         return torch.cat([resize(image, self.size or sizes[0]) for image in images])
 
     def normalize(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """Turn ``(n, 3, h, w)`` uint8 pixels into what the model takes."""
+        """Scale and normalize ``(n, 3, h, w)`` uint8 pixels."""
         mean, std = (pixels.new_tensor(v, dtype=torch.float32) for v in (self.mean, self.std))
         values = pixels.flip(1) if self.reverse else pixels
         scaled = values * self.scale
@@ -81,7 +82,7 @@ class Preprocessing:
 
 
 def as_size(value: Any) -> tuple[int, int] | None:
-    """A size as transformers writes it: a side, two, or a dictionary; None if it is none."""
+    """Read a size as transformers writes it: one side, two, or a dictionary; None if it is none."""
     if isinstance(value, dict):
         if "height" in value and "width" in value:
             return int(value["height"]), int(value["width"])

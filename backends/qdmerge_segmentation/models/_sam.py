@@ -1,4 +1,15 @@
-"""Segment Anything (Kirillov et al. 2023, arXiv 2304.02643) as transformers has it."""
+"""Segment Anything (Kirillov et al. 2023, arXiv 2304.02643) and its prompts.
+
+Every image gets the same kind of prompt, for all models compared:
+
+- ``box``: a tight box around the true region, as in the few-shot literature; a single box even if
+  the region has many parts.
+- ``point``: one foreground point, the pixel of the true region that is farthest from its edge.
+- ``none``: nothing. The mask decoder then sees only its own tokens and the learned no-mask
+  embedding (no point or box tokens, nor the not-a-point embedding, which pads points).
+
+``box`` and ``point`` reveal where the truth is, so their scores compare with each other only.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +20,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from qdmerge_segmentation.models._base import Inputs, Segmenter
 from qdmerge_segmentation.models._check import Prompt
 from qdmerge_segmentation.models._preprocessing import Preprocessing, resize
-from qdmerge_segmentation.models._prompts import box_around, point_inside
+from qdmerge_segmentation.models._segmenter import Inputs, Segmenter
 
 
 class SamSegmenter(Segmenter):
@@ -23,9 +33,9 @@ class SamSegmenter(Segmenter):
 
     Args:
         module: The model. Its random frequencies of the positional encoding, which Segment
-            Anything never trains, are frozen: transformers 5 has them as a parameter.
-        preprocessing: Its normalization; the size is not looked at.
-        prompt: See :mod:`qdmerge_segmentation.models._prompts`.
+            Anything never trains, are frozen: in transformers 5 they are a parameter.
+        preprocessing: Its normalization; the size is ignored.
+        prompt: "box", "point" or "none".
     """
 
     def __init__(self, module: Any, preprocessing: Preprocessing, prompt: Prompt) -> None:
@@ -38,7 +48,7 @@ class SamSegmenter(Segmenter):
     def inputs(
         self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray]
     ) -> dict[str, torch.Tensor]:
-        """See :meth:`Segmenter.inputs`.
+        """Implement :meth:`Segmenter.inputs`.
 
         Returns:
             ``pixel_values`` ``(n, 3, side, side)`` uint8; ``frame`` ``(n, 2)``, height and width
@@ -68,10 +78,10 @@ class SamSegmenter(Segmenter):
         return {**prepared, "input_points": points[:, None], "input_labels": labels}
 
     def maps(self, inputs: Inputs) -> torch.Tensor:
-        """See :meth:`Segmenter.maps`; one map, as high and wide as the model's side.
+        """Implement :meth:`Segmenter.maps`: one map, as high and wide as the model's side.
 
-        Resized to the image's own size it is what transformers' ``post_process_masks`` gives, but
-        for the rounding of one more interpolation where there is padding.
+        Resized to the image's own size, it equals transformers' ``post_process_masks`` up to the
+        rounding of one more interpolation where there is padding.
         """
         frame = inputs["frame"].float()
         pixels = self._preprocessing.normalize(
@@ -97,3 +107,32 @@ class SamSegmenter(Segmenter):
     def _frame(self, height: int, width: int) -> tuple[int, int]:
         scale = self._side / max(height, width)
         return int(height * scale + 0.5), int(width * scale + 0.5)
+
+
+def box_around(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """Return the first and last column and row of a region: ``(x0, y0, x1, y1)``, inclusive.
+
+    Args:
+        mask: ``(h, w)`` bool. An empty one gives the box of the whole image.
+    """
+    region = mask if mask.any() else np.ones_like(mask)
+    columns, rows = np.flatnonzero(region.any(axis=0)), np.flatnonzero(region.any(axis=1))
+    return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
+
+
+def point_inside(mask: np.ndarray) -> tuple[int, int]:
+    """Return the pixel ``(x, y)`` of a region that is farthest from everything outside it.
+
+    It is the maximum of the Euclidean distance transform, the first in reading order; pixels
+    beyond the image count as outside.
+
+    Args:
+        mask: ``(h, w)`` bool. An empty one gives the center of the image.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    if not mask.any():
+        return mask.shape[1] // 2, mask.shape[0] // 2
+    depth = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    y, x = np.unravel_index(int(depth.argmax()), mask.shape)
+    return int(x), int(y)

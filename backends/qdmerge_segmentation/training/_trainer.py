@@ -16,9 +16,14 @@ from qdmerge.errors import RunError
 from qdmerge.execution import Report
 from qdmerge_segmentation.metrics import METRICS
 from qdmerge_segmentation.models import Segmenter, predict
-from qdmerge_segmentation.models._base import foreground
-from qdmerge_segmentation.training._batches import Mix, generator, turned
-from qdmerge_segmentation.training._loss import segmentation_loss, truth_of
+from qdmerge_segmentation.models._segmenter import foreground
+from qdmerge_segmentation.training._objective import (
+    Mix,
+    generator,
+    segmentation_loss,
+    truth_of,
+    turned,
+)
 from qdmerge_segmentation.training._parameters import choose_parameters, train_mode
 from qdmerge_segmentation.training._record import TRAINED_ON, settings_of
 from qdmerge_segmentation.training._state import Position, State, tensors_of

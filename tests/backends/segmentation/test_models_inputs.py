@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate
 from qdmerge.errors import CheckpointError, ConfigError
 from qdmerge_segmentation.models import load_segmenter, predict
 from qdmerge_segmentation.models._preprocessing import Preprocessing, resize
-from qdmerge_segmentation.models._prompts import box_around, point_inside
+from qdmerge_segmentation.models._sam import box_around, point_inside
 from tests.backends.segmentation.conftest import SAM_SIDE, pictures
 
 GREY = 1 / 255 / 0.224  # one grey value after normalization

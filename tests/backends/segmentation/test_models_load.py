@@ -153,7 +153,7 @@ def test_code_of_a_checkpoint_runs_only_when_trusted(family, tmp_path, monkeypat
     [
         ("plain", "not module:callable"),
         (f"{__name__}:plane", "has no 'plane'"),
-        (f"{__name__}:no_module", "gives a int, not a torch.nn.Module"),
+        (f"{__name__}:no_module", "returns a int, not a torch.nn.Module"),
         (f"{__name__}:broken", "no such GPU"),
         (f"{__package__}.conftest:unet", "does not fit the module"),
         ("no.such.module:f", "cannot import"),
@@ -207,7 +207,7 @@ def test_problems_show_without_torch(family, tmp_path):
 def test_every_public_name_can_be_loaded():
     for name in models.__all__:
         assert getattr(models, name) is not None
-    with pytest.raises(AttributeError, match="no attribute 'predicts'"):
+    with pytest.raises(AttributeError, match="attribute predicts"):
         _ = models.predicts
 
 

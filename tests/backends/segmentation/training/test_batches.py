@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qdmerge_segmentation.training._batches import Mix, turned
+from qdmerge_segmentation.training._objective import Mix, turned
 
 
 def test_the_eight_symmetries_differ_and_turn_image_and_mask_alike() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from qdmerge_segmentation.training._loss import segmentation_loss, truth_of
+from qdmerge_segmentation.training._objective import segmentation_loss, truth_of
 from qdmerge_segmentation.training._trainer import rate_at
 from tests.backends.segmentation.training.conftest import MakeConfig
 
