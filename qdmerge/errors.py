@@ -37,6 +37,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean '{match[0]}'?" if match else "."
 
 
+class Hint(FutureWarning):
+    """A warning meant for people; the CLI prints just its message, once."""
+
+
 def hint_renamed(old: str, new: str) -> None:
-    """Say that a name that is still read has another one now; the CLI prints it as one line."""
-    warnings.warn(f"'{old}' is now '{new}'", FutureWarning, stacklevel=3)
+    """Hint that a name that is still read has another one now."""
+    warnings.warn(f"'{old}' is now '{new}'", Hint, stacklevel=3)

@@ -59,7 +59,9 @@ def test_the_yaml_of_the_how_to_is_valid():
 
 def test_the_page_of_the_command_line_names_every_command_and_option():
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    commands = typer.main.get_command(app).commands
+    group = typer.main.get_command(app)
+    context = typer.Context(group)
+    commands = {name: group.get_command(context, name) for name in group.list_commands(context)}
     sections = dict(re.findall(r"^## `qdmerge (\w+)`\n(.*?)(?=^## |\Z)", page, flags=re.S | re.M))
     assert set(sections) == set(commands), "regenerate docs/cli.md as its first lines say"
     for name, command in commands.items():

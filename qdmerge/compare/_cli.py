@@ -1,4 +1,4 @@
-"""The command `qdmerge compare`."""
+"""The command ``qdmerge compare``, registered by entry point as any package's would be."""
 
 from __future__ import annotations
 
@@ -7,68 +7,51 @@ from typing import Annotated
 
 import typer
 
-from qdmerge.cli._shared import (
+from qdmerge.cli import (
     Settings,
     Source,
     Unsandboxed,
+    console,
     end_like_interrupt,
-    err,
+    error_console,
     new_folder,
-    out,
     refuse_unsandboxed,
+    show_progress,
 )
 from qdmerge.errors import ConfigError, nearest
-from qdmerge.settings import RECIPES
 
-_DEFAULT = ",".join(
-    [
-        "experts",
-        "average",
-        "task_arithmetic",
-        "ties",
-        "regmean",
-        "random",
-        "cma_es",
-        "nsga2",
-        *RECIPES,
-    ]
-)
+_DEFAULT = "experts,average,task_arithmetic,ties,regmean,random,cma_es,nsga2,paper,recommended"
 
 
 def compare(
     source: Source,
     methods: Annotated[
         str,
-        typer.Option(
-            help="Names of `qdmerge list methods`, or YAML files of your own, between commas."
-        ),
+        typer.Option(help="Names of `qdmerge list methods` or YAML files, separated by commas."),
     ] = _DEFAULT,
-    seeds: Annotated[int, typer.Option(help="Seeds of every method that has one.")] = 5,
+    seeds: Annotated[int, typer.Option(help="Number of seeds of each method that uses one.")] = 5,
     evaluations: Annotated[
         int | None,
-        typer.Option(
-            help="Models that each search may evaluate; the configured number if not given."
-        ),
+        typer.Option(help="Models that each search may evaluate; default: as configured."),
     ] = None,
     reference: Annotated[
-        str | None, typer.Option(help="Method to compare the others with; the last one.")
+        str | None, typer.Option(help="Method to compare the others with; default: the last one.")
     ] = None,
     vary: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="KEY=V,V", help="Repeat it for several values: backend.tiny_seed=0,1."
+            metavar="KEY=V,V", help="Make a test bed of each value: backend.tiny_seed=0,1."
         ),
     ] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that evaluate.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
     to: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder of the comparison; the same one goes on where it was."),
+        typer.Option("--out", help="Folder of the comparison; an existing one is resumed."),
     ] = None,
     settings: Settings = None,
     allow_unsandboxed: Unsandboxed = False,
 ) -> None:
-    """Compare methods in the same budget: all runs, tables with intervals, curves, tests."""
-    from qdmerge.cli._progress import show_progress
+    """Compare methods on one budget: runs, tables with intervals, curves, tests."""
     from qdmerge.compare import Study
     from qdmerge.compare._methods import find_methods
     from qdmerge.compare._plan import vary as test_beds
@@ -99,19 +82,18 @@ def compare(
     )
     end_like_interrupt()
     try:
-        with show_progress(out) as listener:
+        with show_progress(console) as listener:
             planned = study.execute(listener)
     except KeyboardInterrupt:
-        err.print(
-            f"Interrupted; everything so far is in {study.folder}. Give the same command with "
-            f"--out {study.folder} to go on",
-            highlight=False,
+        error_console.print(
+            f"Interrupted; everything so far is in {study.folder}. To continue, repeat the command "
+            f"with --out {study.folder}"
         )
         raise typer.Exit(130) from None
     page, *others = write_comparison(study, planned, reference)
-    out.print(page.read_text(encoding="utf-8"), markup=False, highlight=False)
-    out.print(f"In {study.folder}:", highlight=False)
+    console.print(page.read_text(encoding="utf-8"), markup=False)
+    console.print(f"In {study.folder}:")
     for path in (page, *others):
-        out.print(f"  {path.relative_to(study.folder)}", highlight=False)
+        console.print(f"  {path.relative_to(study.folder)}")
     if study.failures:
         raise typer.Exit(1)

@@ -148,6 +148,11 @@ _DRAWING = ("dare", "dare_ties")
 _NAME = re.compile(r"\w[\w.+-]*")
 
 
+def listed_methods() -> list[tuple[str, str]]:
+    """Return name and summary of each method, for ``qdmerge list methods``."""
+    return [(name, method.summary) for name, method in METHODS.items()]
+
+
 def find_methods(names: Sequence[str]) -> dict[str, Method]:
     """Methods by name, and from files.
 

@@ -1,6 +1,9 @@
 from ._catalog import (
     catalog as catalog,
 )
+from ._catalog import (
+    catalog_kinds as catalog_kinds,
+)
 from ._config import (
     Criterion as Criterion,
 )
@@ -27,6 +30,9 @@ from ._discovery import (
 )
 from ._discovery import (
     find_preset as find_preset,
+)
+from ._discovery import (
+    installed as installed,
 )
 from ._discovery import (
     presets as presets,

@@ -1,17 +1,33 @@
-"""Finds backends and their presets, built-in or installed, by entry point."""
+"""Find what packages bring by entry point: backends and their presets, ours like any other."""
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
+import sys
+from functools import cache
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from typing import TYPE_CHECKING
 
-from qdmerge.backend import BackendConfig
 from qdmerge.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from qdmerge.backend import BackendConfig
 
 GROUP = "qdmerge.backends"
 
 
+def installed(group: str) -> dict[str, EntryPoint]:
+    """Return the entry points of a group by name, in the order of their names."""
+    return {point.name: point for point in sorted(_scan(tuple(sys.path)).select(group=group))}
+
+
+@cache
+def _scan(path: tuple[str, ...]) -> EntryPoints:
+    """Read all entry points on a path once, since a scan opens a file per distribution."""
+    return entry_points()
+
+
 def _entry_points() -> dict[str, EntryPoint]:
-    return {point.name: point for point in sorted(entry_points(group=GROUP))}
+    return installed(GROUP)
 
 
 def backend_names() -> list[str]:
@@ -25,6 +41,8 @@ def find_backend(name: str) -> type[BackendConfig]:
     Raises:
         ConfigError: Unknown name, or the backend cannot be imported.
     """
+    from qdmerge.backend import BackendConfig
+
     points = _entry_points()
     if name not in points:
         raise ConfigError(

@@ -54,7 +54,8 @@ def commands(page: str, program: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_comparisons_of_a_page_can_be_asked_for(page):
-    compare = typer.main.get_command(app).commands["compare"]
+    group = typer.main.get_command(app)
+    compare = group.get_command(typer.Context(group), "compare")
     found = commands(page, "qdmerge compare")
     assert found
     for command in found:

@@ -137,7 +137,7 @@ def test_wrong_input_is_one_line_each(tmp_path, arguments, message):
 
 
 def test_the_methods_that_are_compared_by_default_are_known():
-    command = get_command(app).commands["compare"]
+    command = get_command(app).get_command(None, "compare")
     (methods,) = (option for option in command.params if option.name == "methods")
     assert {*RECIPES} < {*find_methods(methods.default.split(","))}
 

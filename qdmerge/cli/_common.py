@@ -1,4 +1,4 @@
-"""What the commands share: where they print, common options, and how they end."""
+"""What commands share: consoles, common options, and how they end."""
 
 from __future__ import annotations
 
@@ -9,40 +9,49 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape as escape
 
 from qdmerge.errors import ConfigError
 
-# Where there is no terminal to ask for its width, tables get room for their names.
-out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 120)
-err = Console(stderr=True, soft_wrap=True)
+console = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else 120)
+"""Prints results; without a terminal to ask for its width, tables get room for their names."""
 
+error_console = Console(stderr=True, soft_wrap=True, highlight=False)
+"""Prints errors, warnings and interruptions."""
 
 Source = Annotated[
     str,
     typer.Argument(help="A backend, a preset, or a YAML file.", show_default=False),
 ]
+"""Argument: the configuration, as :func:`qdmerge.settings.load_config` takes it."""
+
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: execution.workers=2."),
 ]
+"""Option ``--set``: overrides, as :func:`qdmerge.settings.load_config` takes them."""
+
 Unsandboxed = Annotated[
     bool,
     typer.Option("--allow-unsandboxed", help="Execute what models write without a sandbox."),
 ]
+"""Option ``--allow-unsandboxed``: see :func:`refuse_unsandboxed`."""
 
 
-def escape(text: str) -> str:
-    """The text as rich prints it literally."""
-    from rich.markup import escape
-
-    return escape(text)
+def print_warning(text: str) -> None:
+    """Print a warning as one line."""
+    error_console.print(f"[bold yellow]Warning:[/] {escape(text)}")
 
 
 def refuse_unsandboxed(config: Any, allowed: bool) -> None:
-    """A file alone may not switch the sandbox off.
+    """Check that no file alone switches the sandbox off.
+
+    Args:
+        config: The :class:`qdmerge.settings.RunConfig`.
+        allowed: Whether the user gave ``--allow-unsandboxed``.
 
     Raises:
-        ConfigError: It asks to, and the user has not.
+        ConfigError: The configuration asks for it, and the user did not.
     """
     if getattr(config.backend, "allow_unsandboxed", False) and not allowed:
         raise ConfigError(
@@ -52,7 +61,7 @@ def refuse_unsandboxed(config: Any, allowed: bool) -> None:
 
 
 def new_folder(source: str) -> Path:
-    """The first free folder runs/NAME-N."""
+    """Return the first free folder ``runs/NAME-N``, named after a source."""
     name = Path(source).stem
     number = 1
     while (folder := Path("runs") / f"{name}-{number}").exists():
@@ -61,7 +70,7 @@ def new_folder(source: str) -> Path:
 
 
 def end_like_interrupt() -> None:
-    """A polite kill ends the process like Ctrl-C does."""
+    """Make SIGTERM end the process as Ctrl-C does, by a KeyboardInterrupt."""
 
     def interrupt(signum: int, frame: Any) -> NoReturn:
         raise KeyboardInterrupt

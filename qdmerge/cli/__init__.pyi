@@ -1,0 +1,12 @@
+from ._app import app as app
+from ._app import main as main
+from ._common import Settings as Settings
+from ._common import Source as Source
+from ._common import Unsandboxed as Unsandboxed
+from ._common import console as console
+from ._common import end_like_interrupt as end_like_interrupt
+from ._common import error_console as error_console
+from ._common import new_folder as new_folder
+from ._common import print_warning as print_warning
+from ._common import refuse_unsandboxed as refuse_unsandboxed
+from ._progress import show_progress as show_progress
