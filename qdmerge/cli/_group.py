@@ -78,5 +78,5 @@ def _printed_hints() -> Iterator[None]:
                 print_warning(str(message))
 
         warnings.simplefilter("always", Hint)
-        warnings.showwarning = show_hint
+        warnings.showwarning = show_hint  # type: ignore[assignment]
         yield

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from functools import cache
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
-from typing import TYPE_CHECKING
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
 
 from qdmerge.errors import ConfigError, nearest
 
@@ -21,7 +21,7 @@ def installed(group: str) -> dict[str, EntryPoint]:
 
 
 @cache
-def _scan(path: tuple[str, ...]) -> EntryPoints:
+def _scan(path: tuple[str, ...]) -> Any:  # EntryPoints; SelectableGroups up to Python 3.11
     """Read all entry points on a path once, since a scan opens a file per distribution."""
     return entry_points()
 
