@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 TORCH_INSTALL ?= torch==2.13.0
 OUT ?= runs/demo
 
-.PHONY: demo test test-slow lint format bench clean
+.PHONY: demo test test-slow lint format docs bench clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -38,6 +38,10 @@ lint: $(VENV)/.dev  ## ruff and mypy
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.dev  ## the site, with its API reference; warnings are errors
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs build/docs
+	@echo "Open build/docs/index.html"
 
 bench: $(VENV)/.run  ## speed and memory, measured side by side
 	$(BIN)/python examples/benchmarks/speed.py

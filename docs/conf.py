@@ -20,18 +20,17 @@ html_title = "qdmerge"
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_format = "short"
-autodoc_default_options = {"members": True, "imported-members": True, "show-inheritance": True}
-autodoc_mock_imports: list[str] = []
+autodoc_default_options = {"members": True, "show-inheritance": True}
 napoleon_use_ivar = True
 nitpicky = True
 # Types of other libraries, and parameters' types as docstrings and annotations abbreviate them.
-nitpick_ignore_regex = [(r"py:.*", r"(?!qdmerge).*")]
+nitpick_ignore_regex = [(r"py:.*", r"(?!qdmerge).*"), (r"py:.*", r".*\.(_\w+|Annotated)(\..*)?")]
 
 PACKAGES = """
-qdmerge.backend qdmerge.search qdmerge.criteria qdmerge.errors qdmerge.storage qdmerge.spaces
+qdmerge.backend qdmerge.search qdmerge.errors qdmerge.storage qdmerge.spaces
 qdmerge.checkpoints qdmerge.operators qdmerge.archives qdmerge.emitters qdmerge.schedulers
 qdmerge.execution qdmerge.merges qdmerge.settings qdmerge.runs qdmerge.reports qdmerge.cli
-qdmerge.testing qdmerge.compare qdmerge_llm qdmerge_segmentation qdmerge_zoo
+qdmerge.compare qdmerge_llm qdmerge_segmentation qdmerge_zoo
 """.split()
 """Modules whose public names the reference documents, each name once."""
 

@@ -36,7 +36,7 @@ def test_the_python_of_the_how_to_runs():
     import qdmerge as qm
     from qdmerge.operators import SVDMutation
 
-    (snippet,) = blocks("docs/how-to-swap-parts.md", "python")
+    (snippet,) = blocks("docs/how-to/swap-parts.md", "python")
     # The toy's space has no singular components; everything else runs as it is written.
     code = snippet.replace("SVDMutation(spec.space, spec.expert, scale=0.2), ", "")
     assert code != snippet
@@ -52,7 +52,7 @@ def test_the_python_of_the_how_to_runs():
 
 
 def test_the_yaml_of_the_how_to_is_valid():
-    for text in blocks("docs/how-to-swap-parts.md", "yaml"):
+    for text in blocks("docs/how-to/swap-parts.md", "yaml"):
         config = parse_config({"backend": "toy", **yaml.safe_load(text)})
         assert config.emitters
 
@@ -71,7 +71,7 @@ def test_the_page_of_the_command_line_names_every_command_and_option():
 
 
 def test_links_between_pages_lead_somewhere():
-    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
     links = [
         (page, target)
         for page in pages

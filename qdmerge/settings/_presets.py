@@ -39,7 +39,7 @@ RECIPES: Mapping[str, Recipe] = {
             "scheduler": "cycle",
         },
     ),
-    # Chosen and confirmed in docs/paper-tables.md.
+    # Chosen and confirmed in docs/results/recommended.md.
     "recommended": Recipe(
         "CycleQD on regression means: weighted by what layers receive, begun with RegMean",
         {

@@ -85,7 +85,7 @@ def test_the_example_touches_no_folder_that_is_there_already(tmp_path: Path) -> 
 
 
 def quoted_code(section: str, language: str) -> list[str]:
-    page = (ROOT / "docs" / "how-to-new-domain.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "how-to" / "new-domain.md").read_text(encoding="utf-8")
     text = re.search(rf"^## {section}\n(.*?)(?=^## |\Z)", page, flags=re.S | re.M)
     assert text is not None
     return re.findall(rf"```{language}\n(.*?)```", text[1], flags=re.S)

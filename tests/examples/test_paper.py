@@ -25,12 +25,8 @@ from qdmerge.settings import load_config
 
 ROOT = Path(__file__).parents[2]
 ABLATION = ROOT / "examples" / "paper" / "ablation.yaml"
-PAGES = (
-    "README.md",
-    "docs/how-to-compare.md",
-    "docs/paper-tables.md",
-    "examples/paper/README.md",
-)
+PAGES = ("README.md", "docs/how-to/compare.md", "examples/paper/README.md")
+TABLES = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs/results").glob("*.md"))]
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +37,8 @@ def _at_the_root(monkeypatch):
 def commands(page: str, program: str) -> list[list[str]]:
     """Command lines of a page's shell blocks, with their variables put in place."""
     text = (ROOT / page).read_text(encoding="utf-8")
+    if page.startswith("docs/results/"):  # the pages share the variables of their index
+        text = (ROOT / "docs/results/index.md").read_text(encoding="utf-8") + text
     lines = "\n".join(re.findall(r"```bash\n(.*?)```", text, flags=re.S)).splitlines()
     variables = dict(line.split("=", 1) for line in lines if re.match(r"[A-Z]+=", line))
     found = []
@@ -52,12 +50,12 @@ def commands(page: str, program: str) -> list[list[str]]:
     return found
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, *TABLES])
 def test_the_comparisons_of_a_page_can_be_asked_for(page):
     group = typer.main.get_command(app)
     compare = group.get_command(typer.Context(group), "compare")
     found = commands(page, "qdmerge compare")
-    assert found
+    assert found or page in TABLES  # some tables are of other commands
     for command in found:
         asked = compare.make_context("compare", command[2:]).params
         methods = find_methods(asked["methods"].split(","))
@@ -67,6 +65,15 @@ def test_the_comparisons_of_a_page_can_be_asked_for(page):
             load_config(asked["source"], settings, models=False)
 
 
+def test_tables_are_dated_and_say_first_what_they_found():
+    assert len(TABLES) > 15
+    for page in TABLES:
+        if page != "docs/results/index.md":
+            title, _, lead, *_ = (ROOT / page).read_text(encoding="utf-8").splitlines()
+            assert title.startswith("# ")
+            assert re.match(r"\*Measured 20\d\d-\d\d-\d\d\.\* .*\. .*\.", lead), page
+
+
 def test_the_scripts_of_the_page_are_there():
     found = commands("examples/paper/README.md", "python")
     assert len(found) >= 5
@@ -74,7 +81,7 @@ def test_the_scripts_of_the_page_are_there():
 
 
 def table_of_methods() -> dict[str, list[str]]:
-    text = (ROOT / "docs" / "how-to-compare.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "how-to" / "compare.md").read_text(encoding="utf-8")
     section = text.split("## The methods", 1)[1].split("###", 1)[0]
     rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line[:3] == "| `"]
     return {row[0].strip("`"): [cell.strip("` ") for cell in row[1:]] for row in rows}
@@ -96,7 +103,7 @@ def test_the_table_of_methods_is_that_of_the_code():
 
 
 def test_the_methods_of_ones_own_are_valid():
-    text = (ROOT / "docs" / "how-to-compare.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "how-to" / "compare.md").read_text(encoding="utf-8")
     (snippet,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.S)
     for name, settings in yaml.safe_load(snippet).items():
         configured(name, Method.model_validate(settings))
