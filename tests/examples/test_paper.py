@@ -26,7 +26,7 @@ from qdmerge.settings import load_config
 ROOT = Path(__file__).parents[2]
 ABLATION = ROOT / "examples" / "paper" / "ablation.yaml"
 PAGES = ("README.md", "docs/how-to/compare.md", "examples/paper/README.md")
-TABLES = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs/results").glob("*.md"))]
+TABLES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/results/*.md"))
 
 
 @pytest.fixture(autouse=True)
