@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from pathlib import Path
 from typing import Any
 
 import qdmerge
@@ -24,21 +25,22 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 napoleon_use_ivar = True
 nitpicky = True
 # Types of other libraries, and parameters' types as docstrings and annotations abbreviate them.
-nitpick_ignore_regex = [(r"py:.*", r"(?!qdmerge).*"), (r"py:.*", r".*\.(_\w+|Annotated)(\..*)?")]
+nitpick_ignore_regex = [
+    (r"py:.*", r"(?!qdmerge).*"),
+    (r"py:.*", r".*\.(_\w+|Annotated)(\..*)?"),
+]
 
-PACKAGES = """
-qdmerge.backend qdmerge.search qdmerge.errors qdmerge.storage qdmerge.spaces
-qdmerge.checkpoints qdmerge.operators qdmerge.archives qdmerge.emitters qdmerge.schedulers
-qdmerge.execution qdmerge.merges qdmerge.settings qdmerge.runs qdmerge.reports qdmerge.cli
-qdmerge.compare qdmerge_llm qdmerge_segmentation qdmerge_zoo
-""".split()
-"""Modules whose public names the reference documents, each name once."""
+PAGES = Path(__file__).parent / "api"
+MODULES = [
+    m for page in PAGES.glob("*.md") for m in re.findall(r"automodule:: (\S+)", page.read_text())
+]
+"""Modules whose public names the reference documents."""
 
 
 def _public_places() -> dict[str, str]:
     """Return where public objects are defined, to the public name that documents them."""
     places = {}
-    for package in PACKAGES:
+    for package in MODULES:
         module = importlib.import_module(package)
         for name in getattr(module, "__all__", ()):
             found = getattr(module, name)
