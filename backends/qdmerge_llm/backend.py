@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import torch
@@ -252,7 +252,7 @@ class LLMBackend(GenomeBackend):
         """
         pages = []
         for task in self.llm_tasks:
-            if isinstance(task.kind, EpisodeTask):
+            if _in_conversations(task.kind):
                 name, own = task.task.name, f"expert:{task.task.expert or task.task.name}"
                 shown = {k: x for k, x in models.items() if not k.startswith("expert:") or k == own}
                 page = folder / f"transcripts-{name}.md"
@@ -284,7 +284,7 @@ class LLMBackend(GenomeBackend):
             "prompts": {
                 task.task.name: task.kind.system
                 for task in [*self.llm_tasks, *self._side_tasks]
-                if isinstance(task.kind, EpisodeTask)
+                if _in_conversations(task.kind)
             },
             "chat_template": content_hash(self._template),
             "weights": self.space.vectors.fingerprint,
@@ -303,7 +303,12 @@ class LLMBackend(GenomeBackend):
 
     def _asked(self, kind: TaskKind, items: Sequence[Item]) -> dict[str, str]:
         """A hash of how conversations begin: system prompt, questions, and chat template."""
-        if not isinstance(kind, EpisodeTask):
+        if not _in_conversations(kind):
             return {}
         openings = [kind.opening(kind.question(item)) for item in items]
         return {"asked": content_hash([self._template, openings])}
+
+
+def _in_conversations(kind: TaskKind) -> TypeGuard[EpisodeTask]:
+    """Return whether a kind plays episodes that are conversations."""
+    return isinstance(kind, EpisodeTask) and kind.chat

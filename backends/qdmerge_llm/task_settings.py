@@ -14,7 +14,7 @@ from qdmerge.settings import load_target
 from qdmerge_llm.items import Item, check_disjoint, read_items, split_items
 from qdmerge_llm.sandbox import Sandbox, available
 from qdmerge_llm.sources import is_tiny, resolve, source_problem
-from qdmerge_llm.tasks import KINDS, EpisodeTask, TaskKind
+from qdmerge_llm.tasks import KINDS, TaskKind
 
 if TYPE_CHECKING:
     from qdmerge_zoo.llm import Recipe
@@ -125,7 +125,7 @@ class _Asked(BaseModel):
     def asks_in_conversations(self) -> bool:
         """Whether the kind is known to need a chat template."""
         try:
-            return issubclass(self.kind_class(), EpisodeTask)
+            return self.kind_class().chat
         except ConfigError:
             return False
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from qdmerge.settings import Entry, Registry
-from qdmerge_llm.tasks._base import ExecutedTask, Generate, Item, Message, Prompt, TaskKind, extract
-from qdmerge_llm.tasks._episodes import Episode, EpisodeTask
+from qdmerge_llm.items import Item
+from qdmerge_llm.tasks._executed import ExecutedTask
+from qdmerge_llm.tasks._kind import (
+    Episode,
+    EpisodeTask,
+    Generate,
+    Message,
+    Prompt,
+    TaskKind,
+    extract,
+    replay,
+)
 from qdmerge_llm.tasks._lm_eval import LMEvalTask
-from qdmerge_llm.tasks._python import PythonTask
-from qdmerge_llm.tasks._replay import replay
-from qdmerge_llm.tasks._shell import ShellTask
-from qdmerge_llm.tasks._sql import SqlTask
+from qdmerge_llm.tasks._plain import PythonTask, ShellTask
 from qdmerge_llm.tasks.coding import HumanEvalTask, MBPPTask
-from qdmerge_llm.tasks.database import AgentBenchDBTask
+from qdmerge_llm.tasks.database import AgentBenchDBTask, SqlTask
 from qdmerge_llm.tasks.system import AgentBenchOSTask
 
 KINDS = Registry(

@@ -16,7 +16,8 @@ import numpy as np
 from pydantic import NonNegativeInt, PositiveInt
 
 from qdmerge.errors import ConfigError, QDMergeError, UnsupportedError, nearest
-from qdmerge_llm.tasks._base import Generate, Item, TaskKind
+from qdmerge_llm.items import Item
+from qdmerge_llm.tasks._kind import Generate, TaskKind
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

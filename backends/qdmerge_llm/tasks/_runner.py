@@ -18,13 +18,12 @@ import sys
 import time
 from typing import Any
 
-MAX_OUTPUT = 1 << 16  # bytes of one item, unless the batch says otherwise
-MAX_ROWS = 10_000
-MAX_SQL_STEPS = 20_000_000  # SQLite virtual machine instructions of one query
+MAX_OUTPUT = 1 << 16
+"""Bytes of one item's output, unless the batch says otherwise."""
 
 
 def python(payload: dict[str, Any]) -> str:
-    """Defines the function and calls it on each ``args``: ``[[ok, value], ...]`` as JSON."""
+    """Define the function and call it on each ``args``: ``[[ok, value], ...]`` as JSON."""
     names: dict[str, Any] = {"__name__": "answer"}
     exec(compile(payload["code"], "answer", "exec"), names)
     function = names[payload["entry"]]
@@ -37,47 +36,8 @@ def python(payload: dict[str, Any]) -> str:
     return f"[{', '.join(results)}]"
 
 
-def sql(payload: dict[str, Any]) -> str:
-    """Rows of one SELECT on a fresh in-memory database, as JSON.
-
-    Raises:
-        ValueError: Too many rows.
-        sqlite3.Error: The query is wrong, does anything but read, or takes too long.
-    """
-    import sqlite3
-
-    files = (sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH)
-    allowed = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE)
-
-    def authorize(action: int, first: str | None, second: str | None, *_: Any) -> int:
-        if action == sqlite3.SQLITE_FUNCTION and second != "load_extension":
-            return sqlite3.SQLITE_OK
-        return sqlite3.SQLITE_OK if action in allowed else sqlite3.SQLITE_DENY
-
-    query = payload["query"]
-    if not query.lstrip().upper().startswith(("SELECT", "WITH")):
-        raise ValueError("not a SELECT")
-    database = sqlite3.connect(":memory:")
-    # References run on the host, so a data set's own statements must not reach its files either.
-    database.set_authorizer(
-        lambda action, *_: sqlite3.SQLITE_DENY if action in files else sqlite3.SQLITE_OK
-    )
-    try:
-        database.executescript(payload["setup"])
-        database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 1 << 20)
-        database.set_authorizer(authorize)
-        steps = iter(range(MAX_SQL_STEPS // 1000))
-        database.set_progress_handler(lambda: next(steps, None) is None, 1000)
-        rows = database.execute(query).fetchmany(MAX_ROWS + 1)
-    finally:
-        database.close()
-    if len(rows) > MAX_ROWS:
-        raise ValueError("too many rows")
-    return json.dumps(rows, default=lambda value: {"bytes": value.hex()})
-
-
 def shell(payload: dict[str, Any]) -> None:
-    """Becomes the shell that runs the command among the item's files; does not return."""
+    """Become the shell that runs the command among the item's files; does not return."""
     for name, content in payload["files"].items():
         if os.path.dirname(name):
             os.makedirs(os.path.dirname(name), exist_ok=True)
@@ -89,15 +49,14 @@ def shell(payload: dict[str, Any]) -> None:
     os.execvp(shell, [shell, *options, "-c", payload["command"]])
 
 
-KINDS = {"python": python, "sql": sql, "shell": shell}
+KINDS = {"python": python, "shell": shell}
 WARM_UP: dict[str, dict[str, Any]] = {
-    "python": {"code": "def f(x):\n    return [x]", "entry": "f", "args": [[1]]},
-    "sql": {"setup": "CREATE TABLE t (a)", "query": "SELECT a FROM t"},
+    "python": {"code": "def f(x):\n    return [x]", "entry": "f", "args": [[1]]}
 }
 
 
 def _child(kind: str, payload: dict[str, Any], result: int, cpu: int) -> None:
-    """The forked child: confines itself, runs the item, never returns."""
+    """Confine the forked child and run the item; never returns."""
     try:
         os.setsid()
         import resource
@@ -119,7 +78,7 @@ def _child(kind: str, payload: dict[str, Any], result: int, cpu: int) -> None:
 
 
 def _collect(pid: int, pipe: int, wall: float, size: int) -> tuple[bytes, bool]:
-    """What the child wrote, and whether it came to its end within time and size."""
+    """Return what the child wrote, and whether it ended within time and size."""
     deadline = time.monotonic() + wall
     output, closed, gone = b"", False, False
     pause = 0.0001
@@ -142,7 +101,7 @@ def _collect(pid: int, pipe: int, wall: float, size: int) -> tuple[bytes, bool]:
 
 
 def _remove(folder: str) -> None:
-    """Empties a folder, whatever its permissions."""
+    """Empty a folder, whatever its permissions."""
     with os.scandir(folder) as entries:
         for entry in list(entries):
             try:
@@ -190,16 +149,16 @@ def _item(
     }
 
 
-def _query(payload: dict[str, Any]) -> dict[str, Any]:
-    """Runs a query right here: bounded in steps, rows and size, it needs no child of its own."""
+def _here(kind: str, payload: dict[str, Any]) -> dict[str, Any]:
+    """Run an item that bounds itself, without a child of its own."""
     try:
-        return {"ended": True, "status": 0, "output": sql(payload)}
+        return {"ended": True, "status": 0, "output": KINDS[kind](payload)}
     except Exception:
         return {"ended": False, "status": 1, "output": ""}
 
 
 def main() -> None:
-    """Reads the batch from stdin and writes one line per item to what was stdout."""
+    """Read the batch from stdin and write one line per item to what was stdout."""
     stream = os.dup(1)  # not inherited by programs; closed in the children
     sys.path.pop(0)  # the folder of this script, which programs can write to
     batch = json.loads(sys.stdin.buffer.read())
@@ -220,11 +179,11 @@ def main() -> None:
     os.write(stream, b"ready\n")
     gc.freeze()
     for payload in batch["items"]:
-        if batch["kind"] == "sql":
-            line = _query(payload)
-        else:
+        if batch["child"]:
             limits = batch["wall"], batch["cpu"], batch["size"]
             line = _item(batch["kind"], payload, *limits, batch["alone"])
+        else:
+            line = _here(batch["kind"], payload)
         data = json.dumps(line).encode() + b"\n"
         while data:
             data = data[os.write(stream, data) :]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qdmerge_llm.tasks.coding._extraction import completed, extract_code
+from qdmerge_llm.tasks.coding._reading import completed, extract_code
 from qdmerge_llm.tasks.coding._task import CodingTask, HumanEvalTask, MBPPTask
 
 __all__ = ["CodingTask", "HumanEvalTask", "MBPPTask", "completed", "extract_code"]

@@ -6,31 +6,34 @@ import json
 import keyword
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import PositiveInt
 
+import qdmerge_llm.tasks.coding._program as _program
 from qdmerge.errors import EvaluationError
+from qdmerge_llm.items import Item
 from qdmerge_llm.sandbox import Sandbox
-from qdmerge_llm.tasks._base import Item, Seconds
-from qdmerge_llm.tasks._batch import Output, run_batch
-from qdmerge_llm.tasks._episodes import Episode, EpisodeTask
-from qdmerge_llm.tasks._replay import replay
-from qdmerge_llm.tasks.coding._extraction import completed, described, extract_code
+from qdmerge_llm.tasks._executed import ExecutedTask, Output, Program, Verdict
+from qdmerge_llm.tasks._kind import Episode, Seconds, replay
+from qdmerge_llm.tasks._values import same_output
 from qdmerge_llm.tasks.coding._program import Other, decode
-from qdmerge_llm.tasks.coding._values import as_sets, present, same_output, typed_inputs
+from qdmerge_llm.tasks.coding._reading import (
+    as_sets,
+    completed,
+    described,
+    extract_code,
+    typed_inputs,
+)
 
-_PROGRAM = Path(__file__).with_name("_program.py").read_text(encoding="utf-8")
-_MAX_OUTPUT = 1 << 18
 _UNREADABLE = (ValueError, TypeError, KeyError, IndexError, RecursionError, MemoryError)
 
 Results = list[Any]
 """Per input ``[ok, value]``, the value in the form that it travels in."""
 
 
-class CodingTask(EpisodeTask):
-    """One answer per problem, whose function is called in the sandbox on the problem's inputs.
+class CodingTask(ExecutedTask):
+    """Functions asked for in a chat, which are called in the sandbox on the problem's inputs.
 
     What is expected never enters the process that an answer runs in: its outputs are compared
     elsewhere.
@@ -44,6 +47,9 @@ class CodingTask(EpisodeTask):
     """
 
     metric: ClassVar[str] = "pass@1"
+    chat: ClassVar[bool] = True
+    at_once: ClassVar[int] = 256
+    program: ClassVar[Program] = Program.of(_program.__file__, "coding", size=1 << 18)
 
     def __init__(
         self,
@@ -52,14 +58,13 @@ class CodingTask(EpisodeTask):
         cpu_seconds: PositiveInt = 3,
         system: str | None = None,
     ) -> None:
-        super().__init__(sandbox, system)
-        self._seconds = seconds
-        self._cpu_seconds = cpu_seconds
-        self._known: dict[str, list[Any]] = {}  # what references that do not fail give
+        super().__init__(sandbox, seconds, cpu_seconds)
+        self.system = system or ""
+        self._learned: dict[str, list[Any]] = {}  # what references that do not fail give
 
     @classmethod
     def problem(cls, item: Item) -> str | None:
-        """What is wrong with the fields of an item, or None."""
+        """Return what is wrong with the fields of an item, or None."""
         entry = item.get("entry_point")
         if not isinstance(entry, str) or not entry.isidentifier() or keyword.iskeyword(entry):
             return "'entry_point' must be the name of a function"
@@ -68,7 +73,7 @@ class CodingTask(EpisodeTask):
         return None
 
     def unusable(self, items: Sequence[Item]) -> dict[str, str]:
-        """The items whose reference solution does not run, or would not pass as an answer."""
+        """Return the items whose reference does not run, or would not pass as an answer."""
         found = self._learn(items)
         for episode in replay(self, [item for item in items if item["id"] not in found]):
             if episode.score != 1:
@@ -78,16 +83,11 @@ class CodingTask(EpisodeTask):
 
     @classmethod
     @abstractmethod
-    def question(cls, item: Item) -> str:
-        """What the model is asked."""
-
-    @classmethod
-    @abstractmethod
     def code(cls, item: Item, answer: str) -> str:
-        """The program in an answer, "" for none."""
+        """Return the program in an answer, "" for none."""
 
     def begin(self, items: Sequence[Item], opened: list[Episode]) -> None:
-        """Asks for the functions; what their references give is found out before.
+        """Ask for the functions, after finding out what their references give.
 
         Raises:
             EvaluationError: A reference fails.
@@ -96,75 +96,55 @@ class CodingTask(EpisodeTask):
             raise EvaluationError(f"item '{name}': {reason}")
         super().begin(items, opened)
 
-    def start(self, item: Item) -> Episode:
-        """Asks for the function."""
-        return Episode(item, self.opening(self.question(item)))
-
-    def act(self, episodes: Sequence[Episode]) -> None:
-        """Runs the answers and judges them."""
-        asked = []
-        for episode in episodes:
-            if self.code(episode.item, episode.answer).strip():
-                asked.append(episode)
-            else:
-                episode.end(0.0, "no code")
-        inputs = self._inputs([episode.item for episode in asked])
-        codes = [self.code(episode.item, episode.answer) for episode in asked]
-        outputs = self._call([episode.item for episode in asked], codes, inputs)
-        ran = []
-        for episode, given, output in zip(asked, inputs, outputs, strict=True):
-            results = _results(output, len(given))
-            if results is None:
-                stopped = "the code took too long or too much" if not output.ended else None
-                episode.end(0.0, stopped or "the code does not run")
-            elif not all(ok is True for ok, _ in results):
-                episode.end(0.0, "the function fails")
-            else:
-                ran.append((episode, results))
-        self._judge(ran)
-
     def _learn(self, items: Sequence[Item]) -> dict[str, str]:
-        """Runs the references of items; id to reason where one fails.
+        """Run the references of items; return the id and reason of each that fails.
 
-        What they give is kept, failures are not: what they came from may pass.
+        What they give is kept; failures are tried again.
         """
-        new = {_key(item): item for item in items if _key(item) not in self._known}
+        new = {_key(item): item for item in items if _key(item) not in self._learned}
         failed: dict[str, str] = {}
         for key, found in zip(new, self._references(list(new.values())), strict=True):
             if isinstance(found, str):
                 failed[key] = found
             else:
-                self._known[key] = found
+                self._learned[key] = found
         return {item["id"]: failed[_key(item)] for item in items if _key(item) in failed}
+
+    def _execute(self, items: Sequence[Item], codes: Sequence[str]) -> list[Verdict]:
+        payloads = [self._payload(*pair) for pair in zip(items, codes, strict=True)]
+        found: dict[int, Verdict] = {}
+        ran: dict[int, tuple[Item, Results]] = {}
+        for k, output in enumerate(self._run(payloads)):
+            results = _results(output, len(payloads[k]["inputs"]))
+            if results is None:
+                stopped = "the code took too long or too much" if not output.ended else None
+                reason = stopped or "the code does not run"
+                found[k] = Verdict(0.0, reason, output.status >= 0)
+            elif not all(ok is True for ok, _ in results):
+                found[k] = Verdict(0.0, "the function fails")
+            else:
+                ran[k] = items[k], results
+        found.update(zip(ran, self._compare(list(ran.values())), strict=True))
+        return [found[k] for k in range(len(items))]
+
+    def _payload(self, item: Item, code: str) -> dict[str, Any]:
+        inputs = self._inputs(item)
+        return {"do": "call", "code": code, "entry": item["entry_point"], "inputs": inputs}
+
+    def _passed(self, item: Item, output: Output) -> bool:
+        raise NotImplementedError("outputs are compared in batches")
 
     @abstractmethod
     def _references(self, items: Sequence[Item]) -> list[list[Any] | str]:
-        """What is known of each item from its reference solution, or why that fails."""
+        """Return what each item's reference solution gives, or why it fails."""
 
     @abstractmethod
-    def _inputs(self, items: Sequence[Item]) -> list[list[Any]]:
-        """Of each item the inputs, in the form that values travel in."""
+    def _inputs(self, item: Item) -> list[Any]:
+        """Return an item's inputs, in the form that values travel in."""
 
     @abstractmethod
-    def _judge(self, ran: Sequence[tuple[Episode, Results]]) -> None:
-        """Ends episodes by what the functions returned."""
-
-    def _call(
-        self, items: Sequence[Item], codes: Sequence[str], inputs: Sequence[list[Any]]
-    ) -> list[Output]:
-        """Runs a program for each item, and calls its function on the inputs."""
-        return self._run(
-            [
-                {"do": "call", "code": code, "entry": item["entry_point"], "inputs": given}
-                for item, code, given in zip(items, codes, inputs, strict=True)
-            ]
-        )
-
-    def _run(self, payloads: Sequence[Mapping[str, Any]]) -> list[Output]:
-        if not payloads:
-            return []
-        limits = self._seconds, self._cpu_seconds
-        return run_batch(self._sandbox, "coding", payloads, *limits, _PROGRAM, _MAX_OUTPUT)
+    def _compare(self, ran: Sequence[tuple[Item, Results]]) -> list[Verdict]:
+        """Judge items by what the functions returned."""
 
 
 class MBPPTask(CodingTask):
@@ -230,36 +210,33 @@ class MBPPTask(CodingTask):
         """The reference solution."""
         return [f"```python\n{item['canonical_solution'].strip()}\n```"]
 
-    def _inputs(self, items: Sequence[Item]) -> list[list[Any]]:
-        return [_mbpp_inputs(item) for item in items]
+    def _inputs(self, item: Item) -> list[Any]:
+        return _mbpp_inputs(item)
 
     def _references(self, items: Sequence[Item]) -> list[list[Any] | str]:
-        """What the reference solutions return."""
-        inputs = self._inputs(items)
-        outputs = self._call(items, [item["canonical_solution"] for item in items], inputs)
+        payloads = [self._payload(item, item["canonical_solution"]) for item in items]
         found: list[list[Any] | str] = []
-        for given, output in zip(inputs, outputs, strict=True):
-            results = _results(output, len(given))
+        for payload, output in zip(payloads, self._run(payloads), strict=True):
+            results = _results(output, len(payload["inputs"]))
             if results is None or not all(ok for ok, _ in results):
                 found.append("its canonical_solution does not run")
             else:
                 found.append([decode(value) for _, value in results])
         return found
 
-    def _judge(self, ran: Sequence[tuple[Episode, Results]]) -> None:
-        for episode, results in ran:
-            item, expected = episode.item, self._known[_key(episode.item)]
+    def _compare(self, ran: Sequence[tuple[Item, Results]]) -> list[Verdict]:
+        found = []
+        for item, results in ran:
+            expected = self._learned[_key(item)]
             sets = as_sets(item.get("test_list") or [], item["entry_point"])
-            atol = float(item.get("atol", 0))
             try:
                 values = [decode(value) for _, value in results]
-                wrong = [not passed for passed in _compare(values, expected, sets, atol)]
+                passed = _right(values, expected, sets, float(item.get("atol", 0)))
             except _UNREADABLE:
-                wrong = [True]
-            if any(wrong):
-                episode.end(0.0, f"wrong output on input {wrong.index(True) + 1} of {len(results)}")
-            else:
-                episode.end(1.0, "passed")
+                passed = [False]
+            wrong = f"wrong output on input {[*passed, False].index(False) + 1} of {len(results)}"
+            found.append(Verdict(1.0, "passed") if all(passed) else Verdict(0.0, wrong))
+        return found
 
 
 class HumanEvalTask(CodingTask):
@@ -308,11 +285,10 @@ class HumanEvalTask(CodingTask):
         """The prompt with the rest of the function."""
         return [f"```python\n{_humaneval_solution(item).strip()}\n```"]
 
-    def _inputs(self, items: Sequence[Item]) -> list[list[Any]]:
-        return [list(self._known[_key(item)]) for item in items]
+    def _inputs(self, item: Item) -> list[Any]:
+        return self._learned[_key(item)]
 
     def _references(self, items: Sequence[Item]) -> list[list[Any] | str]:
-        """What the tests call the functions with."""
         outputs = self._run([_test(item, "record") for item in items])
         return [
             json.loads(output.text)
@@ -321,16 +297,17 @@ class HumanEvalTask(CodingTask):
             for output in outputs
         ]
 
-    def _judge(self, ran: Sequence[tuple[Episode, Results]]) -> None:
-        outputs = self._run(
-            [
-                _test(e.item, "check") | {"outputs": results, "inputs": self._known[_key(e.item)]}
-                for e, results in ran
-            ]
-        )
-        for (episode, _), output in zip(ran, outputs, strict=True):
+    def _compare(self, ran: Sequence[tuple[Item, Results]]) -> list[Verdict]:
+        payloads = [
+            _test(item, "check") | {"outputs": results, "inputs": self._inputs(item)}
+            for item, results in ran
+        ]
+        found = []
+        for output in self._run(payloads):
             passed = output.ended and output.status == 0 and output.text == "true"
-            episode.end(passed, "passed" if passed else "wrong output")
+            detail = "passed" if passed else "wrong output"
+            found.append(Verdict(float(passed), detail, output.status >= 0))
+        return found
 
 
 def _mbpp_inputs(item: Item) -> list[Any]:
@@ -358,12 +335,17 @@ def _results(output: Output, count: int) -> Results | None:
         return None
 
 
-def _compare(values: Sequence[Any], expected: Sequence[Any], sets: bool, atol: float) -> list[bool]:
+def _right(values: Sequence[Any], expected: Sequence[Any], sets: bool, atol: float) -> list[bool]:
     if any(isinstance(value, Other) for value in expected):
-        return [present(v) == present(e) for v, e in zip(values, expected, strict=True)]
+        return [_present(v) == _present(e) for v, e in zip(values, expected, strict=True)]
     if sets:
         return [set(v) == set(e) for v, e in zip(values, expected, strict=True)]
     return [same_output(v, e, atol) for v, e in zip(values, expected, strict=True)]
+
+
+def _present(value: Any) -> bool:
+    """Return what an output says where only its presence counts: itself if it is a truth value."""
+    return value if isinstance(value, bool) else value is not None
 
 
 def _key(item: Item) -> str:

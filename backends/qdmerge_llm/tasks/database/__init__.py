@@ -1,12 +1,16 @@
-"""Problems on databases: AgentBench's rows and protocol, on SQLite or a MySQL server."""
+"""Problems on databases: SELECTs against a reference, and AgentBench's rows and protocol."""
 
 from __future__ import annotations
 
-from qdmerge_llm.tasks.database._answers import parse_turn, parse_values, same_answer
-from qdmerge_llm.tasks.database._engine import Engine, Reply, Table
+from qdmerge_llm.tasks.database._engine import Engine, Reply, SQLiteEngine, Table
 from qdmerge_llm.tasks.database._mysql import MySQLEngine
-from qdmerge_llm.tasks.database._sqlite import SQLiteEngine
-from qdmerge_llm.tasks.database._task import AgentBenchDBTask
+from qdmerge_llm.tasks.database._sql import SqlTask
+from qdmerge_llm.tasks.database._task import (
+    AgentBenchDBTask,
+    parse_turn,
+    parse_values,
+    same_answer,
+)
 
 __all__ = [
     "AgentBenchDBTask",
@@ -14,6 +18,7 @@ __all__ = [
     "MySQLEngine",
     "Reply",
     "SQLiteEngine",
+    "SqlTask",
     "Table",
     "parse_turn",
     "parse_values",

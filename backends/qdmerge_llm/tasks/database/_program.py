@@ -1,8 +1,8 @@
-"""SQLite inside the sandbox: a table, the statements of an episode so far, what came of the last.
+"""SQLite inside the sandbox: one SELECT, or a table and the statements of an episode so far.
 
 Runs as text in the batch runner (standard library only). An episode has no process of its own: each
-round starts from the item's table and goes through its statements again, which takes milliseconds
-and lets any number of episodes share one sandbox.
+round starts from the item's table and repeats its statements, which takes milliseconds and lets any
+number of episodes share one sandbox.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 SHOWN = 800  # characters of a result
-MAX_STEPS = 5_000_000  # virtual machine instructions of one statement
+MAX_STEPS = 5_000_000  # virtual machine instructions of one statement of an episode
+MAX_SELECT_STEPS = 20_000_000  # the same of a SELECT alone
+MAX_ROWS = 10_000  # of a SELECT alone
 MAX_MEMORY = 128 << 20  # bytes that SQLite may hold
 MAX_VALUE = 1 << 20  # bytes of one value or row
 WARM_UP: dict[str, Any] = {
@@ -39,7 +41,7 @@ _LISTED = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"
 
 
 def shown(rows: Iterable[Sequence[Any]], size: int = SHOWN) -> str:
-    """Rows as a list of tuples, cut after ``size`` characters; reads no more rows than it shows."""
+    """Return rows as a list of tuples, cut after ``size`` characters; reads only those shown."""
     text, separator = "[", ""
     for row in rows:
         text += separator + repr(tuple(row))
@@ -50,28 +52,28 @@ def shown(rows: Iterable[Sequence[Any]], size: int = SHOWN) -> str:
 
 
 def cut(text: str, size: int = SHOWN) -> str:
-    """The first ``size`` characters, and a word about it where there were more."""
+    """Return the first ``size`` characters, and a mark where there were more."""
     return text if len(text) <= size else text[:size] + "[TRUNCATED]"
 
 
 def digest(rows: Iterable[Sequence[Any]]) -> str:
-    """A hash of rows whatever their order."""
+    """Return a hash of rows in any order."""
     return hashlib.sha256("\n".join(sorted(repr(tuple(row)) for row in rows)).encode()).hexdigest()
 
 
 def quoted(name: str) -> str:
-    """A name as an identifier."""
+    """Return a name as an identifier."""
     return "`" + name.replace("`", "``") + "`"
 
 
 def uncommented(statement: str) -> str:
-    """A statement without the comments and blanks before it."""
+    """Return a statement without the comments and blanks before it."""
     found = _COMMENTS.match(statement)
     return statement[found.end() :] if found else statement
 
 
 def unescaped(statement: str) -> str:
-    """A statement with MySQL's backslash escapes in strings put as SQLite puts them."""
+    """Return a statement with MySQL's backslash escapes in strings as SQLite writes them."""
 
     def literal(found: re.Match[str]) -> str:
         text, quote = found[0], found[0][0]
@@ -86,18 +88,70 @@ def unescaped(statement: str) -> str:
     return _STRING.sub(literal, statement) if "\\" in statement else statement
 
 
-def _authorize(action: int, first: str | None, second: str | None, *_: Any) -> int:
-    if action in (sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_CREATE_VTABLE):
-        return sqlite3.SQLITE_DENY
-    if action == sqlite3.SQLITE_PRAGMA and first != "table_info":
-        return sqlite3.SQLITE_DENY
-    if action == sqlite3.SQLITE_FUNCTION and second == "load_extension":
-        return sqlite3.SQLITE_DENY
-    return sqlite3.SQLITE_OK
+_READS = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE)
+_REACHING = (sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_CREATE_VTABLE)
 
 
-# Statements are gone through again each round, and a score is to be the same on any day: none may
-# come out differently. (The authorizer is not asked about the defaults of columns.)
+def guard(database: sqlite3.Connection, reading: bool) -> None:
+    """Keep what comes next inside the database: no file, extension or setting, no huge value.
+
+    Args:
+        database: The database.
+        reading: Whether SELECTs are all that is allowed.
+    """
+
+    def authorize(action: int, first: str | None, second: str | None, *_: Any) -> int:
+        if action == sqlite3.SQLITE_FUNCTION:
+            allowed = second != "load_extension"
+        elif reading:
+            allowed = action in _READS
+        elif action == sqlite3.SQLITE_PRAGMA:
+            allowed = first == "table_info"
+        else:
+            allowed = action not in _REACHING
+        return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
+
+    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE)
+    database.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+    database.set_authorizer(authorize)
+
+
+def _bound(database: sqlite3.Connection, steps: int) -> None:
+    """Stop the next statement after so many instructions."""
+    left = iter(range(steps // 1000))
+    database.set_progress_handler(lambda: next(left, None) is None, 1000)
+
+
+def select(setup: str, query: str) -> str:
+    """Return the rows of one SELECT on a fresh in-memory database, as JSON.
+
+    Args:
+        setup: Statements that build the database. They are a data set's own; as references run on
+            the host, they must not reach its files either.
+        query: The SELECT.
+
+    Raises:
+        ValueError: It is no SELECT, or gives too many rows.
+        sqlite3.Error: The query is wrong, does anything but read, or takes too long.
+    """
+    if not query.lstrip().upper().startswith(("SELECT", "WITH")):
+        raise ValueError("not a SELECT")
+    database = sqlite3.connect(":memory:")
+    try:
+        database.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)  # also what VACUUM INTO needs
+        database.executescript(setup)
+        guard(database, reading=True)
+        _bound(database, MAX_SELECT_STEPS)
+        rows = database.execute(query).fetchmany(MAX_ROWS + 1)
+    finally:
+        database.close()
+    if len(rows) > MAX_ROWS:
+        raise ValueError("too many rows")
+    return json.dumps(rows, default=lambda value: {"bytes": value.hex()})
+
+
+# Statements are repeated each round, and a score is the same on any day: none may come out
+# differently. (The authorizer is not asked about the defaults of columns.)
 _TIMELESS = "the present time and random values are not known here"
 _CLOCKS = ("current_date", "current_time", "current_timestamp", "random", "randomblob")
 _DATES = {  # which argument is the time; none is the present
@@ -119,7 +173,7 @@ def _refuse(*_: Any) -> Any:
 
 
 def _dated(clean: sqlite3.Connection, name: str) -> Any:
-    """A date function of SQLite's that refuses what depends on when and where it runs."""
+    """Return a date function that refuses what depends on when and where it runs."""
 
     def function(*values: Any) -> Any:
         times = values[_DATES[name] :]
@@ -166,7 +220,7 @@ _FUNCTIONS: dict[str, tuple[int, Any]] = {
 
 
 def _opened(table: dict[str, Any]) -> sqlite3.Connection:
-    """An in-memory database with the table, hardened for what follows.
+    """Return an in-memory database with the table, guarded against what follows.
 
     Raises:
         sqlite3.Error: The table cannot be built.
@@ -188,15 +242,12 @@ def _opened(table: dict[str, Any]) -> sqlite3.Connection:
     clean = sqlite3.connect(":memory:")
     for name in _DATES:
         database.create_function(name, -1, _dated(clean, name), deterministic=True)
-    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE)
-    database.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
-    database.set_authorizer(_authorize)
+    guard(database, reading=False)
     return database
 
 
 def _rows(database: sqlite3.Connection, statement: str) -> Iterable[Sequence[Any]]:
-    steps = iter(range(MAX_STEPS // 1000))
-    database.set_progress_handler(lambda: next(steps, None) is None, 1000)
+    _bound(database, MAX_STEPS)
     _why.clear()
     statement = uncommented(statement)
     if _TABLES.fullmatch(statement):
@@ -207,16 +258,23 @@ def _rows(database: sqlite3.Connection, statement: str) -> Iterable[Sequence[Any
 
 
 def run(payload: dict[str, Any]) -> str:
-    """Goes through an episode's statements.
+    """Execute a SELECT, or the statements of an episode.
 
     Args:
-        payload: ``table`` (``name``, ``columns`` as pairs of name and type, ``rows``),
-            ``statements``, and ``contents``: whether the hash of the table is asked for rather than
-            the result of the last statement.
+        payload: ``setup`` and ``query`` of :func:`select`; or ``table`` (``name``, ``columns`` as
+            pairs of name and type, ``rows``), ``statements``, and ``contents``: whether the hash of
+            the table is asked for rather than the result of the last statement.
 
     Returns:
-        JSON: ``ok``, and ``text``: the result as shown to a model, or the hash.
+        JSON: the rows of the SELECT; or ``ok``, and ``text``: the result as shown to a model, or
+        the hash.
     """
+    if "query" in payload:
+        return select(payload["setup"], payload["query"])
+    return _episode(payload)
+
+
+def _episode(payload: dict[str, Any]) -> str:
     table = payload["table"]
     try:
         database = _opened(table)

@@ -12,9 +12,9 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, PositiveInt
 
 from qdmerge.errors import EvaluationError
+from qdmerge_llm.items import Item
 from qdmerge_llm.sandbox import Limits, Result, Sandbox, Session
-from qdmerge_llm.tasks._base import Item, Seconds
-from qdmerge_llm.tasks._episodes import Episode, EpisodeTask
+from qdmerge_llm.tasks._kind import Episode, EpisodeTask, Seconds
 from qdmerge_llm.tasks.system._problems import (
     COMPARISONS,
     Problem,

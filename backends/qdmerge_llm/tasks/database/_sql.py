@@ -4,47 +4,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar
 
-from qdmerge_llm.tasks import _runner
-from qdmerge_llm.tasks._base import ExecutedTask, Item, same
-from qdmerge_llm.tasks._batch import Output
+import qdmerge_llm.tasks.database._program as _program
+from qdmerge_llm.items import Item
+from qdmerge_llm.tasks._executed import ExecutedTask, Output, Program
+from qdmerge_llm.tasks._values import same_rows
 
-
-@lru_cache(maxsize=65536)
-def _reference_rows(setup: str, reference: str) -> str:
-    return _runner.sql({"setup": setup, "query": reference})
-
-
-def _without(rows: list[Any], others: list[Any]) -> list[Any]:
-    """The rows that have no equal among the others, each of which counts once."""
-    counts = Counter(map(repr, others))
-    left = []
-    for row in rows:
-        if counts[repr(row)] > 0:
-            counts[repr(row)] -= 1
-        else:
-            left.append(row)
-    return left
-
-
-def same_rows(rows: list[Any], expected: list[Any], ordered: bool) -> bool:
-    """Whether two results agree: in order, or as multisets; floats within 1e-6, names ignored."""
-    if len(rows) != len(expected):
-        return False
-    if ordered:
-        return same(rows, expected)
-    # Equal rows first: only those that differ in rounding need to be searched for.
-    left = _without(expected, rows)
-    for row in _without(rows, expected):
-        match = next((k for k, other in enumerate(left) if same(row, other)), None)
-        if match is None:
-            return False
-        del left[match]
-    return True
+_reference_rows = lru_cache(maxsize=65536)(_program.select)
 
 
 class SqlTask(ExecutedTask):
@@ -56,12 +25,12 @@ class SqlTask(ExecutedTask):
     within bounds on steps, rows and size: its score does not depend on the machine's speed.
     """
 
-    runner: ClassVar[str] = "sql"
     stop: ClassVar[tuple[str, ...]] = (";",)
+    program: ClassVar[Program] = Program.of(_program.__file__, "sql", child=False)
 
     @classmethod
     def problem(cls, item: Item) -> str | None:
-        """What is wrong with the fields of an item, or None."""
+        """Return what is wrong with the fields of an item, or None."""
         for field in ("setup", "reference"):
             if not isinstance(item.get(field), str):
                 return f"'{field}' must be SQL text"
@@ -70,7 +39,7 @@ class SqlTask(ExecutedTask):
         return None
 
     def unusable(self, items: Sequence[Item]) -> Mapping[str, str]:
-        """The items whose reference query fails."""
+        """Return the items whose reference query fails."""
         found = {}
         for item in items:
             try:
@@ -79,8 +48,8 @@ class SqlTask(ExecutedTask):
                 found[item["id"]] = f"the reference query does not run: {error}"
         return found
 
-    def _payload(self, item: Item, answer: str) -> dict[str, Any]:
-        return {"setup": item["setup"], "query": answer}
+    def _payload(self, item: Item, code: str) -> dict[str, Any]:
+        return {"setup": item["setup"], "query": code}
 
     def _passed(self, item: Item, output: Output) -> bool:
         expected = json.loads(_reference_rows(item["setup"], item["reference"]))
