@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from qdmerge.errors import ConfigError, EvaluationError
 from qdmerge_llm.sandbox import Sandbox
-from qdmerge_llm.tasks._replay import replay
+from qdmerge_llm.tasks import replay
 from qdmerge_llm.tasks.database import (
     AgentBenchDBTask,
     Engine,

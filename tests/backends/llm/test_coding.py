@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from qdmerge.errors import EvaluationError
 from qdmerge_llm.sandbox import Sandbox
-from qdmerge_llm.tasks._replay import replay
+from qdmerge_llm.tasks import replay
+from qdmerge_llm.tasks._values import same_output
 from qdmerge_llm.tasks.coding import HumanEvalTask, MBPPTask
 from qdmerge_llm.tasks.coding._program import Other, decode, encode
-from qdmerge_llm.tasks.coding._values import example_calls, same_output, typed, typed_inputs
+from qdmerge_llm.tasks.coding._reading import example_calls, typed, typed_inputs
 
 SHARED = Path(os.environ.get("QDMERGE_SHARED_DATA", Path(__file__).parents[4] / "shared" / "data"))
 ROWS = SHARED / "mbpp" / "mbppplus-half.jsonl"

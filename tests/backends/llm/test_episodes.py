@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from qdmerge_llm.tasks import Episode, EpisodeTask
-from qdmerge_llm.tasks._base import Prompt
+from qdmerge_llm.tasks._kind import Prompt
 from qdmerge_llm.transcripts import write_transcripts
 
 ITEMS = [{"id": str(number), "prompt": f"guess {number}"} for number in (1, 3, 9)]

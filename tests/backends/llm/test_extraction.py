@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qdmerge_llm.tasks.coding import completed, extract_code
-from qdmerge_llm.tasks.coding._extraction import blocks, defines
 from qdmerge_llm.tasks.coding._program import define
+from qdmerge_llm.tasks.coding._reading import blocks, defines
 
 CODE = "def add(a, b):\n    return a + b"
 

@@ -10,7 +10,7 @@ import pytest
 from qdmerge.errors import EvaluationError
 from qdmerge_llm.sandbox import Sandbox
 from qdmerge_llm.tasks import KINDS, PythonTask, ShellTask, SqlTask, extract
-from qdmerge_llm.tasks._batch import run_batch
+from qdmerge_llm.tasks._executed import run_batch
 from tests.backends.llm.conftest import MAKERS
 
 DOUBLE = {
@@ -343,5 +343,5 @@ def test_sets_have_one_order_in_every_sandbox(sandbox: Sandbox) -> None:
     answer = "def f(words): return list(set(words))"
     task = PythonTask(sandbox)
     payload = task._payload(item, answer)
-    texts = {run_batch(sandbox, "python", [payload], 10.0, 1)[0].text for _ in range(4)}
+    texts = {run_batch(sandbox, PythonTask.program, [payload], 10.0, 1)[0].text for _ in range(4)}
     assert len(texts) == 1
