@@ -1,20 +1,144 @@
-"""Where qdmerge keeps what it can rebuild: factorizations and generated checkpoints."""
+"""Files that appear whole or not at all, locks, and the cache of what can be rebuilt.
+
+- :func:`write_whole`, :func:`write_json`, :func:`new_folder`: files and folders that nobody ever
+  sees half of.
+- :func:`read_json`, :func:`read_json_or_empty`: JSON objects.
+- :func:`locked`: one process at a time.
+- :func:`cache_dir`, :func:`built_once`, :func:`written_once`, :func:`intact`: the cache.
+- :func:`file_digest`, :func:`content_digest`: SHA-256 of files and of JSON-able content.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
-from qdmerge.errors import RunError
+from qdmerge.errors import QDMergeError, RunError
 
 MANIFEST = "manifest.json"
-"""The last file of an entry that is written: the SHA-256 of every other file."""
+"""The last file of a cache entry to be written: the SHA-256 of every other file."""
+
+
+def write_whole(path: Path, content: str | bytes | Callable[[Path], object]) -> None:
+    """Write a file that appears whole or not at all, and is on the disk afterwards.
+
+    It is written beside its place as ``NAME.part``, flushed to the disk, and renamed. Two
+    processes must not write the same file at once; see :func:`locked`.
+
+    Args:
+        path: The file; one that exists is replaced.
+        content: Text (written as UTF-8), bytes, or a function that writes the file it is given.
+
+    Raises:
+        OSError: The file cannot be written; one that existed is as it was.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        if callable(content):
+            content(part)
+        else:
+            part.write_bytes(content.encode() if isinstance(content, str) else content)
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON-able content, indented, as :func:`write_whole` does."""
+    write_whole(path, json.dumps(content, indent=2) + "\n")
+
+
+def read_json(path: Path, error: type[QDMergeError] = RunError) -> dict[str, Any]:
+    """Return the JSON object in a file.
+
+    Args:
+        path: The file.
+        error: What to raise, with a message that names the file and what is wrong with it.
+
+    Raises:
+        QDMergeError: ``error``: the file cannot be read, or holds anything else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as cause:
+        raise error(f"{path}: cannot be read ({cause.strerror})") from None
+    except ValueError as cause:
+        raise error(f"{path}: not valid JSON ({cause})") from None
+    if not isinstance(content, dict):
+        raise error(f"{path}: expected a JSON object")
+    return content
+
+
+def read_json_or_empty(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file; ``{}`` if the file is missing or holds anything else."""
+    try:
+        return read_json(path)
+    except RunError:
+        return {}
+
+
+@contextlib.contextmanager
+def new_folder(path: Path, partial: Path | None = None) -> Iterator[Path]:
+    """Yield an empty folder to fill, which becomes ``path`` once it is complete.
+
+    If the body raises, the folder vanishes.
+
+    Args:
+        path: Where the folder appears: nothing may exist there, or only an empty folder.
+        partial: Where it is filled, on the same disk; what is left there is deleted first. The
+            default is a name beside ``path`` that no other process uses. Under a lock, choose a
+            fixed name, so that the next process clears what a killed one left.
+
+    Raises:
+        OSError: The folder cannot be written, or ``path`` is taken.
+    """
+    partial = partial or path.parent / f".{path.name}-{os.getpid()}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove(partial)
+        partial.mkdir()
+        yield partial
+        partial.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            _remove(partial)
+
+
+@contextlib.contextmanager
+def locked(file: Path, busy: str) -> Iterator[None]:
+    """Keep other processes out while the body runs.
+
+    Args:
+        file: The lock's file, in a folder that exists.
+        busy: Message of the error if another process holds the lock.
+
+    Raises:
+        RunError: Another process holds the lock, or its file cannot be written.
+    """
+    import filelock
+
+    lock = filelock.FileLock(file, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise RunError(busy) from error
+    except OSError as error:
+        raise RunError(f"cannot write {file.parent}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def cache_dir() -> Path:
@@ -27,10 +151,10 @@ def cache_dir() -> Path:
 
 
 def built_once(entry: Path, build: Callable[[Path], None], what: str) -> Path:
-    """Return the folder ``entry`` of a cache, built if it is not there or not intact.
+    """Return the folder ``entry`` of a cache, built if it is missing or not intact.
 
-    Builders at once, in other processes too, wait for the first one. Nobody ever sees half an
-    entry: it is built beside its place and renamed when it is whole.
+    Other processes that need the same entry wait for the first builder. The folder is built beside
+    its place and renamed when it is complete.
 
     Args:
         entry: The folder. Its name stands for everything that decides its content.
@@ -40,15 +164,48 @@ def built_once(entry: Path, build: Callable[[Path], None], what: str) -> Path:
     Raises:
         RunError: If the cache cannot be written.
     """
-    if intact(entry):
+
+    def make() -> None:
+        with new_folder(entry, entry.with_name(f"{entry.name}.partial")) as partial:
+            build(partial)
+            fingerprints = json.dumps(_fingerprints(partial), indent=2) + "\n"
+            (partial / MANIFEST).write_text(fingerprints)
+            _remove(entry)
+
+    return _made_once(entry, intact, make, what)
+
+
+def written_once(
+    entry: Path, write: Callable[[Path], object], whole: Callable[[Path], bool], what: str
+) -> Path:
+    """Return the file ``entry`` of a cache, written if it is missing or damaged.
+
+    Like :func:`built_once` for entries of one file that is too large to hash on every use.
+
+    Args:
+        entry: The file. Its name stands for everything that decides its content.
+        write: Writes the file it is given, which is renamed afterwards.
+        whole: Whether the file is as it should be.
+        what: What is written, in the plural, for messages.
+
+    Raises:
+        RunError: If the cache cannot be written.
+    """
+    return _made_once(entry, whole, lambda: write_whole(entry, write), what)
+
+
+def _made_once(
+    entry: Path, whole: Callable[[Path], bool], make: Callable[[], None], what: str
+) -> Path:
+    if whole(entry):
         return entry
     import filelock
 
     try:
         entry.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(f"{entry}.lock"):
-            if not intact(entry):
-                _replace(entry, build)
+            if not whole(entry):
+                make()
     except OSError as error:
         raise RunError(
             f"{what} cannot be kept in {entry.parent} ({error}). "
@@ -58,26 +215,45 @@ def built_once(entry: Path, build: Callable[[Path], None], what: str) -> Path:
 
 
 def intact(entry: Path) -> bool:
-    """Tell whether ``entry`` holds exactly what its manifest says."""
+    """Return whether the folder ``entry`` holds exactly what its manifest says."""
     try:
-        manifest = json.loads((entry / MANIFEST).read_text())
-        return manifest == _fingerprints(entry)
-    except (OSError, ValueError):
+        return read_json(entry / MANIFEST) == _fingerprints(entry)
+    except (OSError, RunError):
         return False
 
 
-def _replace(entry: Path, build: Callable[[Path], None]) -> None:
-    """Build beside ``entry`` and rename, so that nobody ever sees half of it."""
-    partial = entry.with_name(f"{entry.name}.partial")
-    _remove(partial)  # of a builder that was killed
-    try:
-        partial.mkdir()
-        build(partial)
-        (partial / MANIFEST).write_text(json.dumps(_fingerprints(partial), indent=2) + "\n")
-        _remove(entry)
-        partial.rename(entry)
-    finally:
-        _remove(partial)
+def file_digest(file: Path) -> str:
+    """Return the SHA-256 of a file, in hex.
+
+    A file is hashed once in a process unless its size or modification time changes.
+    """
+    state = file.stat()
+    return _cached_digest(file.resolve(), state.st_size, state.st_mtime_ns)
+
+
+def content_digest(content: object) -> str:
+    """Return the SHA-256 of JSON-able content, in hex."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+@functools.lru_cache(maxsize=4096)
+def _cached_digest(file: Path, _size: int, _mtime_ns: int) -> str:
+    return _digest(file)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _fingerprints(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file but the manifest, by its path inside ``folder``."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): _digest(path)
+        for path in files
+        if path != folder / MANIFEST
+    }
 
 
 def _remove(path: Path) -> None:
@@ -86,13 +262,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _fingerprints(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file but the manifest, by its path inside ``folder``."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in files
-        if path != folder / MANIFEST
-    }

@@ -6,14 +6,14 @@ made from, so that a training that was killed is resumed, and state of another o
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from qdmerge.errors import ConfigError, RunError
+from qdmerge.errors import ConfigError
+from qdmerge.storage import locked, read_json_or_empty, write_json
 
 BEGUN = "made-from.json"
 """What an unfinished training was begun from."""
@@ -57,8 +57,6 @@ def unfinished(
         ConfigError: The folder holds something else, or cannot be written.
         RunError: Another process is training there.
     """
-    import filelock
-
     folder = out.with_name(f"{out.name}.training")
     begun = folder / BEGUN
     if folder.exists() and not begun.is_file() and _names(folder) - {LOCK}:
@@ -68,12 +66,9 @@ def unfinished(
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / LOCK, timeout=0).acquire()
-    except filelock.Timeout as error:
-        raise RunError(f"another process is training {out}; wait until it has ended") from error
     except OSError as error:
         raise ConfigError(f"cannot write {folder}: {error.strerror or error}") from error
-    with lock:
+    with locked(folder / LOCK, f"another process is training {out}; wait until it has ended"):
         yield folder, _begin(folder, begun, made_from, same)
 
 
@@ -81,7 +76,7 @@ def _begin(
     folder: Path, begun: Path, made_from: Origin, same: Callable[[Origin, Origin], bool]
 ) -> list[Any]:
     """Empty the folder of another training, and record what this one is made from."""
-    found = read_origin(begun)
+    found = read_json_or_empty(begun)
     earlier: list[Any] = []
     if found and same(found, made_from):
         earlier = found.get("earlier_versions", [])
@@ -91,20 +86,9 @@ def _begin(
         for name in _names(folder) - {LOCK, BEGUN}:  # BEGUN says whose the rest is: it goes last
             path = folder / name
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    part = folder / f"{BEGUN}.part"
-    part.write_text(json.dumps({**made_from, "earlier_versions": earlier}))
-    part.replace(begun)
+    write_json(begun, {**made_from, "earlier_versions": earlier})
     return earlier
 
 
 def _names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} if folder.is_dir() else {str(folder)}
-
-
-def read_origin(file: Path) -> dict[str, Any]:
-    """Read a JSON record of what a model was made from; {} where none can be read."""
-    try:
-        found = json.loads(file.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

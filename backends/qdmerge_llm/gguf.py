@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qdmerge.errors import CheckpointError, ConfigError
-from qdmerge.storage import MANIFEST, built_once, cache_dir
+from qdmerge.storage import MANIFEST, built_once, cache_dir, file_digest
 
 if TYPE_CHECKING:
     import torch
@@ -110,15 +108,7 @@ def check(gguf_file: Path) -> None:
 def _entry(gguf_file: Path, cache: Path | None) -> Path:
     """Where the folder of a file is kept."""
     check(gguf_file)
-    state = gguf_file.stat()
-    digest = _digest(gguf_file.resolve(), state.st_size, state.st_mtime_ns)
-    return (cache or cache_dir()) / "gguf" / f"{digest[:32]}-{RECIPE}"
-
-
-@lru_cache(maxsize=64)
-def _digest(file: Path, _size: int, _mtime_ns: int) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return (cache or cache_dir()) / "gguf" / f"{file_digest(gguf_file)[:32]}-{RECIPE}"
 
 
 def _write(gguf_file: Path, folder: Path) -> None:

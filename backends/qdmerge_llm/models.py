@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from qdmerge.checkpoints import checkpoint_problems, weights_digest
 from qdmerge.errors import ConfigError
+from qdmerge.storage import file_digest, read_json_or_empty
 from qdmerge_llm import gguf
 from qdmerge_llm.sources import is_gguf, is_here, resolve
 from qdmerge_llm.training import RECORD, LoRAConfig, completed
@@ -50,7 +49,7 @@ class Base:
     def _against_header(self, expert: Path) -> str | None:
         """How a whole model differs from what the GGUF file says of itself."""
         assert self.header
-        theirs = _json(expert / "config.json")
+        theirs = read_json_or_empty(expert / "config.json")
         ours, kind = self.header.architecture, str(theirs.get("model_type", ""))
         known = (ours, *_OTHER_NAMES.get(ours, ()))
         if kind and not any(_plain(kind).startswith(_plain(name)) for name in known):
@@ -67,7 +66,7 @@ class Base:
         if self.header:
             return self.header.chat_template
         assert self.folder
-        settings = _json(self.folder / "tokenizer_config.json")
+        settings = read_json_or_empty(self.folder / "tokenizer_config.json")
         return (self.folder / "chat_template.jinja").is_file() or bool(
             settings.get("chat_template")
         )
@@ -87,7 +86,7 @@ def made_otherwise(
     Returns:
         What is wrong and what to do, or None.
     """
-    record = _json(expert / RECORD)
+    record = read_json_or_empty(expert / RECORD)
     found = []
     if base and base.folder and (recorded := _digest_in(record.get("base"))):
         other = recorded != weights_digest(base.folder)
@@ -95,7 +94,7 @@ def made_otherwise(
     if training and record:
         data, settings = training
         if data.is_file() and (recorded := _digest_in(record.get("data"))):
-            other = recorded != hashlib.sha256(data.read_bytes()).hexdigest()
+            other = recorded != file_digest(data)
             found += [f"from other conversations than {data} holds now"] if other else []
         changed = _other_settings(record.get("settings"), settings.model_dump(mode="json"))
         found += [f"with {', '.join(changed)}"] if changed else []
@@ -160,15 +159,6 @@ def template_problem(template: str | None, base: Base | None, chats: list[str]) 
 def _digest_in(entry: Any) -> str | None:
     digest = entry.get("sha256") if isinstance(entry, dict) else None
     return digest if isinstance(digest, str) else None
-
-
-def _json(file: Path) -> dict[str, Any]:
-    """A JSON object; {} where there is none that can be read."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _plain(name: str) -> str:

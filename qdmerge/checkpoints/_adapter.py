@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qdmerge.checkpoints._checkpoint import INDEX, SINGLE, Checkpoint, listing, read_json
+from qdmerge.checkpoints._checkpoint import INDEX, SINGLE, Checkpoint, listing
 from qdmerge.checkpoints._names import is_embedding, is_head, ties, vocabulary_change
 from qdmerge.errors import CheckpointError
+from qdmerge.storage import read_json
 
 if TYPE_CHECKING:
     import torch
@@ -188,7 +189,7 @@ class Adapter:
             CheckpointError: If it cannot be read at all.
         """
         folder = _folder(path)
-        config = read_json(folder / ADAPTER_CONFIG)
+        config = read_json(folder / ADAPTER_CONFIG, CheckpointError)
         checkpoint = Checkpoint.open(folder / ADAPTER_WEIGHTS)
         problems = unsupported(config)
         if problems:  # its tensors have other names and meanings
@@ -221,7 +222,7 @@ class Adapter:
             CheckpointError: If the record is damaged.
         """
         file = self.folder / RECORD
-        base = read_json(file).get("base") if file.is_file() else None
+        base = read_json(file, CheckpointError).get("base") if file.is_file() else None
         digest = base.get("sha256") if isinstance(base, dict) else None
         return digest if isinstance(digest, str) else None
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from qdmerge.errors import CheckpointError
+from qdmerge.storage import file_digest, read_json
 
 if TYPE_CHECKING:
     import torch
@@ -115,7 +115,7 @@ class Checkpoint:
             CheckpointError: If it is no JSON object.
         """
         file = None if self.folder is None else self.folder / "config.json"
-        return read_json(file) if file is not None and file.is_file() else {}
+        return read_json(file, CheckpointError) if file is not None and file.is_file() else {}
 
 
 def read_header(file: Path) -> dict[str, TensorInfo]:
@@ -172,7 +172,7 @@ def _find_files(path: Path) -> tuple[tuple[Path, ...], set[str] | None]:
     if (path / SINGLE).is_file():
         return (path / SINGLE,), None
     if (path / INDEX).is_file():
-        weight_map = read_json(path / INDEX).get("weight_map")
+        weight_map = read_json(path / INDEX, CheckpointError).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise CheckpointError(f"{path / INDEX}: holds no weight_map")
         shards = sorted({str(shard) for shard in weight_map.values()})
@@ -196,19 +196,6 @@ def _find_files(path: Path) -> tuple[tuple[Path, ...], set[str] | None]:
     raise CheckpointError(f"{path}: no safetensors weights here (expected {SINGLE} or {INDEX})")
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object; anything else raises a CheckpointError that names the file."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise CheckpointError(f"{file}: not valid JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{file}: expected a JSON object")
-    return content
-
-
 def weights_digest(path: Path) -> str:
     """SHA-256 over the bytes of a model's weight files, in hex.
 
@@ -220,26 +207,10 @@ def weights_digest(path: Path) -> str:
     Raises:
         CheckpointError: If there are no weights at ``path``, or they are damaged.
     """
-    digests = file_digests(Checkpoint.open(Path(path)).files)
+    digests = [file_digest(file) for file in Checkpoint.open(Path(path)).files]
     return (
         digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     )
-
-
-def content_digest(content: object) -> str:
-    """SHA-256 of JSON-able content, in hex."""
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def file_digests(files: Iterable[Path]) -> list[str]:
-    """SHA-256 of every file, in hex."""
-    return [_digest(f.resolve(), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-
-
-@functools.lru_cache(maxsize=4096)
-def _digest(file: Path, _size: int, _mtime_ns: int) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def as_matrix(shape: tuple[int, ...]) -> tuple[int, int]:

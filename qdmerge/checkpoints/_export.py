@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from qdmerge.checkpoints._checkpoint import (
 )
 from qdmerge.checkpoints._task_vectors import TaskVectors
 from qdmerge.errors import CheckpointError
+from qdmerge.storage import new_folder
 
 #: What belongs to a model beside its weights, also code of its own (transformers' ``auto_map``).
 #: Indices of weights do not, nor does the history of the base's training.
@@ -54,36 +54,25 @@ def write_checkpoint(
     Raises:
         CheckpointError: If ``path`` is taken or cannot be written.
     """
-    with new_folder(path) as temporary:
+    with _export_folder(path) as folder:
         for file in base.files:
             infos = {name: info for name, info in base.tensors.items() if info.file == file}
-            _write_file(temporary / (file.name if base.sharded else SINGLE), infos, tensors)
+            _write_file(folder / (file.name if base.sharded else SINGLE), infos, tensors)
         if base.folder is not None:
-            _copy_companions(base, temporary)
+            _copy_companions(base, folder)
     return path
 
 
 @contextlib.contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes ``path`` when it is complete and vanishes otherwise.
-
-    Raises:
-        CheckpointError: If ``path`` exists and is no empty folder, or cannot be written.
-    """
+def _export_folder(path: Path) -> Iterator[Path]:
+    """Yield a :func:`new_folder`; raise a CheckpointError if it is taken or not writable."""
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise CheckpointError(f"{path}: already exists; choose a new folder")
-    temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-        yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        temporary.replace(path)
+        with new_folder(path) as folder:
+            yield folder
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write_file(
@@ -123,12 +112,6 @@ def _copy_companions(base: Checkpoint, target: Path) -> None:
             shutil.copyfile(file, target / file.name)
 
 
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
-
-
 #: Entries of the experts' configurations that hold for their merge, where they agree.
 _INHERITED = ("base_model_name_or_path", "revision")
 #: And those that say what kind of model the base is; not from experts trained without its head.
@@ -150,7 +133,7 @@ def write_adapter(vectors: TaskVectors, merged: Callable[[str], torch.Tensor], p
         CheckpointError: If no adapter can hold the merge, or ``path`` is taken or not writable.
     """
     changes = _low_rank_changes(vectors)
-    with new_folder(path) as folder:
+    with _export_folder(path) as folder:
         pairs = {name: _product(vectors, name, merged(name)) for name in changes}
         rank = max(len(right) for _, right in pairs.values())
         tensors: dict[str, torch.Tensor] = {}

@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 
 from qdmerge.checkpoints._adapter import RECORD, Adapter, Added, LowRank
-from qdmerge.checkpoints._checkpoint import as_matrix, content_digest, file_digests, weights_digest
+from qdmerge.checkpoints._checkpoint import as_matrix, weights_digest
 from qdmerge.checkpoints._experts import FullExpert, open_all
 from qdmerge.errors import CheckpointError
+from qdmerge.storage import content_digest, file_digest
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _COMPANIONS = (".jinja", ".json", ".model", ".py", ".txt")
@@ -169,7 +170,7 @@ class TaskVectors:
         size or modification time changes.
         """
         models = [("base", self.checkpoint), *self._experts.items()]
-        return content_digest([(name, file_digests(model.files)) for name, model in models])
+        return content_digest([(name, [*map(file_digest, model.files)]) for name, model in models])
 
     @functools.cached_property
     def companions(self) -> str:
@@ -181,7 +182,7 @@ class TaskVectors:
         folder = self.checkpoint.path
         files = sorted(folder.iterdir()) if folder.is_dir() else []
         small = [file for file in files if file.suffix in _COMPANIONS]
-        return content_digest([[file.name for file in small], file_digests(small)])
+        return content_digest([[file.name for file in small], [*map(file_digest, small)]])
 
     def _combine_dense(
         self, name: str, weights: torch.Tensor, device: torch.device | str

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
 from qdmerge.backend import Task
 from qdmerge.compare._methods import Method
@@ -31,6 +30,7 @@ from qdmerge.runs import (
     warm_up,
 )
 from qdmerge.settings import RunConfig
+from qdmerge.storage import locked, write_whole
 
 
 class Counter:
@@ -157,27 +157,13 @@ class Study:
                     )
                 return
             # A comparison that was refused before it began has left these.
-            harmless = {_LOCK, path.with_suffix(".part").name}
+            harmless = {_LOCK, f"{path.name}.part"}
             if self.folder.is_dir() and {file.name for file in self.folder.iterdir()} - harmless:
                 raise RunError(f"{self.folder} is not empty; choose another --out")
             self.folder.mkdir(parents=True, exist_ok=True)
         except (OSError, ValueError, yaml.YAMLError) as error:
             cause = " ".join(str(getattr(error, "strerror", None) or error).split())
             raise RunError(f"cannot use {self.folder} for a comparison: {cause}") from error
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        lock = FileLock(self.folder / _LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise RunError(f"another process is comparing in {self.folder}") from error
-        except OSError as error:
-            raise RunError(f"cannot write {self.folder}: {error.strerror or error}") from error
-        try:
-            yield
-        finally:
-            lock.release()
 
     def execute(self, listener: Listener = lambda progress: None) -> list[PlannedRun]:
         """Runs what has no results yet; a run that fails is told in :attr:`failures`.
@@ -193,7 +179,7 @@ class Study:
             QDMergeError: The backend cannot be built.
             KeyboardInterrupt: Passed on; everything so far is kept.
         """
-        with self._locked():
+        with locked(self.folder / _LOCK, f"another process is comparing in {self.folder}"):
             threads = self.config.execution.threads or 1
             limit_threads(threads)
             plans = [
@@ -224,10 +210,8 @@ class Study:
         path = self.folder / _DESCRIPTION
         if path.is_file():
             return
-        part = path.with_suffix(".part")
         try:
-            part.write_text(yaml.safe_dump(self._description(), sort_keys=False), encoding="utf-8")
-            part.rename(path)
+            write_whole(path, yaml.safe_dump(self._description(), sort_keys=False))
         except OSError as error:
             raise RunError(f"cannot write {self.folder}: {error}") from error
 

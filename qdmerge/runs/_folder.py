@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
 from qdmerge.errors import ConfigError, RunError
 from qdmerge.runs._log import SolutionStore, read_events
 from qdmerge.settings import RunConfig, parse_config
+from qdmerge.storage import locked, read_json, write_json
 
 FORMAT = 2
 """Format of run folders; a folder of another format is refused."""
@@ -140,11 +139,7 @@ class RunFolder:
             raise RunError(
                 f"{self.path} has no results yet; finish it with `qdmerge resume {self.path}`"
             )
-        try:
-            data: dict[str, Any] = json.loads(self.results.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunError(f"cannot read {self.results}: {error}") from error
-        return data
+        return read_json(self.results)
 
     def write_results(self, results: dict[str, Any]) -> None:
         """Writes ``results.json`` at once (never half of it).
@@ -152,36 +147,21 @@ class RunFolder:
         Raises:
             RunError: It cannot be written.
         """
-        part = self.results.with_suffix(".part")
         try:
-            part.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-            part.rename(self.results)
+            write_json(self.results, results)
         except OSError as error:
             raise RunError(
                 f"cannot write {self.results}: {error.strerror or error}. The log is complete; "
                 "make room, then resume the run"
             ) from error
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keeps other processes from running in this folder.
+    def locked(self) -> AbstractContextManager[None]:
+        """Keep other processes from running in this folder.
 
         Raises:
             RunError: Another process does, or the folder cannot be written.
         """
-        lock = FileLock(self.path / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise RunError(f"another process is running in {self.path}") from error
-        except OSError as error:
-            raise RunError(
-                f"cannot write the run folder {self.path}: {error.strerror or error}"
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
+        return locked(self.path / ".lock", f"another process is running in {self.path}")
 
     def check_room(self, n_solutions: int, bytes_each: int) -> None:
         """Refuses to start a run whose solutions will not fit on the disk.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import time
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from qdmerge.errors import RunError
+from qdmerge.storage import write_whole
 
 
 def solution_id(x: np.ndarray) -> str:
@@ -46,12 +48,9 @@ class SolutionStore:
             return identity
         try:
             self._folder.mkdir(exist_ok=True)
-            part = path.with_suffix(".part")
-            with part.open("wb") as file:
-                np.save(file, x)
-                file.flush()
-                os.fsync(file.fileno())
-            part.rename(path)
+            data = io.BytesIO()
+            np.save(data, x)
+            write_whole(path, data.getvalue())
         except OSError as error:
             raise RunError(
                 f"cannot write {path}: {error.strerror or error}. Everything before is kept; "

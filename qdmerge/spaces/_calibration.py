@@ -11,12 +11,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from qdmerge.checkpoints._checkpoint import as_matrix, content_digest
+from qdmerge.checkpoints._checkpoint import as_matrix
 from qdmerge.checkpoints._names import bind
 from qdmerge.checkpoints._task_vectors import TaskVectors
 from qdmerge.errors import EvaluationError
 from qdmerge.spaces._factors import FactorFile
-from qdmerge.storage import built_once, cache_dir
+from qdmerge.storage import built_once, cache_dir, content_digest
 
 #: Part of the cache key: raise it whenever the meaning of what is measured changes.
 VERSION = 3

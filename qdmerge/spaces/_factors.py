@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +13,7 @@ from safetensors.torch import save_file
 from qdmerge.checkpoints._checkpoint import Checkpoint, as_matrix
 from qdmerge.checkpoints._task_vectors import TaskVectors
 from qdmerge.errors import CheckpointError
-from qdmerge.storage import cache_dir
+from qdmerge.storage import cache_dir, written_once
 
 _SEED = 1
 _POWER_ITERATIONS = 4
@@ -138,39 +135,20 @@ def factor_file(
     Raises:
         CheckpointError: If the cache cannot be written.
     """
+
+    def whole(file: Path) -> bool:
+        try:
+            return FactorFile(file, vectors.memory).shapes == shapes
+        except CheckpointError:
+            return False
+
+    def write(file: Path) -> None:
+        tensors = {n: t.contiguous() for matrix in matrices for n, t in compute(matrix).items()}
+        save_file(tensors, file)
+
     name = hashlib.sha256(f"{vectors.fingerprint} {key}".encode()).hexdigest()[:32]
     file = (cache_dir() if cache is None else Path(cache)) / "factors" / f"{name}.safetensors"
-    with contextlib.suppress(CheckpointError):
-        found = FactorFile(file, vectors.memory)
-        if found.shapes == shapes:
-            return found
-    computed: dict[str, torch.Tensor] = {}
-    for matrix in matrices:
-        computed.update(compute(matrix))
-    _save({name: tensor.contiguous() for name, tensor in computed.items()}, file)
-    return FactorFile(file, vectors.memory)
-
-
-def _save(tensors: dict[str, torch.Tensor], file: Path) -> None:
-    """Write the file so that it is either complete or not there."""
-    temporary = None
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
-        os.close(handle)
-        save_file(tensors, temporary)
-        with open(temporary, "rb") as stream:
-            os.fsync(stream.fileno())
-        os.replace(temporary, file)
-    except OSError as error:
-        raise CheckpointError(
-            f"{file}: cannot keep the factorization ({error.strerror or error}); "
-            "name a writable folder in QDMERGE_CACHE"
-        ) from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
+    return FactorFile(written_once(file, write, whole, "Factorizations"), vectors.memory)
 
 
 #: Part of the cache key: raise it whenever the factors' meaning or accuracy changes.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from qdmerge.errors import ConfigError
-from qdmerge.training import read_origin
+from qdmerge.storage import read_json_or_empty
 from qdmerge_llm.training._config import completed
 
 RECORD = "qdmerge.json"
@@ -22,7 +22,7 @@ def is_made(out: Path, made_from: Mapping[str, Any]) -> bool:
     """
     if not out.exists():
         return False
-    if not is_same(read_origin(out / RECORD), made_from):
+    if not is_same(read_json_or_empty(out / RECORD), made_from):
         raise ConfigError(
             f"{out} exists but was not made from this base, these conversations and these "
             "settings. Remove it, or name another folder."

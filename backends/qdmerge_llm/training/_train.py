@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import random
 import shutil
 from collections.abc import Iterator, Sequence
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qdmerge.errors import CheckpointError, ConfigError, RunError
+from qdmerge.storage import file_digest, write_json
 from qdmerge.training import unfinished
 from qdmerge_llm.training._adapters import with_adapters
 from qdmerge_llm.training._config import LoRAConfig
@@ -74,7 +73,7 @@ def train_lora(
     conversations = read_conversations(data)
     made_from = {
         "base": {"sha256": weights_digest(base)},
-        "data": {"sha256": hashlib.sha256(data.read_bytes()).hexdigest()},
+        "data": {"sha256": file_digest(data)},
         "settings": settings.model_dump(mode="json"),
         "versions": {name: version(name) for name in _MEASURED},
     }
@@ -94,7 +93,7 @@ def train_lora(
         record = made_from | facts | {"data": made_from["data"] | facts["data"]}
         if earlier:
             record["earlier_versions"] = earlier
-        (adapter / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+        write_json(adapter / RECORD, record)
         adapter.rename(out)
         shutil.rmtree(state)
     return out

@@ -220,8 +220,7 @@ def _groups(samples: Sequence[Sample]) -> list[str]:
     groups = []
     for sample in samples:
         try:
-            with sample.image.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            digest = file_digest(sample.image)
         except OSError as error:
             raise ConfigError(f"{sample.image}: cannot be read ({error.strerror})") from error
         other = owners.setdefault(digest, sample)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from qdmerge.errors import CheckpointError
+from qdmerge.storage import read_json
 
 Prompt = Literal["box", "point", "none"]
 """What Segment Anything is given about each image: a box, a point, or nothing."""
@@ -61,17 +61,4 @@ def read_config(path: Path) -> dict[str, Any]:
             f"{path}: no config.json here; if this is no model of transformers, set factory to "
             "what makes the module"
         )
-    return read_json(path / "config.json")
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Read a JSON object; CheckpointError if the file holds none."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise CheckpointError(f"{file}: not valid JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{file}: expected a JSON object")
-    return content
+    return read_json(path / "config.json", CheckpointError)

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from qdmerge.errors import ConfigError
-from qdmerge_segmentation.models._check import read_json
+from qdmerge.errors import CheckpointError, ConfigError
+from qdmerge.storage import read_json
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, of pixels in [0, 1]."""
@@ -106,8 +106,9 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
 def _settings(path: Path) -> dict[str, Any]:
     folder = path.parent if path.is_file() else path
     if (folder / "preprocessor_config.json").is_file():
-        return read_json(folder / "preprocessor_config.json")
-    if (folder / "processor_config.json").is_file():
-        settings = read_json(folder / "processor_config.json").get("image_processor")
+        return read_json(folder / "preprocessor_config.json", CheckpointError)
+    joint = folder / "processor_config.json"
+    if joint.is_file():
+        settings = read_json(joint, CheckpointError).get("image_processor")
         return settings if isinstance(settings, dict) else {}
     return {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import shutil
 from collections.abc import Mapping
@@ -14,8 +13,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from qdmerge.errors import RunError
+from qdmerge.storage import new_folder, read_json, write_json
+
 LOCK = "lock"
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, RuntimeError)
+_DAMAGED = (RunError, OSError, ValueError, KeyError, TypeError, RuntimeError)
 _DAMAGED_FILES = (SafetensorError, pickle.UnpicklingError, EOFError)
 
 
@@ -54,14 +56,10 @@ class State:
     ) -> None:
         """Writes a state, then removes the one before."""
         name = f"step-{position.step}"
-        partial = self.folder / "partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        save_file(tensors_of(module), partial / "weights.safetensors")
-        torch.save(optimizer.state_dict(), partial / "optimizer.pt")
-        facts = {"key": self._key, "position": asdict(position)}
-        (partial / "position.json").write_text(json.dumps(facts))
-        partial.rename(self.folder / name)
+        with new_folder(self.folder / name, self.folder / "partial") as partial:
+            save_file(tensors_of(module), partial / "weights.safetensors")
+            torch.save(optimizer.state_dict(), partial / "optimizer.pt")
+            write_json(partial / "position.json", {"key": self._key, "position": asdict(position)})
         self._keep(name)
 
     def restore(self, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Position:
@@ -73,7 +71,7 @@ class State:
         steps = [path for path in self.folder.glob("step-*") if path.name[5:].isdigit()]
         for path in sorted(steps, key=lambda path: -int(path.name[5:])):
             try:
-                facts = json.loads((path / "position.json").read_text())
+                facts = read_json(path / "position.json")
                 if facts["key"] != self._key:
                     continue
                 position = Position(**facts["position"])

@@ -9,18 +9,17 @@ from __future__ import annotations
 import shutil
 import sys
 
-import filelock
 import torch
 import transformers
 
-from qdmerge.errors import RunError
 from qdmerge.execution import Report, job_main, pick_device
+from qdmerge.storage import locked
 from qdmerge_segmentation.config import SegmentationConfig
 from qdmerge_segmentation.models import load_segmenter
 from qdmerge_segmentation.sources import resolve
 from qdmerge_segmentation.training._formats import publish, save_model, write_unet
 from qdmerge_segmentation.training._parameters import check_beginnings
-from qdmerge_segmentation.training._plan import UNET, Model, local_models
+from qdmerge_segmentation.training._plan import UNET, local_models
 from qdmerge_segmentation.training._record import write_record
 from qdmerge_segmentation.training._state import LOCK
 from qdmerge_segmentation.training._trainer import Training
@@ -30,7 +29,8 @@ def make(name: str, config: SegmentationConfig, report: Report) -> None:
     """Trains a model of a configuration and puts it to its place."""
     model = local_models(config)[name]
     model.state.mkdir(parents=True, exist_ok=True)
-    with _locked(model):
+    busy = f"Another process is training {model.name} in {model.state.name}"
+    with locked(model.state / LOCK, busy):
         if model.start == UNET:
             start = write_unet(model.state / "start", config.training.seed)
         else:
@@ -52,13 +52,6 @@ def make(name: str, config: SegmentationConfig, report: Report) -> None:
         write_record(made / model.record.name, history)
         publish(made, model)
     shutil.rmtree(model.state)
-
-
-def _locked(model: Model) -> filelock.AcquireReturnProxy:
-    try:
-        return filelock.FileLock(model.state / LOCK, timeout=0).acquire()
-    except filelock.Timeout as error:
-        raise RunError(f"Another process is training {model.name} in {model.state.name}") from error
 
 
 def _work(report: Report) -> None:
