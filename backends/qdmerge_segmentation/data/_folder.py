@@ -11,6 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from qdmerge.errors import ConfigError, nearest
+from qdmerge.storage import file_digest
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 """Endings of image and mask files, in lower case; other files are ignored."""
