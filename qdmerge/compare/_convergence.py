@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from qdmerge.compare._rows import RunRow, blocks_of, over_tasks
+from qdmerge.compare._rows import RunRow, blocks_of
+from qdmerge.criteria import over_tasks
 
 _POINTS = 61
 
@@ -53,7 +54,7 @@ def validation_curve(row: RunRow, measure: str, weights: Sequence[float] | None 
 
     Args:
         row: The run.
-        measure: How scores become one number; see :func:`over_tasks`.
+        measure: How scores become one number; see :func:`~qdmerge.criteria.over_tasks`.
         weights: For ``weights``.
     """
     best = -np.inf
@@ -74,7 +75,7 @@ def held_out_curve(row: RunRow, measure: str, weights: Sequence[float] | None = 
 
     Args:
         row: The run.
-        measure: How scores become one number; see :func:`over_tasks`.
+        measure: How scores become one number; see :func:`~qdmerge.criteria.over_tasks`.
         weights: For ``weights``.
     """
     return _curve(

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from qdmerge.criteria import CRITERIA
 from qdmerge.reports._style import (
     CHOSEN_COLOR,
     EMPTY_COLOR,
@@ -28,12 +29,6 @@ from qdmerge.reports._style import (
     styled,
 )
 
-MEASURE_NAMES = {
-    "mean": "mean",
-    "geometric_mean": "geometric mean",
-    "minimum": "minimum",
-    "weights": "weighted mean",
-}
 METHOD_COLOR = TASK_COLORS[0]
 RUN_COLOR = "#B5B5B5"
 
@@ -59,13 +54,13 @@ def comparison_chart(summary: Mapping[str, Any], criterion: str) -> Figure:
             for name in names
         }
         _draw_scores(panel, told, summary["reference"])
-        panel.set_title(MEASURE_NAMES[measure])
+        panel.set_title(CRITERIA[measure])
     panels[0].set_yticks(range(len(names)), [shorten(name, 30) for name in names])
     for text, name in zip(panels[0].get_yticklabels(), names, strict=True):
         text.set_fontweight("bold" if name == summary["reference"] else "normal")
     panels[0].set_ylim(len(names) - 0.4, -0.6)
     over = "on the task" if len(summary["tasks"]) == 1 else "over the tasks"
-    label = f"test score {over}, of the pick by {MEASURE_NAMES[criterion]}"
+    label = f"test score {over}, of the pick by {CRITERIA[criterion]}"
     panels[len(panels) // 2].set_xlabel(label)
     figure.legend(handles=_scores_key(summary), loc="outside lower center", ncols=3)
     return figure
@@ -211,7 +206,7 @@ def comparison_curves(
     panels[0].set_xlim(0, max(curve["evaluations"][-1] for curve in curves.values()) or 1)
     panels[0].xaxis.set_major_locator(MaxNLocator(4, integer=True))
     panels[0].yaxis.set_major_locator(MaxNLocator(5))
-    over = MEASURE_NAMES[measure] + " over the tasks" if len(summary["tasks"]) > 1 else "score"
+    over = CRITERIA[measure] + " over the tasks" if len(summary["tasks"]) > 1 else "score"
     figure.supylabel(f"{over}, {_SPLITS[split]}", fontsize=10)
     figure.legend(handles=_curves_key(summary["reference"]), loc="outside lower center", ncols=3)
     return figure

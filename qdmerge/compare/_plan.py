@@ -19,8 +19,8 @@ from qdmerge.runs import (
     Listener,
     Progress,
     build_search,
-    choices,
     domain_facts,
+    final_criteria,
 )
 from qdmerge.settings import RunConfig
 from qdmerge.spaces import WeightSpace
@@ -105,7 +105,7 @@ class Plan:
         try:
             ground = _ground(backend)
             self._refuse_misfits(ground)
-            choices(base.final, backend.tasks)
+            final_criteria(base.final, backend.tasks)
             planned = [
                 self._run(name, seed, ground, folder)
                 for name, method in self.methods.items()

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 from ribs.emitters import EmitterBase
 
+from qdmerge.criteria import over_tasks
 from qdmerge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -134,13 +135,7 @@ class RandomEmitter(BaselineEmitter):
         return self._solutions(rng.uniform(self._low, self._high, shape))
 
 
-_OBJECTIVES = {
-    "mean": lambda scores: scores.mean(axis=1),
-    "geometric_mean": lambda scores: (
-        np.prod(np.maximum(scores, 0), axis=1) ** (1 / scores.shape[1])
-    ),
-    "minimum": lambda scores: scores.min(axis=1),
-}
+_OBJECTIVES = ("mean", "geometric_mean", "minimum")
 
 _FULL_COVARIANCE = 1000
 """Coordinates up to which a full covariance is affordable: its square is decomposed again and
@@ -158,7 +153,7 @@ class CMAESEmitter(BaselineEmitter):
     Args:
         archive: Archive of the active task; only its solutions' shape matters.
         spec: What the run provides.
-        objective: What is maximized: "mean", "geometric_mean" (scores below 0 count as 0), or
+        objective: What is maximized: "mean", "geometric_mean" (0 where a score is 0 or less), or
             "minimum" over the tasks.
         sigma0: First standard deviation per coordinate (1 is an expert's whole weight).
         popsize: Solutions per generation; None for the library's ``4 + floor(3 ln dim)``.
@@ -194,7 +189,7 @@ class CMAESEmitter(BaselineEmitter):
             raise ConfigError(
                 "CMA-ES needs at least two coordinates, and this space has one; use random search"
             )
-        self._objective = _OBJECTIVES[objective]
+        self._objective = objective
         self._sigma0 = sigma0
         self._popsize = popsize or 4 + math.floor(3 * math.log(self._space.dim))
         self._diagonal = self._space.dim > _FULL_COVARIANCE if diagonal is None else diagonal
@@ -251,6 +246,6 @@ class CMAESEmitter(BaselineEmitter):
             add_info: pyribs' report of what entered the archive; unused.
             **fields: Unused.
         """
-        values = self._objective(self._scores(objective, measures))
+        values = over_tasks(self._objective, self._scores(objective, measures))
         # Told as asked: in the space's dtype they may be rounded, and would count as foreign.
         self._strategy.tell(self._asked, (-values).tolist())

@@ -16,9 +16,6 @@ from qdmerge.compare._plan import PlannedRun
 from qdmerge.errors import RunError
 from qdmerge.runs import History, RunFolder, read_history
 
-MEASURES = ("mean", "geometric_mean", "minimum", "weights")
-"""Ways to turn the scores on all tasks into one number; they also name the criteria of a choice."""
-
 
 @dataclass(frozen=True, eq=False)
 class Pick:
@@ -57,7 +54,7 @@ class RunRow:
             from another run counts with the time it took there.
         data: Stands for the items it was tested on; "" where the backend does not tell.
         training: What training cost, by name, for a method that trains; else None.
-        picks: Criterion (see `MEASURES`) to what it chose.
+        picks: Criterion (see :data:`qdmerge.criteria.CRITERIA`) to what it chose.
         dropped: Name to cause of the candidates that could not be evaluated after the search; what
             was picked was picked without them.
         points: ``(n, K)`` scores of the run's candidates on the selection split.
@@ -83,31 +80,6 @@ class RunRow:
     evaluated: Sequence[np.ndarray | None] = ()
     seeds: np.ndarray | None = None
     incumbents: Sequence[tuple[int, np.ndarray]] = ()
-
-
-def over_tasks(
-    measure: str, scores: np.ndarray, weights: Sequence[float] | None = None
-) -> np.ndarray:
-    """One number from the scores on all tasks.
-
-    Args:
-        measure: One of `MEASURES`.
-        scores: ``(..., K)``.
-        weights: ``(K,)``, for ``weights``, the weighted mean.
-
-    Returns:
-        ``(...)``. A geometric mean is 0 where a score is 0 or less.
-    """
-    scores = np.asarray(scores, dtype=np.float64)
-    if measure == "mean":
-        return scores.mean(axis=-1)
-    if measure == "minimum":
-        return scores.min(axis=-1)
-    if measure == "weights":
-        return np.average(scores, axis=-1, weights=weights)
-    positive = (scores > 0).all(axis=-1, keepdims=True)
-    logs = np.log(scores, out=np.full_like(scores, -np.inf), where=positive)
-    return np.exp(logs.mean(axis=-1))
 
 
 def methods_of(rows: Sequence[RunRow]) -> dict[str, list[RunRow]]:

@@ -11,7 +11,7 @@ from qdmerge.backend import Task
 from qdmerge.compare._caveats import notes
 from qdmerge.compare._convergence import curves, reach
 from qdmerge.compare._fronts import Box, fronts, sets
-from qdmerge.compare._rows import MEASURES, RunRow, methods_of, over_tasks
+from qdmerge.compare._rows import RunRow, methods_of
 from qdmerge.compare._statistics import (
     Measured,
     compare_pairs,
@@ -20,6 +20,7 @@ from qdmerge.compare._statistics import (
     median,
     resampled_scores,
 )
+from qdmerge.criteria import CRITERIA, over_tasks
 from qdmerge.errors import ConfigError, nearest
 
 
@@ -42,7 +43,7 @@ def summarize(
         rows: All runs, failed ones too.
         tasks: The K tasks, in the order of the score columns.
         reference: The method that the others are compared with.
-        criteria: Criteria whose picks are compared, of `MEASURES`.
+        criteria: Criteria whose picks are compared, of :data:`~qdmerge.criteria.CRITERIA`.
         choose_by: The criterion of the curves and of evaluations to reach a level: the one by
             which the incumbents of the runs are best.
         weights: Task to weight, for the criterion ``weights``; other tasks have weight 0.
@@ -62,7 +63,7 @@ def summarize(
     methods = methods_of(rows)
     _check(methods, reference, [*criteria, choose_by])
     _check_weights("weights" in (*criteria, choose_by), weights or {}, tasks)
-    ways = [way for way in MEASURES if way != "weights" or weights]
+    ways = [way for way in CRITERIA if way != "weights" or weights]
     if min(task.range[0] for task in tasks) < 0:
         ways.remove("geometric_mean")
     numbers = [float((weights or {}).get(task.name, 0)) for task in tasks]
@@ -129,10 +130,10 @@ def _check(
             f"Methods: {', '.join(methods)}."
         )
     for criterion in criteria:
-        if criterion not in MEASURES:
+        if criterion not in CRITERIA:
             raise ConfigError(
-                f"unknown criterion '{criterion}'{nearest(criterion, MEASURES)} "
-                f"Known: {', '.join(MEASURES)}."
+                f"unknown criterion '{criterion}'{nearest(criterion, CRITERIA)} "
+                f"Known: {', '.join(CRITERIA)}."
             )
 
 

@@ -13,19 +13,14 @@ import numpy as np
 
 from qdmerge.compare._fronts import SET, Box, hypervolume, pareto_front
 from qdmerge.compare._plan import PlannedRun
-from qdmerge.compare._rows import RunRow, over_tasks, read_rows
+from qdmerge.compare._rows import RunRow, read_rows
 from qdmerge.compare._study import Study
 from qdmerge.compare._summary import summarize
+from qdmerge.criteria import CRITERIA, over_tasks
 from qdmerge.errors import ConfigError, RunError
 from qdmerge.runs import RunFolder, versions
 
-_NAMES = {
-    "mean": "mean",
-    "geometric_mean": "geometric mean",
-    "minimum": "minimum",
-    "weights": "weighted mean",
-    "hypervolume": "hypervolume",
-}
+_NAMES = {**CRITERIA, "hypervolume": "hypervolume"}
 
 
 def summary_table(summary: Mapping[str, Any]) -> str:

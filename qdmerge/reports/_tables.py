@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from qdmerge.criteria import CRITERIA
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -83,14 +85,6 @@ def essential(results: Mapping[str, Any]) -> list[Candidate]:
     """References, the paper's aggregate and the chosen model."""
     wanted = {"aggregate", results["chosen"]}
     return [row for row in ordered(results) if row["kind"] not in FOUND or row["name"] in wanted]
-
-
-_CRITERIA = {
-    "geometric_mean": "geometric mean over the tasks",
-    "mean": "mean over the tasks",
-    "minimum": "minimum over the tasks",
-    "weights": "weighted mean over the tasks",
-}
 
 
 def number(value: float | None) -> str:
@@ -276,7 +270,7 @@ def _interval(ends: Sequence[float] | None) -> str:
 
 def _chosen(results: Mapping[str, Any]) -> str:
     final = results["config"]["final"]
-    criterion = _CRITERIA[final["choose_by"]]
+    criterion = f"{CRITERIA[final['choose_by']]} over the tasks"
     if final["choose_by"] == "weights":
         weights = ", ".join(f"{task} {weight:g}" for task, weight in final["weights"].items())
         criterion += f" ({weights})"

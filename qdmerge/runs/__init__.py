@@ -8,10 +8,10 @@ from qdmerge.runs._building import (
     build_search,
     changed_facts,
     domain_facts,
+    final_criteria,
     load_backend,
     warm_up,
 )
-from qdmerge.runs._choice import choices
 from qdmerge.runs._folder import RunFolder, versions
 from qdmerge.runs._history import Evaluated, History, Stats, read_history
 from qdmerge.runs._log import EventLog, SolutionStore, read_events, solution_id
@@ -34,8 +34,8 @@ __all__ = [
     "Workplace",
     "build_search",
     "changed_facts",
-    "choices",
     "domain_facts",
+    "final_criteria",
     "load_backend",
     "obtain_results",
     "pick_solution",

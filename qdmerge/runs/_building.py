@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qdmerge.archives import AxisSizing
-from qdmerge.backend import GenomeBackend
+from qdmerge.backend import GenomeBackend, Task
+from qdmerge.criteria import Criterion, CriterionName, fitting_criteria
 from qdmerge.errors import ConfigError, QDMergeError, RunError
 from qdmerge.runs._folder import RunFolder
 from qdmerge.runs._search import Listener, Progress
@@ -20,6 +21,7 @@ from qdmerge.settings import (
     EMITTERS,
     SCHEDULERS,
     SPACES,
+    FinalConfig,
     Part,
     RunConfig,
     build_part,
@@ -162,6 +164,16 @@ def build_search(config: RunConfig, backend: GenomeBackend) -> CycleQD:
         )
     except (TypeError, ValueError) as error:
         raise ConfigError(f"a part refuses its options: {error}") from error
+
+
+def final_criteria(settings: FinalConfig, tasks: Sequence[Task]) -> dict[CriterionName, Criterion]:
+    """Return the criteria that fit the tasks, the one that chooses first.
+
+    Raises:
+        ConfigError: The one that chooses does not fit.
+    """
+    ranges = {task.name: task.range for task in tasks}
+    return fitting_criteria(settings.choose_by, ranges, settings.weights)
 
 
 _SHOWN = ("base", "expert", "average", "regmean")

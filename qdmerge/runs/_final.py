@@ -8,19 +8,20 @@ from typing import Any
 import numpy as np
 
 from qdmerge.backend import side_tasks
+from qdmerge.criteria import Criterion, CriterionName, geometric_mean
 from qdmerge.errors import EvaluationError
 from qdmerge.merges import Mergeable, Regressing, plain_average, task_arithmetic
-from qdmerge.runs._choice import Choice, geometric_mean, mean_interval
+from qdmerge.runs._choice import mean_interval
 from qdmerge.runs._history import History
 from qdmerge.runs._log import SolutionStore, solution_id
 from qdmerge.runs._scores import Candidate, SplitScores
 from qdmerge.runs._side_tasks import score_side_tasks
 from qdmerge.search import CycleQD, Elite
-from qdmerge.settings import Criterion, FinalConfig
+from qdmerge.settings import FinalConfig
 
 
 def incumbents(
-    history: History, choice: Choice, scores: SplitScores, store: SolutionStore
+    history: History, criterion: Criterion, scores: SplitScores, store: SolutionStore
 ) -> list[dict[str, Any]]:
     """The successive best models by validation, scored on the selection split.
 
@@ -29,7 +30,7 @@ def incumbents(
 
     Args:
         history: The run as its log tells it.
-        choice: The criterion.
+        criterion: The criterion.
         scores: Evaluates and remembers.
         store: Has the solutions.
 
@@ -43,7 +44,7 @@ def incumbents(
         evaluations += model.batch >= 0
         if model.scores is None:
             continue
-        value = choice(dict(zip(names, model.scores.tolist(), strict=True)))
+        value = criterion(dict(zip(names, model.scores.tolist(), strict=True)))
         if value > best:
             best = value
             found.append((evaluations, model.solution))
@@ -60,7 +61,7 @@ def incumbents(
     ]
 
 
-_SHORT: Mapping[Criterion, str] = {"geometric_mean": "gmean"}
+_SHORT: Mapping[CriterionName, str] = {"geometric_mean": "gmean"}
 SEARCHED = ("aggregate", "elite")
 """Kinds of candidates that the search found; one of them is chosen."""
 
@@ -84,7 +85,7 @@ def _best_scale(
     make: Callable[[float], np.ndarray],
     scales: Sequence[float],
     scores: SplitScores,
-    choice: Choice,
+    criterion: Criterion,
     stage: str,
 ) -> tuple[float, np.ndarray]:
     """The scale whose model is best on validation, and the model; the first one if all fail."""
@@ -93,12 +94,12 @@ def _best_scale(
     known = [scale for scale, x in models.items() if scores.known(x, "validation")]
     if not known:
         return scales[0], models[scales[0]]
-    best = max(known, key=lambda scale: choice(scores.scores(models[scale], "validation")))
+    best = max(known, key=lambda scale: criterion(scores.scores(models[scale], "validation")))
     return best, models[best]
 
 
 def scaled_references(
-    search: CycleQD, settings: FinalConfig, scores: SplitScores, choice: Choice
+    search: CycleQD, settings: FinalConfig, scores: SplitScores, criterion: Criterion
 ) -> list[Candidate]:
     """Task arithmetic at the scale that is best on validation, where the space can merge."""
     space = search.backend.space
@@ -108,14 +109,14 @@ def scaled_references(
         lambda scale: task_arithmetic(space, scale),
         settings.task_arithmetic_scales,
         scores,
-        choice,
+        criterion,
         "task arithmetic",
     )
     return [Candidate("task_arithmetic", "task_arithmetic", x, {"scale": scale})]
 
 
 def aggregates(
-    search: CycleQD, settings: FinalConfig, scores: SplitScores, choice: Choice
+    search: CycleQD, settings: FinalConfig, scores: SplitScores, criterion: Criterion
 ) -> list[Candidate]:
     """The paper's aggregate, and its variants: elites by mean, and the best scale of each."""
     found = []
@@ -126,13 +127,16 @@ def aggregates(
 
         details = {"elite": elite}
         found.append(Candidate(name, "aggregate", make(1.0), {**details, "scale": 1.0}))
-        scale, x = _best_scale(make, settings.aggregate_scales, scores, choice, "aggregates")
+        scale, x = _best_scale(make, settings.aggregate_scales, scores, criterion, "aggregates")
         found.append(Candidate(f"{name}_scaled", "aggregate", x, {**details, "scale": scale}))
     return found
 
 
 def elites(
-    search: CycleQD, leading: int, choices: Mapping[Criterion, Choice], children: bool = False
+    search: CycleQD,
+    leading: int,
+    criteria: Mapping[CriterionName, Criterion],
+    children: bool = False,
 ) -> list[Candidate]:
     """Each archive's best elite, and by every criterion the leading ones on validation.
 
@@ -142,7 +146,7 @@ def elites(
     Args:
         search: The finished search.
         leading: How many by each criterion.
-        choices: The criteria.
+        criteria: The criteria.
         children: Leaves out base and experts.
     """
     left_out = {solution_id(x) for x in search.backend.space.seeds.values()} if children else set()
@@ -156,8 +160,8 @@ def elites(
             best = max(kept.values(), key=lambda elite: elite.scores[task])
             found.append(Candidate(f"best:{task}", "elite", best.x))
     by_mean = sorted(by_id, key=lambda id: (-np.mean(list(by_id[id].scores.values())), id))
-    for name, choice in choices.items():
-        ranked = sorted((by_id[id] for id in by_mean), key=lambda elite: -choice(elite.scores))
+    for name, criterion in criteria.items():
+        ranked = sorted((by_id[id] for id in by_mean), key=lambda elite: -criterion(elite.scores))
         found += [
             Candidate(f"{_SHORT.get(name, name)}:{place}", "elite", elite.x)
             for place, elite in enumerate(ranked[:leading], start=1)
@@ -177,7 +181,7 @@ def settle(
     search: CycleQD,
     settings: FinalConfig,
     scores: SplitScores,
-    choices: Mapping[Criterion, Choice],
+    criteria: Mapping[CriterionName, Criterion],
     seed: int,
 ) -> dict[str, Any]:
     """Chooses on the selection split, tests once, and returns the table.
@@ -186,7 +190,7 @@ def settle(
         search: The finished search.
         settings: Which candidates there are, and which are tested.
         scores: Evaluates and remembers.
-        choices: The criteria; the first one chooses, the others' picks are told.
+        criteria: The criteria; the first one chooses, the others' picks are told.
         seed: Seed of the bootstrap.
 
     Returns:
@@ -197,16 +201,16 @@ def settle(
     Raises:
         EvaluationError: Base, an expert, or all that the search found could not be evaluated.
     """
-    choice = choices[settings.choose_by]
+    criterion = criteria[settings.choose_by]
     _know_elites(search, scores)
     candidates: list[Candidate] = []
     if settings.table == "full":
         candidates += references(search)
         scores.evaluate([candidate.x for candidate in candidates], "validation", "references")
-        candidates += scaled_references(search, settings, scores, choice)
-    found = elites(search, settings.leading, choices, settings.candidates == "children")
+        candidates += scaled_references(search, settings, scores, criterion)
+    found = elites(search, settings.leading, criteria, settings.candidates == "children")
     if settings.candidates == "all":
-        found = [*aggregates(search, settings, scores, choice), *found]
+        found = [*aggregates(search, settings, scores, criterion), *found]
     candidates += distinct(found)
     everything = list(candidates)
     for split in ("validation", "selection"):
@@ -222,7 +226,7 @@ def settle(
         if one.kind in SEARCHED
     ]
     while True:
-        picks = _picks(candidates, choices, scores)
+        picks = _picks(candidates, criteria, scores)
         tested = candidates if settings.table == "full" else list(dict.fromkeys(picks.values()))
         scores.evaluate([candidate.x for candidate in tested], "test", "test")
         left = _evaluated(candidates, tested, scores, "test")
@@ -249,13 +253,15 @@ def settle(
 
 
 def _picks(
-    candidates: Sequence[Candidate], choices: Mapping[Criterion, Choice], scores: SplitScores
-) -> dict[Criterion, Candidate]:
+    candidates: Sequence[Candidate],
+    criteria: Mapping[CriterionName, Criterion],
+    scores: SplitScores,
+) -> dict[CriterionName, Candidate]:
     """Criterion to the candidate of the search that is best by it on the selection split."""
     searched = [candidate for candidate in candidates if candidate.kind in SEARCHED]
     return {
-        by: max(searched, key=lambda one: choice(scores.scores(one.x, "selection")))
-        for by, choice in choices.items()
+        by: max(searched, key=lambda one: criterion(scores.scores(one.x, "selection")))
+        for by, criterion in criteria.items()
     }
 
 

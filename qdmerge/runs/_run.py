@@ -25,9 +25,9 @@ from qdmerge.runs._building import (
     changed_facts,
     domain_facts,
     draw_examples,
+    final_criteria,
     warm_up,
 )
-from qdmerge.runs._choice import choices
 from qdmerge.runs._final import incumbents, settle
 from qdmerge.runs._folder import RunFolder, versions
 from qdmerge.runs._history import describe_domain, read_history
@@ -197,7 +197,7 @@ class Run:
         began: float,
     ) -> dict[str, Any]:
         config, backend = self.config, workplace.backend
-        criteria = choices(config.final, backend.tasks)
+        criteria = final_criteria(config.final, backend.tasks)
         search = build_search(config, backend)
         store = self.folder.solutions
         evaluator = Evaluator(workplace.executor, config.execution.retries)
@@ -229,8 +229,8 @@ class Run:
         table = settle(search, config.final, scores, criteria, config.seed)
         if config.final.table == "picks":
             history = read_history(self.folder.read_events())
-            choice = criteria[config.final.choose_by]
-            table["incumbents"] = incumbents(history, choice, scores, store)
+            criterion = criteria[config.final.choose_by]
+            table["incumbents"] = incumbents(history, criterion, scores, store)
         return self._finish(log, search, scores, table)
 
     def _export(self, backend: GenomeBackend, table: dict[str, Any]) -> None:

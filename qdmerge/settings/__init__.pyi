@@ -5,9 +5,6 @@ from ._catalog import (
     catalog_kinds as catalog_kinds,
 )
 from ._config import (
-    Criterion as Criterion,
-)
-from ._config import (
     FinalConfig as FinalConfig,
 )
 from ._config import (

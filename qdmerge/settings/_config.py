@@ -24,6 +24,7 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from qdmerge.archives import AxisSizing
 from qdmerge.backend import BackendConfig
+from qdmerge.criteria import CriterionName
 from qdmerge.errors import ConfigError, nearest
 from qdmerge.settings._discovery import find_backend, find_preset
 from qdmerge.settings._parts import ArchivePart, EmitterPart, Part, SchedulerPart, SpacePart
@@ -112,10 +113,6 @@ def _start_of(value: Any) -> Any:
     return {"recipe": value} if isinstance(value, str) else value
 
 
-Criterion = Literal["geometric_mean", "mean", "minimum", "weights"]
-"""What one number is made of the scores on several tasks."""
-
-
 class FinalConfig(_Settings):
     """The end of a run: which models become candidates, and how one is chosen.
 
@@ -135,7 +132,7 @@ class FinalConfig(_Settings):
         bootstrap: Resamples of the test items behind the 95 % intervals.
     """
 
-    choose_by: Criterion = "geometric_mean"
+    choose_by: CriterionName = "geometric_mean"
     weights: dict[str, Annotated[float, Field(ge=0)]] = {}
     leading: Annotated[int, Field(ge=1)] = 5
     table: Literal["full", "picks"] = "full"

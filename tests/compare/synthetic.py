@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from qdmerge.compare._rows import MEASURES, Pick, RunRow, over_tasks
+from qdmerge.compare._rows import Pick, RunRow
+from qdmerge.criteria import CRITERIA, over_tasks
 
 SKILL = {
     "recommended": 0.62,
@@ -54,7 +55,7 @@ def make_run(
         }
 
     picks = {}
-    for criterion in MEASURES:
+    for criterion in CRITERIA:
         own = drawn()
         test = {
             task: float(level[k] if one is None else one.mean())

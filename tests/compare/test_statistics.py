@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from qdmerge.compare._rows import Pick, RunRow, over_tasks
+from qdmerge.compare._rows import Pick, RunRow
 from qdmerge.compare._statistics import (
     LEVEL,
     estimate,
@@ -24,6 +24,7 @@ from qdmerge.compare._statistics import (
     sign_flip_test,
     smallest_p,
 )
+from qdmerge.criteria import over_tasks
 from qdmerge.errors import RunError
 
 # Steps of 1/64, so that sums in any order are exact and ties are ties.

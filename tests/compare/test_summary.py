@@ -10,10 +10,11 @@ import pytest
 
 from qdmerge.backend import Task
 from qdmerge.compare._fronts import Box, hypervolume
-from qdmerge.compare._rows import RunRow, over_tasks
+from qdmerge.compare._rows import RunRow
 from qdmerge.compare._statistics import paired_runs
 from qdmerge.compare._summary import summarize
 from qdmerge.compare._tables import summary_table, tidy_rows
+from qdmerge.criteria import over_tasks
 from qdmerge.errors import ConfigError
 from tests.compare.synthetic import make_run, make_study, task_names
 

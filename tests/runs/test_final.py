@@ -13,7 +13,7 @@ import pytest
 from qdmerge.backend import Task
 from qdmerge.errors import ConfigError
 from qdmerge.runs import Run, RunFolder, read_events
-from qdmerge.runs._choice import choices
+from qdmerge.runs._building import final_criteria
 from qdmerge.runs._final import elites
 from qdmerge.search import Elite
 from qdmerge.settings import FinalConfig, load_config
@@ -51,7 +51,7 @@ def test_every_criterion_has_its_leaders_and_the_mean_decides_between_equals():
         backend=SimpleNamespace(space=SimpleNamespace(seeds={"base": models[0].x})),
     )
     tasks = [Task(name, "score", (0.0, 1.0)) for name in "ab"]
-    criteria = choices(FinalConfig(weights={"b": 1.0}), tasks)
+    criteria = final_criteria(FinalConfig(weights={"b": 1.0}), tasks)
 
     def found(**how: Any) -> dict[str, int]:
         return {one.name: int(one.x[0]) for one in elites(search, 2, criteria, **how)}
