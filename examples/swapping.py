@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from qdmerge.runs import obtain_results
+from qdmerge.runs import run_or_resume
 from qdmerge.settings import load_config
 
 ARCHIVES = ("grid", "cvt", "dns")
@@ -68,7 +68,7 @@ def main(
     for parts in combinations():
         names = list(parts.values())
         config = load_config(source, settings, {**parts, "emitters": [parts["emitters"]]})
-        cells = names + row(obtain_results(config, out / "-".join(names)))
+        cells = names + row(run_or_resume(config, out / "-".join(names)))
         print(f"| {' | '.join(cells)} |", flush=True)
 
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     SpaceFactory = Callable[[TaskVectors], WeightSpace]
 
+Progress = Callable[[str, int, int], None]
+"""Called with a stage, the steps of it that are done, and all its steps."""
+
 SPLITS = ("validation", "selection", "test")
 """Evolution sees ``validation``; ``selection`` chooses the result; ``test`` is scored once."""
 
@@ -257,18 +260,18 @@ class BackendConfig(BaseModel):
         """Names of tasks and measures, if they are known before building, to check settings by."""
         return None
 
-    def prepare(self, progress: Callable[[str, int, int], None]) -> None:
+    def prepare(self, progress: Progress) -> None:
         """Makes what building needs and takes long (downloads, caches), before workers start.
 
         Args:
-            progress: Is told stage, steps done, and steps of the stage.
+            progress: Receives stage, steps done, and steps of the stage.
         """
 
-    def make_experts(self, progress: Callable[[str, int, int], None]) -> Mapping[str, Path]:
+    def make_experts(self, progress: Progress) -> Mapping[str, Path]:
         """Makes the models that these settings name and that are not there yet.
 
         Args:
-            progress: Is told stage, steps done, and steps of the stage.
+            progress: Receives stage, steps done, and steps of the stage.
 
         Returns:
             Name to path of the models made.

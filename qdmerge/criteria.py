@@ -13,7 +13,7 @@ from qdmerge.errors import ConfigError
 CriterionName = Literal["geometric_mean", "mean", "minimum", "weights"]
 """Name of a criterion; "weights" is the mean with the user's weights."""
 
-CRITERIA: Mapping[CriterionName, str] = {
+CRITERIA: Mapping[str, str] = {
     "mean": "mean",
     "geometric_mean": "geometric mean",
     "minimum": "minimum",

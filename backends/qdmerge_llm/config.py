@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-from qdmerge.backend import SIDE, SPLITS, BackendConfig
+from qdmerge.backend import SIDE, SPLITS, BackendConfig, Progress
 from qdmerge.checkpoints import checkpoint_problems, missing
 from qdmerge.errors import ConfigError, QDMergeError, nearest
 from qdmerge_llm import sandbox
@@ -221,7 +221,7 @@ class LLMConfig(BackendConfig):
             f"training, '{name}': {problem}" for name, problem in data.items() if problem
         ]
 
-    def make_experts(self, progress: Callable[[str, int, int], None]) -> dict[str, Path]:
+    def make_experts(self, progress: Progress) -> dict[str, Path]:
         """Trains the experts whose directories are missing; see :class:`TrainingConfig`.
 
         Raises:
@@ -286,7 +286,7 @@ class LLMConfig(BackendConfig):
                 )
         return found
 
-    def prepare(self, progress: Callable[[str, int, int], None]) -> None:
+    def prepare(self, progress: Progress) -> None:
         """Builds what is referred to of the tiny zoo and not built yet."""
         sources = self._tiny_sources()
         if sources:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator
 
-from qdmerge.backend import BackendConfig
+from qdmerge.backend import BackendConfig, Progress
 from qdmerge.checkpoints import checkpoint_problems, is_hub_id
 from qdmerge.errors import ConfigError, nearest
 from qdmerge_segmentation.data import ImageSet, Sample, find_samples, load_set, split_samples
@@ -279,7 +279,7 @@ class SegmentationConfig(BackendConfig):
         """The expert of a task, if there is one."""
         return self.tasks[task].expert or (task if task in self.experts else None)
 
-    def prepare(self, progress: Callable[[str, int, int], None]) -> None:
+    def prepare(self, progress: Progress) -> None:
         """Builds the tiny zoo, and its model of all tasks, if referred to and not built yet."""
         named = [*self.sources.values(), *(task.data for task in self.tasks.values())]
         if not any(map(is_tiny, named)):
@@ -320,7 +320,7 @@ class SegmentationConfig(BackendConfig):
             "seconds": seconds,
         }
 
-    def make_experts(self, progress: Callable[[str, int, int], None]) -> dict[str, Path]:
+    def make_experts(self, progress: Progress) -> dict[str, Path]:
         """Trains base and experts whose directories are missing; see :class:`TrainingConfig`.
 
         Raises:

@@ -21,7 +21,7 @@ import numpy as np
 import typer
 from _forecasts import forecasts, rank_correlation, smallest_p
 
-from qdmerge.runs import obtain_results
+from qdmerge.runs import run_or_resume
 from qdmerge.settings import RunConfig, load_config, parse_config
 
 KEEPS = 0.9
@@ -186,7 +186,7 @@ def main(
         config = seeded(source, seed, data, out, settings)
         for group in groups(list(config["backend"]["tasks"])):
             part = restricted(config, group)
-            results = obtain_results(part, out / f"{'+'.join(group)}-{seed}")
+            results = run_or_resume(part, out / f"{'+'.join(group)}-{seed}")
             found.setdefault(group, []).append(relative_scores(results))
             if len(group) == 2:
                 told.setdefault(group, []).append(forecasts(part, group))

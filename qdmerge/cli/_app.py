@@ -110,16 +110,14 @@ def experts(source: Source, settings: Settings = None) -> None:
     Resumable: run the command again to continue.
     """
     from qdmerge.cli._progress import show_progress
-    from qdmerge.runs import Progress
+    from qdmerge.runs import stage_progress
     from qdmerge.settings import load_config
 
     backend = load_config(source, settings or [], models=False).backend
     end_like_interrupt()
     try:
         with show_progress(console) as listener:
-            made = backend.make_experts(
-                lambda stage, done, total: listener(Progress(stage, done, total))
-            )
+            made = backend.make_experts(stage_progress(listener))
     except NotImplementedError as error:
         raise ConfigError(str(error)) from error
     except KeyboardInterrupt:
@@ -233,10 +231,10 @@ def export(
     ] = False,
 ) -> None:
     """Export a model of a run as a checkpoint that loads without qdmerge."""
-    from qdmerge.runs import BuildBackend, Run, pick_solution
+    from qdmerge.runs import BuildBackend, Run, lookup_solution
 
     opened = Run.open(run_path)
-    x = pick_solution(opened.folder, opened.config, what)
+    x = lookup_solution(opened.folder, opened.config, what)
     target = to or opened.folder.path / f"export-{what.replace(':', '-')}"
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{target} exists already; choose another --to")

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from qdmerge.runs import Listener, Progress, Stats
+    from qdmerge.runs import Listener, RunProgress, Stats
 
 _PLAIN_SECONDS = 10.0
 
@@ -27,7 +27,7 @@ class _Clock:
         self._began = 0.0
         self._done_before = 0
 
-    def left(self, progress: Progress) -> str:
+    def left(self, progress: RunProgress) -> str:
         now = time.monotonic()
         if progress.stage != self._stage:
             self._stage, self._began = progress.stage, now
@@ -40,7 +40,7 @@ class _Clock:
         return f"{minutes}:{rest:02d} left"
 
 
-def _line(progress: Progress, left: str) -> str:
+def _line(progress: RunProgress, left: str) -> str:
     """One line about a progress."""
     parts = [progress.stage]
     if progress.total:
@@ -62,7 +62,7 @@ def _number(value: float | int | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _view(progress: Progress, left: str) -> Group:
+def _view(progress: RunProgress, left: str) -> Group:
     """The live view of a progress."""
     head = Table.grid(padding=(0, 2))
     count = f"{progress.done}/{progress.total}" if progress.total else ""
@@ -106,7 +106,7 @@ def show_progress(console: Console) -> Iterator[Listener]:
 
     shown_stage, shown_at = "", 0.0
 
-    def print_line(progress: Progress) -> None:
+    def print_line(progress: RunProgress) -> None:
         nonlocal shown_stage, shown_at
         now = time.monotonic()
         complete = bool(progress.total) and progress.done >= progress.total

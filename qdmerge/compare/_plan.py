@@ -17,10 +17,10 @@ from qdmerge.runs import (
     DECISIVE,
     BuildBackend,
     Listener,
-    Progress,
     build_search,
     domain_facts,
     final_criteria,
+    stage_progress,
 )
 from qdmerge.settings import RunConfig
 from qdmerge.spaces import WeightSpace
@@ -163,7 +163,7 @@ def check_distinct(planned: Sequence[PlannedRun]) -> None:
 
 def prepare(config: RunConfig, listener: Listener) -> None:
     """Makes what building the backend of a configuration needs."""
-    config.backend.prepare(lambda stage, done, total: listener(Progress(stage, done, total)))
+    config.backend.prepare(stage_progress(listener))
 
 
 def by_domain(planned: Sequence[PlannedRun]) -> list[list[PlannedRun]]:

@@ -21,10 +21,10 @@ from qdmerge.runs import (
     DECISIVE,
     BuildBackend,
     Listener,
-    Progress,
     Run,
     RunFolder,
-    Workplace,
+    RunProgress,
+    SharedBackend,
     changed_facts,
     domain_facts,
     warm_up,
@@ -52,7 +52,7 @@ class Counter:
     def of(self, planned: PlannedRun) -> Listener:
         """Hears one run."""
 
-        def hear(progress: Progress) -> None:
+        def hear(progress: RunProgress) -> None:
             if progress.stage == "search":
                 with self._lock:
                     self._done[planned.label] = progress.done
@@ -70,7 +70,7 @@ class Counter:
     def _tell(self) -> None:
         stage = f"{len(self._ended)} of {self._runs} runs"
         done = min(sum(self._done.values()), self._total)
-        self._listener(Progress(stage, done, self._total))
+        self._listener(RunProgress(stage, done, self._total))
 
 
 _DESCRIPTION, _LOCK = "compare.yaml", ".lock"
@@ -267,7 +267,7 @@ class Study:
                 except RunError as error:
                     self._failed([run], error)
             executor = shared.executor(domain(config, facts), build)
-            self._execute_runs(open_runs, Workplace(backend, executor), shared, counter)
+            self._execute_runs(open_runs, SharedBackend(backend, executor), shared, counter)
 
     def _check_facts(self, results: Mapping[str, Any], run: PlannedRun) -> None:
         """Refuses results that were made with other models, data or numbers than there are now."""
@@ -284,13 +284,13 @@ class Study:
     def _execute_runs(
         self,
         runs: Sequence[PlannedRun],
-        workplace: Workplace,
+        shared_backend: SharedBackend,
         shared: SharedEvaluations,
         counter: Counter,
     ) -> None:
         with ThreadPoolExecutor(_RUNS_PER_WORKER * self.workers) as threads:
             waiting: set[Future[None]] = {
-                threads.submit(self._execute_run, run, workplace, counter) for run in runs
+                threads.submit(self._execute_run, run, shared_backend, counter) for run in runs
             }
             try:
                 while waiting:
@@ -304,7 +304,7 @@ class Study:
                     future.cancel()
                 raise
 
-    def _execute_run(self, planned: PlannedRun, workplace: Workplace, counter: Counter) -> None:
+    def _execute_run(self, planned: PlannedRun, backend: SharedBackend, counter: Counter) -> None:
         try:
             folder = RunFolder(planned.folder)
             if folder.config.exists():
@@ -312,7 +312,7 @@ class Study:
                 _check_same(run.config, planned)
             else:
                 run = Run.create(planned.config, planned.folder)
-            run.execute(counter.of(planned), workplace)
+            run.execute(counter.of(planned), backend)
         except Exception as error:
             self._failed([planned], error)
         counter.ended(planned)

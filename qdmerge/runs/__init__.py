@@ -15,9 +15,15 @@ from qdmerge.runs._building import (
 from qdmerge.runs._folder import RunFolder, versions
 from qdmerge.runs._history import Evaluated, History, Stats, read_history
 from qdmerge.runs._log import EventLog, SolutionStore, read_events, solution_id
-from qdmerge.runs._lookup import pick_solution
-from qdmerge.runs._run import Run, Workplace, obtain_results
-from qdmerge.runs._search import Listener, Progress, plain_scores, recalled_outcome
+from qdmerge.runs._lookup import lookup_solution
+from qdmerge.runs._run import Run, SharedBackend, run_or_resume
+from qdmerge.runs._search import (
+    Listener,
+    RunProgress,
+    plain_scores,
+    recalled_outcome,
+    stage_progress,
+)
 
 __all__ = [
     "DECISIVE",
@@ -26,24 +32,25 @@ __all__ = [
     "EventLog",
     "History",
     "Listener",
-    "Progress",
     "Run",
     "RunFolder",
+    "RunProgress",
+    "SharedBackend",
     "SolutionStore",
     "Stats",
-    "Workplace",
     "build_search",
     "changed_facts",
     "domain_facts",
     "final_criteria",
     "load_backend",
-    "obtain_results",
-    "pick_solution",
+    "lookup_solution",
     "plain_scores",
     "read_events",
     "read_history",
     "recalled_outcome",
+    "run_or_resume",
     "solution_id",
+    "stage_progress",
     "versions",
     "warm_up",
 ]

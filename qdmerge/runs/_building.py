@@ -14,7 +14,7 @@ from qdmerge.backend import GenomeBackend, Task
 from qdmerge.criteria import Criterion, CriterionName, fitting_criteria
 from qdmerge.errors import ConfigError, QDMergeError, RunError
 from qdmerge.runs._folder import RunFolder
-from qdmerge.runs._search import Listener, Progress
+from qdmerge.runs._search import Listener, stage_progress
 from qdmerge.search import CycleQD
 from qdmerge.settings import (
     ARCHIVES,
@@ -102,7 +102,7 @@ def warm_up(backend: GenomeBackend, listener: Listener) -> None:
     from qdmerge.spaces import WeightSpace
 
     if isinstance(backend.space, WeightSpace):
-        backend.space.warm_up(lambda stage, done, total: listener(Progress(stage, done, total)))
+        backend.space.warm_up(stage_progress(listener))
 
 
 def load_backend(source: str | Path, overrides: Sequence[str] = ()) -> GenomeBackend:

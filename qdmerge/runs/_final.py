@@ -177,7 +177,7 @@ def distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
     return list(found.values())
 
 
-def settle(
+def choose_and_test(
     search: CycleQD,
     settings: FinalConfig,
     scores: SplitScores,

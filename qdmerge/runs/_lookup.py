@@ -11,7 +11,7 @@ from qdmerge.runs._history import History, read_history
 from qdmerge.settings import RunConfig
 
 
-def pick_solution(folder: RunFolder, config: RunConfig, what: str) -> np.ndarray:
+def lookup_solution(folder: RunFolder, config: RunConfig, what: str) -> np.ndarray:
     """The solution of a model.
 
     Args:

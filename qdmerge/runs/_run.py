@@ -28,16 +28,16 @@ from qdmerge.runs._building import (
     final_criteria,
     warm_up,
 )
-from qdmerge.runs._final import incumbents, settle
+from qdmerge.runs._final import choose_and_test, incumbents
 from qdmerge.runs._folder import RunFolder, versions
 from qdmerge.runs._history import describe_domain, read_history
 from qdmerge.runs._log import Event, EventLog
 from qdmerge.runs._scores import SplitScores
-from qdmerge.runs._search import Listener, LoggedSearch, Progress, archive_stats
+from qdmerge.runs._search import Listener, LoggedSearch, RunProgress, archive_stats, stage_progress
 from qdmerge.search import CycleQD
 from qdmerge.settings import RunConfig
 
-_EXAMPLES = Progress("drawing examples", 0, 0)
+_EXAMPLES = RunProgress("drawing examples", 0, 0)
 
 
 def _digest(settings: Mapping[str, Any]) -> str:
@@ -45,7 +45,7 @@ def _digest(settings: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class Workplace:
+class SharedBackend:
     """What evaluates the models of a run.
 
     Attributes:
@@ -101,13 +101,13 @@ class Run:
     def execute(
         self,
         listener: Listener = lambda progress: None,
-        workplace: Workplace | None = None,
+        shared: SharedBackend | None = None,
     ) -> dict[str, Any]:
         """Starts the run, or goes on where its log ends; returns ``results.json``.
 
         Args:
             listener: Is told of the progress.
-            workplace: Backend and executor that several runs share; the caller closes them, and
+            shared: Backend and executor that several runs share; the caller closes them, and
                 no model is exported or drawn. None for ones of the run's own.
 
         Raises:
@@ -118,15 +118,15 @@ class Run:
         with self.folder.locked():
             log = EventLog(self.folder.log)
             self._check_log(log)
-            shared = workplace is not None
-            if workplace is None:
+            own = shared is None
+            if shared is None:
                 backend = self._build(listener)
-                workplace = Workplace(backend, self._executor(backend))
+                shared = SharedBackend(backend, self._executor(backend))
             try:
-                results = self._execute(log, workplace, listener, began)
-                if not shared:
-                    self._export(workplace.backend, results)
-                    self._illustrate(workplace.backend, listener)
+                results = self._execute(log, shared, listener, began)
+                if own:
+                    self._export(shared.backend, results)
+                    self._illustrate(shared.backend, listener)
                 return results
             except KeyboardInterrupt:
                 _log_stop(log, "interrupted")
@@ -135,9 +135,9 @@ class Run:
                 _log_stop(log, f"{type(error).__name__}: {error}")
                 raise
             finally:
-                if not shared:
-                    workplace.executor.close()
-                    workplace.backend.close()
+                if own:
+                    shared.executor.close()
+                    shared.backend.close()
                 log.close()
 
     def illustrate(self, listener: Listener = lambda progress: None) -> list[Path]:
@@ -162,10 +162,8 @@ class Run:
 
     def _build(self, listener: Listener) -> GenomeBackend:
         limit_threads(self.threads)
-        self.config.backend.prepare(
-            lambda stage, done, total: listener(Progress(stage, done, total))
-        )
-        listener(Progress("building the backend", 0, 0))
+        self.config.backend.prepare(stage_progress(listener))
+        listener(RunProgress("building the backend", 0, 0))
         return BuildBackend(self.config)()
 
     def _check_log(self, log: EventLog) -> None:
@@ -192,15 +190,15 @@ class Run:
     def _execute(
         self,
         log: EventLog,
-        workplace: Workplace,
+        shared: SharedBackend,
         listener: Listener,
         began: float,
     ) -> dict[str, Any]:
-        config, backend = self.config, workplace.backend
+        config, backend = self.config, shared.backend
         criteria = final_criteria(config.final, backend.tasks)
         search = build_search(config, backend)
         store = self.folder.solutions
-        evaluator = Evaluator(workplace.executor, config.execution.retries)
+        evaluator = Evaluator(shared.executor, config.execution.retries)
         logged = LoggedSearch(
             search,
             evaluator,
@@ -216,7 +214,7 @@ class Run:
         start = self._start_facts(backend)
         if log.events:
             _check_same_domain(log.events[0], start)
-            listener(Progress("replaying the log", 0, 0))
+            listener(RunProgress("replaying the log", 0, 0))
             logged.replay()
             log.append("resume", began=began, versions=versions())
         else:
@@ -226,7 +224,7 @@ class Run:
         logged.run()
         side = [task.name for task in side_tasks(backend)]
         scores = SplitScores(search.tasks, side, evaluator, log, store, listener)
-        table = settle(search, config.final, scores, criteria, config.seed)
+        table = choose_and_test(search, config.final, scores, criteria, config.seed)
         if config.final.table == "picks":
             history = read_history(self.folder.read_events())
             criterion = criteria[config.final.choose_by]
@@ -323,7 +321,7 @@ def _log_stop(log: EventLog, reason: str) -> None:
             log.append("stop", reason=reason)
 
 
-def obtain_results(
+def run_or_resume(
     config: RunConfig, path: str | Path, listener: Listener = lambda progress: None
 ) -> dict[str, Any]:
     """The results of a run; it is started, or goes on where its log ends, if it has none yet.

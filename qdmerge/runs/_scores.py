@@ -11,7 +11,7 @@ import numpy as np
 from qdmerge.backend import SIDE, SPLITS
 from qdmerge.execution import Evaluator, PendingEvaluation
 from qdmerge.runs._log import EventLog, SolutionStore, solution_id
-from qdmerge.runs._search import Listener, Progress, plain_scores
+from qdmerge.runs._search import Listener, RunProgress, plain_scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ class SplitScores:
             identity: self._evaluator.submit(x, split) for identity, x in unknown.items()
         }
         for done, (identity, evaluation) in enumerate(pending.items()):
-            self._listener(Progress(stage, done, len(pending)))
+            self._listener(RunProgress(stage, done, len(pending)))
             outcome = evaluation.result()
             self._store.put(unknown[identity])
             if outcome.evaluation is None:
@@ -106,7 +106,7 @@ class SplitScores:
             self.evaluations += 1
             self.seconds += outcome.seconds
         if pending:
-            self._listener(Progress(stage, len(pending), len(pending)))
+            self._listener(RunProgress(stage, len(pending), len(pending)))
 
     def known(self, x: np.ndarray, split: str) -> bool:
         """Whether a solution's scores on a split are known."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from qdmerge.backend import Evaluation
+from qdmerge.backend import Evaluation, Progress
 from qdmerge.errors import EvaluationError, RunError
 from qdmerge.execution import Evaluator, Outcome, PendingEvaluation
 from qdmerge.runs._history import Stats
@@ -18,7 +18,7 @@ from qdmerge.search import CycleQD
 
 
 @dataclass(frozen=True)
-class Progress:
+class RunProgress:
     """Where a run stands.
 
     Attributes:
@@ -38,7 +38,13 @@ class Progress:
     stats: Stats | None = None
 
 
-Listener = Callable[[Progress], None]
+Listener = Callable[[RunProgress], None]
+"""Called as a run goes on."""
+
+
+def stage_progress(listener: Listener) -> Progress:
+    """Return a callback of backends and spaces that reports to a run's listener."""
+    return lambda stage, done, total: listener(RunProgress(stage, done, total))
 
 
 def archive_stats(search: CycleQD) -> Stats:
@@ -253,7 +259,7 @@ class LoggedSearch:
         self._tell(out)
         self._log.append("tell", batch=out.batch.id, stats=archive_stats(self.search))
         self._listener(
-            Progress(
+            RunProgress(
                 "search" if out.batch.task else "seeds",
                 self._ended,
                 self._budget,

@@ -11,7 +11,7 @@ from qdmerge_toy import ToyBackend, ToyConfig
 from scipy.stats import gmean
 
 from qdmerge.errors import ConfigError, EvaluationError, RunError, UnsupportedError
-from qdmerge.runs import Run, RunFolder, pick_solution, read_events, read_history, solution_id
+from qdmerge.runs import Run, RunFolder, lookup_solution, read_events, read_history, solution_id
 from qdmerge.runs._choice import mean_interval
 from qdmerge.settings import RunConfig
 from tests.runs.conftest import timeless, toy_config
@@ -107,7 +107,7 @@ def test_exported_names_are_those_of_the_results(finished):
     folder = RunFolder.open(path)
     for row in results["candidates"]:
         for name in (row["name"], row["solution"]):
-            x = pick_solution(folder, folder.read_config(), name)
+            x = lookup_solution(folder, folder.read_config(), name)
             assert solution_id(x) == row["solution"]
 
 

@@ -22,7 +22,8 @@ from qdmerge_llm.training._state import RECORD, is_made, is_same
 if TYPE_CHECKING:
     import torch
 
-    from qdmerge_llm.training._trainer import Progress
+    from qdmerge.backend import Progress
+
 
 EXTRA = ("peft", "accelerate")
 _MEASURED = ("qdmerge", "torch", "transformers", *EXTRA)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,9 @@ from transformers import (
     TrainingArguments,
 )
 
+from qdmerge.backend import Progress
 from qdmerge_llm.training._config import LoRAConfig
 from qdmerge_llm.training._data import NOT_LEARNED, Example, collate
-
-Progress = Callable[[str, int, int], None]
-"""Called with the name of a stage, the steps done and the steps in all."""
 
 CLOCK = "seconds.json"
 """The time that a training has taken so far, beside its checkpoints."""

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qdmerge.backend import Progress
 from qdmerge.execution import Job, run_jobs
 from qdmerge_segmentation.sources import resolve
 from qdmerge_segmentation.training._plan import UNET, missing_models
 
 if TYPE_CHECKING:
     from qdmerge_segmentation.config import SegmentationConfig
-
-Progress = Callable[[str, int, int], None]
-"""Called with the name of a model, the steps done and the steps in all."""
 
 
 def make_models(

@@ -11,7 +11,6 @@ Importing this package imports neither torch nor transformers.
 
 from __future__ import annotations
 
-from qdmerge_zoo.llm._build import Progress
 from qdmerge_zoo.llm._grammar import Item
 from qdmerge_zoo.llm._items import TASKS, items
 from qdmerge_zoo.llm._recipe import ALL, CONFLICTS, Recipe, Stage
@@ -22,7 +21,6 @@ __all__ = [
     "CONFLICTS",
     "TASKS",
     "Item",
-    "Progress",
     "Recipe",
     "Stage",
     "items",

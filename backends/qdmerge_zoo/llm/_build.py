@@ -8,19 +8,17 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from qdmerge.backend import Progress
 from qdmerge.execution import Job, run_jobs
 from qdmerge_llm.items import split_of
 from qdmerge_zoo.llm._items import items
 from qdmerge_zoo.llm._recipe import ALL, VERSION, Recipe
 from qdmerge_zoo.llm._tokenizer import train_tokenizer
-
-Progress = Callable[[str, int, int], None]
-"""Called with the name of a stage, the steps done and the steps in all."""
 
 PROCESSES = 2
 """Experts trained at a time, one thread each."""

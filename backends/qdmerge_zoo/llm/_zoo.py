@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from qdmerge.backend import Progress
 from qdmerge.storage import MANIFEST, built_once, cache_dir, intact
-from qdmerge_zoo.llm._build import Progress, build, build_all
+from qdmerge_zoo.llm._build import build, build_all
 from qdmerge_zoo.llm._recipe import ALL, Recipe
 
 __all__ = ["MANIFEST", "intact", "multitask_cost", "multitask_model", "zoo"]

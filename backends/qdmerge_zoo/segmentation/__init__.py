@@ -10,7 +10,6 @@ Importing this package imports neither torch nor transformers.
 
 from __future__ import annotations
 
-from qdmerge_zoo.segmentation._build import Progress
 from qdmerge_zoo.segmentation._images import ALL_TASKS, TASKS, generate
 from qdmerge_zoo.segmentation._multitask import multitask, multitask_place
 from qdmerge_zoo.segmentation._recipe import Recipe
@@ -19,7 +18,6 @@ from qdmerge_zoo.segmentation._zoo import zoo
 __all__ = [
     "ALL_TASKS",
     "TASKS",
-    "Progress",
     "Recipe",
     "generate",
     "multitask",

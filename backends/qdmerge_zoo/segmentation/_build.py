@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
 import yaml
 
+from qdmerge.backend import Progress
 from qdmerge_zoo.segmentation._images import write_images
 from qdmerge_zoo.segmentation._recipe import VERSION, Recipe
-
-Progress = Callable[[str, int, int], None]
-"""Called with the name of a stage, the steps done and the steps in all."""
 
 PROCESSES = 2
 """Experts trained at a time, one thread each."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from qdmerge.backend import Progress
 from qdmerge.storage import built_once, cache_dir
-from qdmerge_zoo.segmentation._build import Progress
 from qdmerge_zoo.segmentation._recipe import Recipe
 from qdmerge_zoo.segmentation._zoo import zoo
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from qdmerge.backend import Progress
 from qdmerge.storage import built_once, cache_dir
-from qdmerge_zoo.segmentation._build import Progress, build
+from qdmerge_zoo.segmentation._build import build
 from qdmerge_zoo.segmentation._recipe import Recipe
 
 

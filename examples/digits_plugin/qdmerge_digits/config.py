@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from qdmerge.backend import SPLITS, BackendConfig
+from qdmerge.backend import SPLITS, BackendConfig, Progress
 from qdmerge.storage import built_once, cache_dir
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class DigitsConfig(BackendConfig):
         key = f"digits-{self.width}-{self.steps}-{self.train}-{self.models_seed}"
         return built_once(cache_dir() / key, lambda to: make_models(self, to), "The networks")
 
-    def prepare(self, progress: Callable[[str, int, int], None]) -> None:
+    def prepare(self, progress: Progress) -> None:
         """Trains base and experts before workers start."""
         progress("training base and experts", 0, 1)
         self.models()

@@ -5,21 +5,21 @@ from __future__ import annotations
 import pytest
 
 from qdmerge.errors import RunError
-from qdmerge.runs import Run, obtain_results
+from qdmerge.runs import Run, run_or_resume
 from tests.runs.conftest import timeless, toy_config
 
 
 def test_results_are_made_once_and_read_afterwards(tmp_path):
     config = toy_config(evaluations=3)
-    made = obtain_results(config, tmp_path / "run")
+    made = run_or_resume(config, tmp_path / "run")
     log = (tmp_path / "run" / "events.jsonl").read_bytes()
-    assert obtain_results(config, tmp_path / "run") == made
+    assert run_or_resume(config, tmp_path / "run") == made
     assert (tmp_path / "run" / "events.jsonl").read_bytes() == log
 
 
 def test_a_run_that_was_ended_goes_on(tmp_path):
     config = toy_config(evaluations=3)
-    whole = obtain_results(config, tmp_path / "whole")
+    whole = run_or_resume(config, tmp_path / "whole")
 
     def stop(progress):
         if progress.done == 2:
@@ -27,10 +27,10 @@ def test_a_run_that_was_ended_goes_on(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         Run.create(config, tmp_path / "cut").execute(stop)
-    assert timeless(obtain_results(config, tmp_path / "cut"))["chosen"] == whole["chosen"]
+    assert timeless(run_or_resume(config, tmp_path / "cut"))["chosen"] == whole["chosen"]
 
 
 def test_a_folder_of_another_configuration_is_refused(tmp_path):
-    obtain_results(toy_config(evaluations=3), tmp_path / "run")
+    run_or_resume(toy_config(evaluations=3), tmp_path / "run")
     with pytest.raises(RunError, match="another configuration"):
-        obtain_results(toy_config(evaluations=4), tmp_path / "run")
+        run_or_resume(toy_config(evaluations=4), tmp_path / "run")
