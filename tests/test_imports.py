@@ -24,10 +24,10 @@ def loaded_by(statement: str) -> set[str]:
     [
         "import qdmerge",
         "import qdmerge; qdmerge.Task, qdmerge.Measure, qdmerge.BackendConfig",
-        "import qdmerge.settings._parts, qdmerge.settings._config, qdmerge.backend",
+        "import qdmerge.settings._parts, qdmerge.settings._loading, qdmerge.backend",
         "import qdmerge.archives, qdmerge.schedulers, qdmerge.emitters, qdmerge.spaces",
-        "from qdmerge.settings._catalog import catalog; assert all(catalog().values())",
-        "from qdmerge.settings._config import load_config; load_config('toy').echo()",
+        "from qdmerge.settings import catalog; assert all(catalog().values())",
+        "from qdmerge.settings import load_config; load_config('toy').echo()",
         "import qdmerge.runs._history",
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,8 +13,17 @@ import pytest
 from pydantic import Field
 
 from qdmerge.errors import ConfigError, nearest
-from qdmerge.settings import Entry, Registry, load_target
+from qdmerge.settings import (
+    SEARCH_PRESETS,
+    Entry,
+    Registry,
+    SearchPreset,
+    catalog,
+    load_config,
+    load_target,
+)
 from qdmerge.settings import _parts as parts
+from qdmerge.settings._registry import PARTS_GROUP
 
 HERE = __name__
 
@@ -122,6 +132,65 @@ def test_a_module_that_breaks_on_import_is_a_mistake_of_the_configuration(
     with pytest.raises(ConfigError, match="cannot import 'broken_part_module:X': division by zero"):
         load_target("broken_part_module:X")
     sys.modules.pop("broken_part_module", None)
+
+
+PARTS = {
+    "widget": {
+        "large": Entry(f"{HERE}:Widget", "a large one", {"size": 100}),
+        "small": Entry(f"{HERE}:open_part", "never looked at: the built-in part wins"),
+    },
+    "search_preset": lambda: {
+        "tessellated": SearchPreset("on Voronoi cells", {"archive": "cvt"}),
+        "paper": SearchPreset("never looked at: the built-in one wins", {"archive": "dns"}),
+    },
+}
+
+
+@pytest.fixture
+def packages(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Installs entry points of the group ``qdmerge.parts``: name to target."""
+
+    def install(**targets: str) -> None:
+        points = {name: EntryPoint(name, target, "") for name, target in targets.items()}
+        monkeypatch.setattr("qdmerge.settings._registry.installed", {PARTS_GROUP: points}.get)
+
+    return install
+
+
+def test_other_packages_bring_parts(registry: Registry, packages: Callable[..., None]) -> None:
+    packages(theirs=f"{HERE}:PARTS")
+    assert registry.build("large", {}, CONTEXT).size == 100
+    assert registry.build("small", {}, CONTEXT).size == 1
+    assert [name for name, _ in registry.items()] == ["any", "large", "open", "small"]
+    assert "did you mean 'large'?" in registry.problems("lrge", {})[0]
+    config = load_config("toy", search_preset="tessellated")
+    assert config.archive.name == "cvt"
+    assert load_config("toy", search_preset="paper").archive.name == "grid"
+    with pytest.raises(ConfigError, match="search preset 'tesselated'; did you mean 'tessellated'"):
+        load_config("toy", search_preset="tesselated")
+    listed = catalog(["searches"])["searches"]
+    assert ("tessellated", "on Voronoi cells") in listed
+    assert {name for name, _ in listed} == {*SEARCH_PRESETS, "tessellated"}
+
+
+def test_a_package_whose_parts_are_broken_is_named_and_hides_nothing(
+    registry: Registry, packages: Callable[..., None]
+) -> None:
+    packages(
+        absent="no_such_module:PARTS", odd=f"{HERE}:NOT_CALLABLE", theirs=f"{HERE}:PARTS",
+        late=f"{HERE}:LATE",
+    )  # fmt: skip
+    assert registry.build("large", {}, CONTEXT).size == 100
+    (problem,) = registry.problems("lrge", {})
+    assert "The parts of 'absent' cannot be loaded: ModuleNotFoundError: No module" in problem
+    assert "The parts of 'odd' cannot be loaded" in problem
+    assert "The parts of 'late' cannot be loaded: ZeroDivisionError: division by zero" in problem
+    listed = dict(catalog(["searches"])["searches"])
+    assert {*SEARCH_PRESETS, "tessellated", "absent", "odd"} == {*listed}
+    assert listed["absent"].startswith("broken: ModuleNotFoundError")
+
+
+LATE = {"widget": lambda: 1 / 0}
 
 
 def test_nearest_ends_the_sentence() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+from pydantic import AfterValidator, ConfigDict, Field, FiniteFloat
 
-from qdmerge.errors import ConfigError
+from qdmerge.options import checked
 
 if TYPE_CHECKING:
     from qdmerge.backend import Measure, Task
@@ -29,6 +30,16 @@ class Axis:
     high: float
 
 
+def _rising(ends: tuple[float, float]) -> tuple[float, float]:
+    if not ends[0] < ends[1]:
+        raise ValueError(f"a range must rise (got {ends})")
+    return ends
+
+
+Range = Annotated[tuple[FiniteFloat, FiniteFloat], AfterValidator(_rising)]
+
+
+@checked
 @dataclass(frozen=True)
 class AxisSizing:
     """How wide the axes are.
@@ -42,21 +53,16 @@ class AxisSizing:
         low_margin: Factor below the weakest expert.
         high_margin: Factor above the strongest expert.
         ranges: Task or measure name to an explicit (low, high), which wins over everything.
+
+    Raises:
+        ConfigError: A margin that narrows the axis, or a range that is not finite or does not rise.
     """
 
-    low_margin: float = 0.85
-    high_margin: float = 1.15
-    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    __pydantic_config__ = ConfigDict(extra="forbid")  # as a part of a configuration
 
-    def __post_init__(self) -> None:
-        if not self.low_margin <= 1 <= self.high_margin:
-            raise ConfigError(
-                f"axes: need low_margin <= 1 <= high_margin; got {self.low_margin} and "
-                f"{self.high_margin}"
-            )
-        for name, (low, high) in self.ranges.items():
-            if not (np.isfinite([low, high]).all() and low < high):
-                raise ConfigError(f"axes: range of '{name}' must rise; got ({low}, {high})")
+    low_margin: Annotated[float, Field(le=1)] = 0.85
+    high_margin: Annotated[float, Field(ge=1)] = 1.15
+    ranges: Mapping[str, Range] = field(default_factory=dict)
 
     def task_axis(self, task: Task, expert_scores: Sequence[float] | np.ndarray) -> Axis:
         """The axis of a task, from the experts' scores on it."""

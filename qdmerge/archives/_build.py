@@ -13,6 +13,7 @@ from pydantic import Field
 
 from qdmerge.archives._axes import Axis, AxisSizing
 from qdmerge.errors import ConfigError, nearest
+from qdmerge.options import checked
 
 if TYPE_CHECKING:
     from ribs.archives import ArchiveBase
@@ -73,6 +74,7 @@ ArchiveFactory = Callable[[ArchiveSpec], "ArchiveBase"]
 Bins = Annotated[int, Field(ge=1)]
 
 
+@checked
 def grid(spec: ArchiveSpec, bins: Bins | list[Bins] = 15) -> ArchiveBase:
     """A grid with equal bins on each axis, the paper's archive.
 
@@ -93,9 +95,9 @@ def grid(spec: ArchiveSpec, bins: Bins | list[Bins] = 15) -> ArchiveBase:
     from ribs.archives import GridArchive
 
     dims = [bins] * len(spec.axes) if isinstance(bins, int) else list(bins)
-    if len(dims) != len(spec.axes) or min(dims, default=1) < 1:
+    if len(dims) != len(spec.axes):
         raise ConfigError(
-            f"archive grid: bins must be a positive number, or one per axis "
+            f"archive grid: bins must be one number, or one per axis "
             f"({', '.join(axis.name for axis in spec.axes)}); got {bins}"
         )
     _check_memory(spec, dims)

@@ -93,7 +93,7 @@ def check(source: Source, search: SearchPreset = None, settings: Settings = None
     """Report all mistakes in a configuration at once, without loading weights."""
     from qdmerge.settings import load_config
 
-    config = load_config(source, settings or [], recipe=search)
+    config = load_config(source, settings or [], search_preset=search)
     space = f"space {config.space.name}, " if config.space else ""
     console.print(
         f"{source} is fine: backend {config.backend.name}, {space}{config.evaluations} "
@@ -158,7 +158,7 @@ def run(
     if allow_unsandboxed:
         overrides.append("backend.allow_unsandboxed=true")
     parts = {"archive": archive, "emitters": emitter, "scheduler": scheduler, "space": space}
-    config = load_config(source, overrides + (settings or []), parts, recipe=search)
+    config = load_config(source, overrides + (settings or []), parts, search_preset=search)
     refuse_unsandboxed(config, allow_unsandboxed)
     _execute(Run.create(config, to or new_folder(source)))
 

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from qdmerge.errors import ConfigError, nearest
 from qdmerge.merges import Recipe, grid_size
-from qdmerge.settings import RECIPES, RunConfig, explain, parse_config, with_changes
+from qdmerge.options import explain
+from qdmerge.settings import SEARCH_PRESETS, RunConfig, parse_config, with_changes
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Method(BaseModel):
         space: "own" takes the configured space; a name asks for that space, or, where the backend
             has a space of its own, for that one.
         recipe: A recipe without search, whose grid is the budget; None for a search.
-        candidates: What is chosen among; see :class:`~qdmerge.settings._config.FinalConfig`.
+        candidates: What is chosen among; see :class:`~qdmerge.settings.FinalConfig`.
         keeps: "elites" of the configured archives, or "everything" it evaluated.
         model: "merged" from the experts, or the "multitask" model, fine-tuned on all tasks' data.
         requires: Python packages beyond qdmerge's own.
@@ -135,7 +136,8 @@ METHODS: Mapping[str, Method] = {
     ),
     "m2n2": _search("m2n2", "natural niches (M2N2)", space="own"),
     **{
-        name: _quality_diversity(recipe.summary, recipe.changes) for name, recipe in RECIPES.items()
+        name: _quality_diversity(preset.summary, preset.changes)
+        for name, preset in SEARCH_PRESETS.items()
     },
     "config": _quality_diversity("the configuration as it stands", {}),
 }

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 from numpy.typing import ArrayLike
+from pydantic import Field
 from ribs.archives import ArchiveBase
 from ribs.emitters import EmitterBase
 
 from qdmerge.operators import Crossover, Mutation, Selection
+from qdmerge.options import checked
 
 
+@checked
 class MergeEmitter(EmitterBase):
     """Makes children of an archive's elites by merging, CycleQD's variation.
 
@@ -26,7 +31,7 @@ class MergeEmitter(EmitterBase):
         seed: Seed; each ask draws from a generator of its own, spawned from (seed, number of ask).
 
     Raises:
-        ValueError: ``batch_size`` is not positive.
+        ConfigError: ``batch_size`` is not positive.
     """
 
     def __init__(
@@ -37,7 +42,7 @@ class MergeEmitter(EmitterBase):
         crossover: Crossover,
         mutation: Mutation,
         n_scores: int | None = None,
-        batch_size: int = 1,
+        batch_size: Annotated[int, Field(ge=1)] = 1,
         lower_bounds: ArrayLike | None = None,
         upper_bounds: ArrayLike | None = None,
         seed: int = 0,
@@ -49,8 +54,6 @@ class MergeEmitter(EmitterBase):
             lower_bounds=lower_bounds,
             upper_bounds=upper_bounds,
         )
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1; got {batch_size}")
         self._selection = selection
         self._crossover = crossover
         self._mutation = mutation

@@ -14,6 +14,9 @@ from ._formulas import (
     ties as ties,
 )
 from ._grid import (
+    Axes as Axes,
+)
+from ._grid import (
     Mergeable as Mergeable,
 )
 from ._grid import (

@@ -9,7 +9,7 @@ import numpy as np
 from ribs.emitters import EmitterBase
 
 from qdmerge.errors import ConfigError
-from qdmerge.merges._grid import Recipe, grid, recipe_solutions
+from qdmerge.merges._grid import Axes, Recipe, grid, recipe_solutions
 
 if TYPE_CHECKING:
     from ribs.archives import ArchiveBase
@@ -56,7 +56,8 @@ class RecipeEmitter(EmitterBase):
             lower_bounds=spec.space.lower_bounds,
             upper_bounds=spec.space.upper_bounds,
         )
-        rows = grid(recipe, len(spec.space.experts), scales, densities, tilts, ridges, ts)
+        axes = Axes(scales, densities, tilts, ridges, ts)
+        rows = grid(recipe, len(spec.space.experts), axes)
         self._recipe = recipe
         self._solutions = recipe_solutions(recipe, spec.space, rows)
         self._asked = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
@@ -31,7 +31,7 @@ Rows = list[list[float]]
 
 @dataclass(frozen=True)
 class Axes:
-    """What a grid runs over; None where a recipe has no such axis.
+    """What a grid runs over; None where a recipe has no such axis, or keeps its own values.
 
     Attributes:
         scales: Of task arithmetic, DARE and DARE-TIES the one weight of all experts; of TIES, SLERP
@@ -48,6 +48,9 @@ class Axes:
     tilts: Sequence[tuple[float, float]] | None = None
     ridges: Sequence[float] | None = None
     ts: Sequence[float] | None = None
+
+
+_OWN = Axes()
 
 
 @dataclass(frozen=True)
@@ -113,25 +116,13 @@ _GRIDS: dict[Recipe, _Grid] = {
 }
 
 
-def grid(
-    recipe: Recipe,
-    n_experts: int,
-    scales: Sequence[float] | None = None,
-    densities: Sequence[float] | None = None,
-    tilts: Sequence[tuple[float, float]] | None = None,
-    ridges: Sequence[float] | None = None,
-    ts: Sequence[float] | None = None,
-) -> np.ndarray:
-    """What a recipe tries for a number of experts.
+def grid(recipe: Recipe, n_experts: int, axes: Axes = _OWN) -> np.ndarray:
+    """Return what a recipe tries for a number of experts.
 
     Args:
         recipe: Name of the recipe.
         n_experts: Number of experts, K.
-        scales: See :class:`Axes`; None for the recipe's own.
-        densities: See :class:`Axes`; None for the recipe's own.
-        tilts: See :class:`Axes`; None for the recipe's own.
-        ridges: See :class:`Axes`; None for the recipe's own.
-        ts: See :class:`Axes`; None for the recipe's own.
+        axes: What the grid runs over; an axis of None is the recipe's own.
 
     Returns:
         A solution per row: of linear recipes and ``experts`` the K experts' weights, of ``regmean``
@@ -146,44 +137,25 @@ def grid(
         raise ConfigError(f"unknown recipe '{recipe}'{nearest(recipe, _GRIDS)} Known: {known}.")
     if n_experts < 1:
         raise ConfigError(f"recipe '{recipe}' merges experts, but there are none")
-    given = {"scales": scales, "densities": densities, "tilts": tilts}
-    given |= {"ridges": ridges, "ts": ts}
+    given = {name: values for name, values in vars(axes).items() if values is not None}
     defaults = _GRIDS[recipe].defaults
     for name, values in given.items():
-        if values is None:
-            continue
         if getattr(defaults, name) is None:
             raise ConfigError(f"recipe '{recipe}' has no '{name}'; remove the option")
         if not len(values) or not np.isfinite(values).all():
             raise ConfigError(
                 f"recipe '{recipe}': '{name}' must be finite numbers, at least one; got {values}"
             )
-    for name, shares in {"densities": densities, "ts": ts}.items():
-        if shares is not None and not all(0 <= share <= 1 for share in shares):
-            raise ConfigError(f"recipe '{recipe}': {name} must lie in [0, 1]; got {shares}")
-    if ridges is not None and not all(ridge > 0 for ridge in ridges):
-        raise ConfigError(f"recipe '{recipe}': ridges must be above 0; got {ridges}")
-    axes = Axes(
-        scales=defaults.scales if scales is None else scales,
-        densities=defaults.densities if densities is None else densities,
-        tilts=defaults.tilts if tilts is None else tilts,
-        ridges=defaults.ridges if ridges is None else ridges,
-        ts=defaults.ts if ts is None else ts,
-    )
-    return np.array(_GRIDS[recipe].rows(n_experts, axes))
+        if name in ("densities", "ts") and not all(0 <= share <= 1 for share in values):
+            raise ConfigError(f"recipe '{recipe}': {name} must lie in [0, 1]; got {values}")
+        if name == "ridges" and not all(ridge > 0 for ridge in values):
+            raise ConfigError(f"recipe '{recipe}': ridges must be above 0; got {values}")
+    return np.array(_GRIDS[recipe].rows(n_experts, replace(defaults, **given)))
 
 
-def grid_size(
-    recipe: Recipe,
-    n_experts: int,
-    scales: Sequence[float] | None = None,
-    densities: Sequence[float] | None = None,
-    tilts: Sequence[tuple[float, float]] | None = None,
-    ridges: Sequence[float] | None = None,
-    ts: Sequence[float] | None = None,
-) -> int:
-    """How many solutions a recipe tries, which is the budget of a run of it; see :func:`grid`."""
-    return len(grid(recipe, n_experts, scales, densities, tilts, ridges, ts))
+def grid_size(recipe: Recipe, n_experts: int, axes: Axes = _OWN) -> int:
+    """Return how many solutions a recipe tries: the budget of a run of it; see :func:`grid`."""
+    return len(grid(recipe, n_experts, axes))
 
 
 @runtime_checkable

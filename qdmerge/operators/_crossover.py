@@ -8,6 +8,9 @@ from typing import Annotated, ClassVar, Protocol
 import numpy as np
 from pydantic import Field
 
+from qdmerge.errors import ConfigError
+from qdmerge.options import checked
+
 
 class Crossover(Protocol):
     """Combines parents into children.
@@ -26,6 +29,7 @@ class Crossover(Protocol):
         ...
 
 
+@checked
 @dataclass(frozen=True)
 class LinearCrossover:
     """Merges two parents with weights near one half, as CycleQD does.
@@ -40,6 +44,9 @@ class LinearCrossover:
         total: Ends of the uniform distribution of the sum of both weights: 1 in the paper. The
             sum of unlike skills' task vectors, at a total above 1, keeps more of each than their
             mean.
+
+    Raises:
+        ConfigError: ``sigma`` is negative, or ``total`` falls.
     """
 
     sigma: Annotated[float, Field(ge=0)] = 0.03
@@ -48,10 +55,8 @@ class LinearCrossover:
     parents: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        if not self.sigma >= 0:
-            raise ValueError(f"sigma must be at least 0; got {self.sigma}")
         if not self.total[0] <= self.total[1]:
-            raise ValueError(f"total must not fall; got {self.total}")
+            raise ConfigError(f"LinearCrossover: 'total' must not fall (got {self.total})")
 
     def __call__(self, parents: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """``(n, 2, dim)`` parents to ``(n, dim)`` children, in the parents' dtype."""

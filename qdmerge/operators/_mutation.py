@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from qdmerge.errors import UnsupportedError
+from qdmerge.options import checked
 
 if TYPE_CHECKING:
     from qdmerge.spaces import Space
@@ -23,6 +24,7 @@ class Mutation(Protocol):
         ...
 
 
+@checked
 class SVDMutation:
     """Perturbs singular directions of the active task's expert.
 
@@ -43,7 +45,7 @@ class SVDMutation:
     Raises:
         UnsupportedError: The space has no spectral coordinates, the model no matrix, or the task
             no expert.
-        ValueError: ``scale`` is negative.
+        ConfigError: ``scale`` is negative, or ``per`` unknown.
     """
 
     def __init__(
@@ -65,10 +67,6 @@ class SVDMutation:
                 "SVD mutation perturbs the active task's expert, but a task has none; name it in "
                 "Task(expert=...), or use another mutation (gaussian, none)"
             )
-        if not scale >= 0:
-            raise ValueError(f"scale must be at least 0; got {scale}")
-        if per not in ("component", "matrix", "expert"):
-            raise ValueError(f"per must be 'component', 'matrix' or 'expert'; got {per!r}")
         self.scale = scale
         self.symmetric = symmetric
         self.per = per
@@ -96,6 +94,7 @@ class SVDMutation:
         return mutated
 
 
+@checked
 class ChildSVDMutation:
     """Perturbs singular directions of the child's own task vector: the paper's mutation.
 
@@ -113,7 +112,7 @@ class ChildSVDMutation:
 
     Raises:
         UnsupportedError: The space has no cores, or the model no matrix.
-        ValueError: ``scale`` is negative.
+        ConfigError: ``scale`` is negative, or ``per`` unknown.
     """
 
     def __init__(
@@ -129,10 +128,6 @@ class ChildSVDMutation:
                 f"SVD mutation of the child needs cores, which space '{space.name}' does not have; "
                 f"use space 'core', or another mutation ({other})"
             )
-        if not scale >= 0:
-            raise ValueError(f"scale must be at least 0; got {scale}")
-        if per not in ("component", "matrix", "model"):
-            raise ValueError(f"per must be 'component', 'matrix' or 'model'; got {per!r}")
         self.scale = scale
         self.symmetric = symmetric
         self.per = per
@@ -175,6 +170,7 @@ class ChildSVDMutation:
         return mutated
 
 
+@checked
 @dataclass(frozen=True)
 class GaussianMutation:
     """Adds N(0, sigma^2) to every coordinate.
@@ -184,13 +180,12 @@ class GaussianMutation:
 
     Args:
         sigma: Standard deviation in units of coordinates (1 is an expert's whole weight).
+
+    Raises:
+        ConfigError: ``sigma`` is negative.
     """
 
     sigma: Annotated[float, Field(ge=0)] = 0.05
-
-    def __post_init__(self) -> None:
-        if not self.sigma >= 0:
-            raise ValueError(f"sigma must be at least 0; got {self.sigma}")
 
     def __call__(self, children: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """``(n, dim)`` children to ``(n, dim)`` mutated children, same dtype."""

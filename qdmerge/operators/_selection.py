@@ -8,6 +8,9 @@ from typing import Annotated, Protocol
 import numpy as np
 from pydantic import Field
 
+from qdmerge.errors import ConfigError
+from qdmerge.options import checked
+
 
 class Selection(Protocol):
     """Chooses groups of different parents from the elites of one archive."""
@@ -50,6 +53,7 @@ def sample_groups(
     return np.array([np.resize(rng.permutation(first), parents) for _ in range(groups)])
 
 
+@checked
 @dataclass(frozen=True)
 class EliteSelection:
     """The paper's elite sampling: chances grow with all of an elite's scores.
@@ -64,15 +68,17 @@ class EliteSelection:
         high: Factor of the archive's highest score on a task (alpha_high).
 
     Raises:
-        ValueError: Not 0 < low <= high.
+        ConfigError: Not 0 < low <= high.
     """
 
     low: Annotated[float, Field(gt=0)] = 0.5
     high: Annotated[float, Field(gt=0)] = 0.8
 
     def __post_init__(self) -> None:
-        if not 0 < self.low <= self.high:
-            raise ValueError(f"need 0 < low <= high; got low={self.low}, high={self.high}")
+        if self.low > self.high:
+            raise ConfigError(
+                f"EliteSelection: 'low' must not exceed 'high' (got {self.low} and {self.high})"
+            )
 
     def probabilities(self, scores: np.ndarray) -> np.ndarray:
         """``(n,)`` chance of each elite, from ``(n, K)`` scores."""
@@ -102,6 +108,7 @@ class UniformSelection:
         return sample_groups(np.full(len(scores), 1 / len(scores)), groups, parents, rng)
 
 
+@checked
 @dataclass(frozen=True)
 class RankSelection:
     """Linear ranking on the active task's score (Baker 1985).
@@ -111,13 +118,12 @@ class RankSelection:
 
     Args:
         pressure: Selection pressure in [1, 2]; 1 is uniform.
+
+    Raises:
+        ConfigError: ``pressure`` is outside [1, 2].
     """
 
     pressure: Annotated[float, Field(ge=1, le=2)] = 1.8
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.pressure <= 2:
-            raise ValueError(f"pressure must lie in [1, 2]; got {self.pressure}")
 
     def probabilities(self, scores: np.ndarray) -> np.ndarray:
         """``(n,)`` chance of each elite, from ``(n, K)`` scores."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qdmerge.archives import AxisSizing
 from qdmerge.backend import GenomeBackend, Task
 from qdmerge.criteria import Criterion, CriterionName, fitting_criteria
 from qdmerge.errors import ConfigError, QDMergeError, RunError
@@ -125,13 +124,7 @@ def _start(config: RunConfig) -> Callable[[Space], np.ndarray]:
     def solutions(space: Space) -> np.ndarray:
         made = []
         for part in config.start:
-            rows = grid(
-                part.recipe,
-                len(space.experts),
-                scales=part.scales,
-                tilts=part.tilts,
-                ridges=part.ridges,
-            )
+            rows = grid(part.recipe, len(space.experts), part.axes)
             made.append(recipe_solutions(part.recipe, space, rows))
         return np.concatenate(made)
 
@@ -158,7 +151,7 @@ def build_search(config: RunConfig, backend: GenomeBackend) -> CycleQD:
             scheduler=lambda archives, emitters: build_part(
                 SCHEDULERS, config.scheduler, {"archives": archives, "emitters": emitters}
             ),
-            axes=AxisSizing(**config.axes.model_dump()),
+            axes=config.axes,
             start=_start(config) if config.start else None,
             seed=config.seed,
         )

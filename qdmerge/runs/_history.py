@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qdmerge.archives import AxisSizing, build_archives, role_of
+from qdmerge.archives import build_archives, role_of
 from qdmerge.backend import GenomeBackend, Measure, Task
 from qdmerge.runs._log import Event
 from qdmerge.search import archive_seeds
@@ -149,7 +149,7 @@ class History:
             self.tasks,
             self.measures,
             np.stack([self._scores(p) for p in seeds]),
-            AxisSizing(**config.axes.model_dump()),
+            config.axes,
             solution_dim=1,
             solution_dtype=np.dtype(np.float64),
             seeds=archive_seeds(config.seed, len(self.tasks)),

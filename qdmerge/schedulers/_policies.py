@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from qdmerge.errors import nearest
+from qdmerge.errors import ConfigError, nearest
+from qdmerge.options import checked
 from qdmerge.schedulers._task_scheduler import TaskScheduler
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ribs.emitters import EmitterBase
 
 
+@checked
 class CycleScheduler(TaskScheduler):
     """Round robin: the task of generation t is ``t // interval mod K`` (arXiv 2410.14735).
 
@@ -27,7 +29,7 @@ class CycleScheduler(TaskScheduler):
         interval: Generations before the roles rotate.
 
     Raises:
-        ValueError: ``interval`` is not positive.
+        ConfigError: ``interval`` is not positive.
     """
 
     def __init__(
@@ -37,8 +39,6 @@ class CycleScheduler(TaskScheduler):
         interval: Annotated[int, Field(ge=1)] = 1,
     ) -> None:
         super().__init__(archives, emitters)
-        if interval < 1:
-            raise ValueError(f"interval must be at least 1; got {interval}")
         self._interval = interval
         self._turns = 0
 
@@ -51,6 +51,7 @@ class CycleScheduler(TaskScheduler):
         return task
 
 
+@checked
 class BanditScheduler(TaskScheduler):
     """More turns for tasks whose archives still improve: discounted UCB.
 
@@ -65,7 +66,7 @@ class BanditScheduler(TaskScheduler):
         discount: What is left of an old reward after one more turn, in (0, 1].
 
     Raises:
-        ValueError: ``exploration`` is negative or ``discount`` outside (0, 1].
+        ConfigError: ``exploration`` is negative, or ``discount`` outside (0, 1].
     """
 
     def __init__(
@@ -76,10 +77,6 @@ class BanditScheduler(TaskScheduler):
         discount: Annotated[float, Field(gt=0, le=1)] = 0.95,
     ) -> None:
         super().__init__(archives, emitters)
-        if exploration < 0:
-            raise ValueError(f"exploration must be at least 0; got {exploration}")
-        if not 0 < discount <= 1:
-            raise ValueError(f"discount must lie in (0, 1]; got {discount}")
         self._exploration = exploration
         self._discount = discount
         self._turns = dict.fromkeys(self.tasks, 0.0)
@@ -118,7 +115,7 @@ class FixedScheduler(TaskScheduler):
         task: The active task; None for the first one.
 
     Raises:
-        ValueError: Unknown task.
+        ConfigError: Unknown task.
     """
 
     def __init__(
@@ -129,8 +126,9 @@ class FixedScheduler(TaskScheduler):
     ) -> None:
         super().__init__(archives, emitters)
         if task is not None and task not in self.tasks:
-            raise ValueError(
-                f"unknown task '{task}'{nearest(task, self.tasks)} Tasks: {', '.join(self.tasks)}"
+            raise ConfigError(
+                f"FixedScheduler: unknown task '{task}'{nearest(task, self.tasks)} "
+                f"Tasks: {', '.join(self.tasks)}"
             )
         self._task = task or self.tasks[0]
 

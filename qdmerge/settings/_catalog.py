@@ -7,30 +7,18 @@ from functools import partial
 from importlib.metadata import EntryPoint
 
 from qdmerge.errors import ConfigError
-from qdmerge.settings._config import read_preset
-from qdmerge.settings._discovery import backend_names, find_backend, installed, presets
-from qdmerge.settings._parts import (
-    ARCHIVES,
-    CROSSOVERS,
-    EMITTERS,
-    MUTATIONS,
-    SCHEDULERS,
-    SELECTIONS,
-    SPACES,
+from qdmerge.settings._discovery import (
+    backend_names,
+    find_backend,
+    installed,
+    presets,
+    read_preset,
 )
-from qdmerge.settings._presets import RECIPES
+from qdmerge.settings._parts import REGISTRIES
+from qdmerge.settings._presets import search_presets
+from qdmerge.settings._registry import Registry, installed_parts
 
 _Listed = list[tuple[str, str]]
-
-_REGISTRIES = {
-    "spaces": SPACES,
-    "archives": ARCHIVES,
-    "emitters": EMITTERS,
-    "schedulers": SCHEDULERS,
-    "selections": SELECTIONS,
-    "crossovers": CROSSOVERS,
-    "mutations": MUTATIONS,
-}
 
 
 def catalog(kinds: Iterable[str] | None = None) -> dict[str, list[tuple[str, str]]]:
@@ -58,15 +46,22 @@ def _sources() -> dict[str, Callable[[], _Listed]]:
     return {
         "backends": lambda: [(name, _summary(name)) for name in backend_names()],
         "presets": lambda: [(name, _first_comment(read_preset(name))) for name in presets()],
-        "searches": lambda: [(name, recipe.summary) for name, recipe in RECIPES.items()],
+        "searches": lambda: [
+            *((name, preset.summary) for name, preset in search_presets().items()),
+            *_broken("search_preset"),
+        ],
         **{kind: partial(_brought, point) for kind, point in installed("qdmerge.catalog").items()},
-        **{
-            kind: lambda registry=registry: [  # type: ignore[misc]
-                (name, entry.summary) for name, entry in registry.items()
-            ]
-            for kind, registry in _REGISTRIES.items()
-        },
+        **{f"{registry.kind}s": partial(_parts, registry) for registry in REGISTRIES},
     }
+
+
+def _parts(registry: Registry) -> _Listed:
+    named = [(name, entry.summary) for name, entry in registry.items()]
+    return named + _broken(registry.kind)
+
+
+def _broken(kind: str) -> _Listed:
+    return [(package, f"broken: {cause}") for package, cause in installed_parts(kind).broken]
 
 
 def _brought(point: EntryPoint) -> _Listed:

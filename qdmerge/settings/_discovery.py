@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from qdmerge.errors import ConfigError, nearest
@@ -31,12 +32,12 @@ def _entry_points() -> dict[str, EntryPoint]:
 
 
 def backend_names() -> list[str]:
-    """Names of all installed backends."""
+    """Return the names of all installed backends."""
     return list(_entry_points())
 
 
 def find_backend(name: str) -> type[BackendConfig]:
-    """The settings class of a backend.
+    """Return the settings class of a backend.
 
     Raises:
         ConfigError: Unknown name, or the backend cannot be imported.
@@ -64,7 +65,7 @@ def find_backend(name: str) -> type[BackendConfig]:
 
 
 def presets() -> dict[str, str]:
-    """Preset name to resource, of all installed backends that can be imported."""
+    """Return preset name to resource, of all installed backends that can be imported."""
     found: dict[str, str] = {}
     for name in backend_names():
         try:
@@ -75,7 +76,7 @@ def presets() -> dict[str, str]:
 
 
 def find_preset(name: str) -> str:
-    """The resource of a preset, or of the first preset of a backend.
+    """Return the resource of a preset, or of the first preset of a backend.
 
     Raises:
         ConfigError: Neither a preset nor a backend with one.
@@ -93,3 +94,13 @@ def find_preset(name: str) -> str:
         f"'{name}' is neither a file nor a preset or backend{nearest(name, names)} "
         f"Known: {', '.join(names)}"
     )
+
+
+def read_preset(name: str) -> str:
+    """Read the commented YAML of a preset, or of a backend's first preset.
+
+    Raises:
+        ConfigError: Unknown name.
+    """
+    package, _, path = find_preset(name).partition("/")
+    return files(package).joinpath(path).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The names of all parts that text can choose, and what a configuration says of a part."""
+"""The built-in parts by name, and what a configuration says of a part."""
 
 from __future__ import annotations
 
@@ -100,19 +100,6 @@ EMITTERS = Registry(
         "recipe": Entry(
             "qdmerge.merges:RecipeEmitter", "the grid of a recipe without search, a baseline"
         ),
-        "random": Entry("qdmerge.compare:RandomEmitter", "random search, a baseline"),
-        "scalar_cma_es": Entry(
-            "qdmerge.compare:CMAESEmitter",
-            "CMA-ES on one number of all task scores, without the archive: a baseline",
-        ),
-        "nsga2": Entry(
-            "qdmerge.compare:NSGA2Emitter",
-            "NSGA-II over all task scores, without the archive: a baseline",
-        ),
-        "m2n2": Entry(
-            "qdmerge.compare:M2N2Emitter",
-            "natural niches (M2N2): a population that competes for items, a baseline",
-        ),
     },
 )
 
@@ -166,6 +153,10 @@ MUTATIONS = Registry(
 )
 
 
+REGISTRIES = (SPACES, ARCHIVES, EMITTERS, SCHEDULERS, SELECTIONS, CROSSOVERS, MUTATIONS)
+"""The registries of all kinds of part, in the order of ``qdmerge list``."""
+
+
 class Part(BaseModel):
     """A part by name with its options: ``grid``, or ``{name: grid, bins: 10}``."""
 
@@ -212,7 +203,7 @@ Mutations = Annotated[
 
 
 def build_part(registry: Registry, part: Part, context: Mapping[str, Any]) -> Any:
-    """Builds a configured part; see :meth:`Registry.build`."""
+    """Build a configured part; see :meth:`Registry.build`."""
     return registry.build(part.name, part.options, context)
 
 
@@ -224,7 +215,7 @@ def merge_emitter(
     crossover: CrossoverPart = Part(name="linear"),  # noqa: B008
     mutation: Mutations = (Part(name="svd"),),  # noqa: B008
 ) -> EmitterBase:
-    """A configured MergeEmitter; a list of mutations is a chain.
+    """Build a configured :class:`~qdmerge.emitters.MergeEmitter`; several mutations are a chain.
 
     Args:
         archive: Archive of the active task.

@@ -1,4 +1,4 @@
-"""Named recipes of a search: the parts that make a run CycleQD."""
+"""Search presets: the parts that make a run CycleQD, by name."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from qdmerge.errors import ConfigError, nearest
+from qdmerge.settings._registry import installed_parts
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """A named recipe.
+class SearchPreset:
+    """The parts of a search, under a name.
 
     Attributes:
-        summary: One line.
-        changes: The configuration keys it sets.
+        summary: One line for ``qdmerge list``.
+        changes: The configuration keys that it sets.
     """
 
     summary: str
     changes: Mapping[str, Any]
 
 
-RECIPES: Mapping[str, Recipe] = {
+SEARCH_PRESETS: Mapping[str, SearchPreset] = {
     # arXiv 2410.14735: elite sampling, linear merging with sigma 0.03, one-sided SVD mutation.
-    "paper": Recipe(
+    "paper": SearchPreset(
         "CycleQD as published",
         {
             "start": [],
@@ -40,7 +41,7 @@ RECIPES: Mapping[str, Recipe] = {
         },
     ),
     # Chosen and confirmed in docs/results/recommended.md.
-    "recommended": Recipe(
+    "recommended": SearchPreset(
         "CycleQD on regression means: weighted by what layers receive, begun with RegMean",
         {
             "space": "regmean",
@@ -57,24 +58,30 @@ RECIPES: Mapping[str, Recipe] = {
         },
     ),
 }
-"""Name to recipe."""
+"""The built-in search presets by name."""
 
 
-def with_recipe(data: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A plain configuration with the keys of a recipe.
+def search_presets() -> dict[str, SearchPreset]:
+    """Return all search presets by name, those of other packages included."""
+    return {**installed_parts("search_preset").parts, **SEARCH_PRESETS}
+
+
+def with_search_preset(data: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a plain configuration with the keys of a search preset.
 
     Raises:
-        ConfigError: Unknown recipe.
+        ConfigError: Unknown search preset.
     """
-    if name not in RECIPES:
+    known = search_presets()
+    if name not in known:
         raise ConfigError(
-            f"unknown recipe '{name}'{nearest(name, RECIPES)} Known: {', '.join(RECIPES)}."
+            f"unknown search preset '{name}'{nearest(name, known)} Known: {', '.join(known)}."
         )
-    return with_changes(data, RECIPES[name].changes)
+    return with_changes(data, known[name].changes)
 
 
 def with_changes(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A plain configuration with other keys; those of ``final`` join the ones that are there."""
+    """Return a plain configuration with other keys; ``final`` is merged key by key."""
     merged = {**data, **changes}
     if "final" in changes:
         merged["final"] = {**(data.get("final") or {}), **changes["final"]}

@@ -1,4 +1,4 @@
-"""One small registry for every kind of plug-in, used only where text meets code.
+"""Registries of parts: names in text, and the callables that they stand for.
 
 A part (archive, emitter, operator, scheduler, space) is any callable. When a configuration names
 one, its parameters that carry the name of something the run provides are filled by the run (an
@@ -9,22 +9,27 @@ classes are parts as they are, and ``module:Class`` names any other.
 from __future__ import annotations
 
 import inspect
-import types
-import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import ValidationError
 
 from qdmerge.errors import ConfigError, nearest
+from qdmerge.options import explain, options_model
+from qdmerge.settings._discovery import installed
 
-_OPTIONS = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
+PARTS_GROUP = "qdmerge.parts"
+"""Entry points of other packages' parts.
+
+Each names a mapping: kind of part ("emitter", "search_preset") to name to :class:`Entry`, or to
+:class:`~qdmerge.settings.SearchPreset`; or to a function without arguments that returns these.
+"""
 
 
 def load_target(target: str) -> Callable[..., Any]:
-    """Imports ``"module:attribute"``.
+    """Import ``"module:attribute"``.
 
     Raises:
         ConfigError: The module cannot be imported, or the attribute does not exist or is not
@@ -56,8 +61,37 @@ class Entry:
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class InstalledParts:
+    """What other packages bring of one kind.
+
+    Attributes:
+        parts: Name to what they say of it.
+        broken: Packages whose parts cannot be loaded, and why.
+    """
+
+    parts: Mapping[str, Any]
+    broken: tuple[tuple[str, str], ...] = ()
+
+
+def installed_parts(kind: str) -> InstalledParts:
+    """Find the parts of a kind that other packages bring, by entry point.
+
+    Of two packages that bring the same name, the first in order of their entry points wins.
+    """
+    parts: dict[str, Any] = {}
+    broken = []
+    for package, point in installed(PARTS_GROUP).items():
+        try:
+            brought = point.load().get(kind, {})
+            parts = {**(brought() if callable(brought) else brought), **parts}
+        except Exception as error:
+            broken.append((package, " ".join(f"{type(error).__name__}: {error}".split())))
+    return InstalledParts(parts, tuple(broken))
+
+
 class Registry:
-    """Names of one kind of part.
+    """Names of one kind of part: built in, or brought by other packages.
 
     Args:
         kind: What the parts are called in messages ("archive").
@@ -71,11 +105,11 @@ class Registry:
         self._entries = dict(entries)
 
     def items(self) -> list[tuple[str, Entry]]:
-        """All names with their entries, sorted by name."""
-        return sorted(self._entries.items())
+        """Return all names with their entries, sorted by name."""
+        return sorted({**installed_parts(self.kind).parts, **self._entries}.items())
 
     def entry(self, name: str) -> Entry:
-        """The entry of a name; ``module:attribute`` is its own entry.
+        """Return the entry of a name; ``module:attribute`` is its own entry.
 
         Raises:
             ConfigError: Unknown name; the message suggests the nearest one.
@@ -84,13 +118,21 @@ class Registry:
             return self._entries[name]
         if ":" in name:
             return Entry(name, name)
+        brought = installed_parts(self.kind)
+        if name in brought.parts:
+            return brought.parts[name]
+        known = sorted({*self._entries, *brought.parts})
+        broken = "".join(
+            f" The parts of '{package}' cannot be loaded: {cause}"
+            for package, cause in brought.broken
+        )
         raise ConfigError(
-            f"unknown {self.kind} '{name}'{nearest(name, self._entries)} "
-            f"Known: {', '.join(sorted(self._entries))}, or module:attribute."
+            f"unknown {self.kind} '{name}'{nearest(name, known)} "
+            f"Known: {', '.join(known)}, or module:attribute.{broken}"
         )
 
     def build(self, name: str, options: Mapping[str, Any], context: Mapping[str, Any]) -> Any:
-        """Builds a part from its options and what the run provides.
+        """Build a part from its options and what the run provides.
 
         Args:
             name: Registered name or ``module:attribute``.
@@ -109,7 +151,7 @@ class Registry:
         return target(**{**filled, **checked})
 
     def problems(self, name: str, options: Mapping[str, Any]) -> list[str]:
-        """What is wrong with a name and its options, one line each; builds nothing."""
+        """Return what is wrong with a name and its options, a line each; builds nothing."""
         try:
             entry = self.entry(name)
             self._check(name, load_target(entry.target), {**entry.defaults, **options})
@@ -120,113 +162,10 @@ class Registry:
     def _check(
         self, name: str, target: Callable[..., Any], options: Mapping[str, Any]
     ) -> dict[str, Any]:
-        model = _options_model(target, self.context - set(options))
+        model = options_model(target, without=self.context - set(options))
         try:
             parsed = model.model_validate(dict(options))
         except ValidationError as error:
             lines = explain(error, model, where=f"{self.kind} '{name}'")
             raise ConfigError("\n".join(lines)) from error
         return {key: getattr(parsed, key) for key in options}
-
-
-def _options_model(target: Callable[..., Any], provided: frozenset[str]) -> type[BaseModel]:
-    """A pydantic model of the parameters of a callable that the run does not provide."""
-    function = target.__init__ if inspect.isclass(target) else target
-    fields: dict[str, Any] = {}
-    takes_any = False
-    try:
-        parameters = inspect.signature(target).parameters
-    except ValueError as error:
-        raise ConfigError(f"cannot tell which options {target!r} takes: {error}") from error
-    for parameter in parameters.values():
-        if parameter.kind is parameter.VAR_KEYWORD:
-            takes_any = True
-        elif parameter.kind is not parameter.VAR_POSITIONAL and parameter.name not in provided:
-            default = ... if parameter.default is parameter.empty else parameter.default
-            fields[parameter.name] = (_hint(parameter, function), default)
-    return create_model(
-        "Options",
-        __config__=_OPTIONS.copy() | {"extra": "allow" if takes_any else "forbid"},
-        **fields,
-    )
-
-
-def _hint(parameter: inspect.Parameter, function: Callable[..., Any]) -> Any:
-    """The type of a parameter as pydantic can check it, else Any.
-
-    Annotations of third-party parts may name things that exist for type checkers only, or types
-    that pydantic does not know.
-    """
-    annotation = parameter.annotation
-    try:
-        if isinstance(annotation, str):
-            annotation = eval(annotation, getattr(function, "__globals__", {}))
-        create_model("Probe", __config__=_OPTIONS, option=(annotation, ...))
-    except Exception:
-        return Any
-    return Any if annotation is parameter.empty else annotation
-
-
-def explain(error: ValidationError, model: type[BaseModel], where: str = "") -> list[str]:
-    """A pydantic error as lines for people: path, what was expected, nearest known key."""
-    lines: dict[str, list[str]] = {}
-    for item in error.errors(include_url=False):
-        location = _without_union_tag(model, item["loc"])
-        path = ".".join(str(part) for part in location)
-        prefix = f"{where}: " if where else ""
-        place = f"{prefix}'{path}'" if path else where
-        if item["type"] == "extra_forbidden":
-            known = _known_keys(model, location[:-1])
-            hint = nearest(str(location[-1]), known)
-            listed = f" Known: {', '.join(sorted(known))}." if known else ""
-            lines[f"{prefix}unknown key '{path}'{hint}{listed}"] = []
-        elif item["type"] == "missing":
-            lines[f"{place} is missing"] = []
-        elif item["type"] == "value_error":  # from a validator of ours: a mistake a line
-            for mistake in item["msg"].removeprefix("Value error, ").split("\n"):
-                lines[f"{place}: {mistake}" if place else mistake] = []
-        else:
-            got = "" if isinstance(item["input"], dict | list) else f" (got {item['input']!r})"
-            # The members of a union each complain about the same place.
-            lines.setdefault(place, []).append(item["msg"] + got)
-    return [": ".join(filter(None, (line, "; or: ".join(said)))) for line, said in lines.items()]
-
-
-def _without_union_tag(
-    model: type[BaseModel], location: tuple[int | str, ...]
-) -> tuple[int | str, ...]:
-    """A place without pydantic's names of members of unions: ("bins", "int") to ("bins",)."""
-    kept: list[int | str] = []
-    annotation: Any = model
-    parts = iter(location)
-    for part in parts:
-        kept.append(part)
-        annotation = _below(annotation, part)
-        members = [annotation]
-        if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-            members = [one for one in typing.get_args(annotation) if one is not type(None)]
-        annotation = members[0] if len(members) == 1 else None
-        if len(members) > 1:
-            next(parts, None)
-    return tuple(kept)
-
-
-def _below(annotation: Any, part: int | str) -> Any:
-    """The annotation of a model's field or of a container's elements; None if it cannot be told."""
-    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
-        found = annotation.model_fields.get(str(part))
-        return found.annotation if found else None
-    arguments = typing.get_args(annotation)
-    return arguments[-1] if arguments and typing.get_origin(annotation) in (dict, list) else None
-
-
-def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> set[str]:
-    """Keys that a nested model knows at a path of a validation error."""
-    for part in path:
-        field_info = model.model_fields.get(str(part))
-        annotation = field_info.annotation if field_info else None
-        candidates = (annotation, *typing.get_args(annotation))
-        nested = [c for c in candidates if inspect.isclass(c) and issubclass(c, BaseModel)]
-        if nested:
-            model = nested[0]
-    return set(model.model_fields)

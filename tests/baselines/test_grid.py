@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from qdmerge.errors import ConfigError
-from qdmerge.merges import Recipe, grid, grid_size
+from qdmerge.merges import Axes, Recipe, grid, grid_size
 
 RECIPES = get_args(Recipe)
 
@@ -25,29 +25,29 @@ def test_the_grids_are_small(recipe: Recipe) -> None:
 def test_rows() -> None:
     assert grid("average", 4).tolist() == [[0.25] * 4]
     assert grid("experts", 2).tolist() == [[1, 0], [0, 1]]
-    assert grid("task_arithmetic", 2, scales=[0.4, 0.6]).tolist() == [[0.4, 0.4], [0.6, 0.6]]
-    assert grid("tilted", 3, tilts=[(0.8, 0.5)]).tolist() == [
+    assert grid("task_arithmetic", 2, Axes(scales=[0.4, 0.6])).tolist() == [[0.4, 0.4], [0.6, 0.6]]
+    assert grid("tilted", 3, Axes(tilts=[(0.8, 0.5)])).tolist() == [
         [0.8, 0.5, 0.5],
         [0.5, 0.8, 0.5],
         [0.5, 0.5, 0.8],
     ]
-    assert grid("regmean", 2, scales=[1, 1.2], ridges=[0.1]).tolist() == [
+    assert grid("regmean", 2, Axes(scales=[1, 1.2], ridges=[0.1])).tolist() == [
         [0.5, 0.5, 0.1],
         [0.6, 0.6, 0.1],
     ]
-    assert grid("ties", 2, scales=[1, 2], densities=[0.2]).tolist() == [
+    assert grid("ties", 2, Axes(scales=[1, 2], densities=[0.2])).tolist() == [
         [1, 1, 0.2, 1],
         [1, 1, 0.2, 2],
     ]
-    assert grid("dare", 2, scales=[0.5], densities=[0.2, 1]).tolist() == [
+    assert grid("dare", 2, Axes(scales=[0.5], densities=[0.2, 1])).tolist() == [
         [0.5, 0.5, 0.2],
         [0.5, 0.5, 1],
     ]
-    assert grid("slerp", 2, scales=[1], ts=[0.3]).tolist() == [[1, 0.3]]
-    assert grid("slerp", 4, scales=[1], ts=[0.5]).tolist() == [[1, 1 / 2, 1 / 3, 1 / 4]]
-    assert grid("slerp", 3, scales=[1], ts=[0, 1]).tolist() == [[1, 0, 0], [1, 1, 1]]
+    assert grid("slerp", 2, Axes(scales=[1], ts=[0.3])).tolist() == [[1, 0.3]]
+    assert grid("slerp", 4, Axes(scales=[1], ts=[0.5])).tolist() == [[1, 1 / 2, 1 / 3, 1 / 4]]
+    assert grid("slerp", 3, Axes(scales=[1], ts=[0, 1])).tolist() == [[1, 0, 0], [1, 1, 1]]
     # As merging with weights: each of two experts weighs 1, the one after them 3 = .75 / .25.
-    assert grid("slerp", 3, scales=[1], ts=[0.75])[0, 2] == pytest.approx(3 / (1 + 1 + 3))
+    assert grid("slerp", 3, Axes(scales=[1], ts=[0.75]))[0, 2] == pytest.approx(3 / (1 + 1 + 3))
 
 
 @pytest.mark.parametrize(
@@ -69,4 +69,4 @@ def test_rows() -> None:
 )
 def test_what_makes_no_sense_is_refused(recipe: Any, n: int, options: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        grid_size(recipe, n, **options)
+        grid_size(recipe, n, Axes(**options))

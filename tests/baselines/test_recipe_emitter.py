@@ -13,7 +13,7 @@ from qdmerge.archives import ArchiveSpec, Axis
 from qdmerge.archives import grid as grid_archive
 from qdmerge.emitters import EmitterSpec
 from qdmerge.errors import ConfigError
-from qdmerge.merges import RecipeEmitter, grid_size, plain_average
+from qdmerge.merges import Axes, RecipeEmitter, grid_size, plain_average
 from qdmerge.runs import Run, build_search
 from qdmerge.settings import EMITTERS, SPACES, parse_config
 from qdmerge.spaces import Space, VectorSpace
@@ -51,7 +51,7 @@ def test_linear_recipes_work_in_linear_spaces(trio: Trio, recipe: str, kind: str
 def test_other_recipes_work_in_their_own_space(trio: Trio, recipe: str) -> None:
     space = space_of(recipe, trio)
     x = build(space, recipe=recipe, scales=[0.5, 1.0]).ask()
-    assert len(x) == grid_size(recipe, 3, scales=[0.5, 1.0])
+    assert len(x) == grid_size(recipe, 3, Axes(scales=[0.5, 1.0]))
     assert (x >= space.lower_bounds).all()
     assert (x <= space.upper_bounds).all()
     for one in x:

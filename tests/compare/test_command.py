@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from qdmerge.cli import app
 from qdmerge.compare import find_methods
 from qdmerge.runs import read_events
-from qdmerge.settings import RECIPES
+from qdmerge.settings import SEARCH_PRESETS
 
 QUICK = ["--set", "final.leading=1", "--set", "final.bootstrap=100", "--workers", "2"]
 METHODS = ["--methods", "random,cma_es,nsga2,m2n2,map_elites,config"]
@@ -139,7 +139,7 @@ def test_wrong_input_is_one_line_each(tmp_path, arguments, message):
 def test_the_methods_that_are_compared_by_default_are_known():
     command = get_command(app).get_command(None, "compare")
     (methods,) = (option for option in command.params if option.name == "methods")
-    assert {*RECIPES} < {*find_methods(methods.default.split(","))}
+    assert {*SEARCH_PRESETS} < {*find_methods(methods.default.split(","))}
 
 
 def test_a_failing_method_is_shown_and_ends_with_an_error(tmp_path):

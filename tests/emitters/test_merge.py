@@ -12,6 +12,7 @@ from ribs.emitters import EmitterBase, GaussianEmitter
 from ribs.schedulers import Scheduler
 
 from qdmerge.emitters import MergeEmitter
+from qdmerge.errors import ConfigError
 from qdmerge.operators import (
     EliteSelection,
     GaussianMutation,
@@ -152,7 +153,7 @@ def test_children_have_the_archive_s_dtype(dtype: type) -> None:
 
 
 def test_batch_size_must_be_positive() -> None:
-    with pytest.raises(ValueError, match="batch_size must be at least 1; got 0"):
+    with pytest.raises(ConfigError, match="MergeEmitter: 'batch_size': Input should .* 1 .got 0"):
         emitter(archive(), batch_size=0)
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qdmerge.errors import ConfigError
 from qdmerge.operators import LinearCrossover, NoCrossover
 
 
@@ -77,7 +78,7 @@ def test_no_crossover_passes_one_parent_on() -> None:
 
 @pytest.mark.parametrize("sigma", [-0.1, np.nan])
 def test_sigma_must_not_be_negative(sigma: float) -> None:
-    with pytest.raises(ValueError, match="sigma"):
+    with pytest.raises(ConfigError, match="LinearCrossover: 'sigma': Input should be greater"):
         LinearCrossover(sigma)
 
 
@@ -92,5 +93,5 @@ def test_the_total_is_drawn_between_its_ends() -> None:
         for total in ((1.0, 1.0), (1.0, 1.0 + 1e-12))
     )
     assert np.allclose(first, second, atol=1e-9)
-    with pytest.raises(ValueError, match="must not fall"):
+    with pytest.raises(ConfigError, match="must not fall"):
         LinearCrossover(total=(1.2, 1.0))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from qdmerge.checkpoints import TaskVectors
-from qdmerge.errors import UnsupportedError
+from qdmerge.errors import ConfigError, UnsupportedError
 from qdmerge.operators import (
     Chain,
     ChildSVDMutation,
@@ -128,7 +128,7 @@ def test_svd_needs_an_expert(space: SpectralSpace) -> None:
     [({"scale": -1}, "scale"), ({"scale": np.nan}, "scale"), ({"per": "layer"}, "per")],
 )
 def test_svd_refuses_wrong_options(space: SpectralSpace, options: dict, named: str) -> None:
-    with pytest.raises(ValueError, match=named):
+    with pytest.raises(ConfigError, match=named):
         SVDMutation(space, "coding", **options)
 
 
@@ -203,7 +203,7 @@ def test_svd_mutations_name_each_other(core: CoreSpace, space: SpectralSpace) ->
     [({"scale": -1}, "scale"), ({"scale": np.nan}, "scale"), ({"per": "expert"}, "per")],
 )
 def test_child_svd_refuses_wrong_options(core: CoreSpace, options: dict, named: str) -> None:
-    with pytest.raises(ValueError, match=named):
+    with pytest.raises(ConfigError, match=named):
         ChildSVDMutation(core, **options)
 
 
@@ -223,7 +223,7 @@ def test_gaussian_noise_is_on_every_coordinate() -> None:
     np.testing.assert_allclose(mutated.std(axis=0), 0.2, rtol=0.05)
     np.testing.assert_allclose(np.corrcoef(mutated.T), np.eye(3), atol=0.06)
     np.testing.assert_array_equal(children, 1)
-    with pytest.raises(ValueError, match="sigma"):
+    with pytest.raises(ConfigError, match="sigma"):
         GaussianMutation(-0.1)
 
 

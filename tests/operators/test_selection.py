@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from qdmerge.errors import ConfigError
 from qdmerge.operators import EliteSelection, RankSelection, UniformSelection
 
 SCORES = np.array([[0.1, 0.9], [0.5, 0.4], [0.9, 0.2], [0.3, 0.6]])
@@ -58,7 +59,7 @@ def test_equal_elites_have_equal_chances() -> None:
 
 @pytest.mark.parametrize("options", [{"low": 0.0}, {"low": 0.9}, {"high": 0.4}, {"low": np.nan}])
 def test_elite_selection_refuses_its_constants(options: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="0 < low <= high"):
+    with pytest.raises(ConfigError, match="EliteSelection: .*low|EliteSelection: .*high"):
         EliteSelection(**options)
 
 
@@ -84,7 +85,7 @@ def test_rank_selection_looks_at_the_active_task_only() -> None:
 
 @pytest.mark.parametrize("pressure", [0.9, 2.1, np.nan])
 def test_rank_selection_refuses_its_pressure(pressure: float) -> None:
-    with pytest.raises(ValueError, match="pressure"):
+    with pytest.raises(ConfigError, match="pressure"):
         RankSelection(pressure)
 
 

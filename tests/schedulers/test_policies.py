@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from qdmerge.errors import ConfigError
 from qdmerge.schedulers import BanditScheduler, CycleScheduler, FixedScheduler, TaskScheduler
 from tests.schedulers.conftest import TASKS, MakeParts, Parts
 
@@ -45,7 +46,7 @@ def test_cycle_with_interval_passes_over_the_rest_of_a_waiting_task_s_turns(
 @pytest.mark.parametrize("interval", [0, -1])
 def test_cycle_refuses_its_interval(make_parts: MakeParts, interval: int) -> None:
     parts = make_parts()
-    with pytest.raises(ValueError, match="interval must be at least 1"):
+    with pytest.raises(ConfigError, match="'interval': Input should be greater"):
         CycleScheduler(parts.archives, parts.emitters, interval)
 
 
@@ -69,7 +70,7 @@ def test_fixed_waits_for_its_own_task_only(make_parts: MakeParts) -> None:
 
 def test_fixed_refuses_an_unknown_task(make_parts: MakeParts) -> None:
     parts = make_parts(tasks=("coding", "db"))
-    with pytest.raises(ValueError, match="'codng'; did you mean 'coding'\\? Tasks: coding, db"):
+    with pytest.raises(ConfigError, match="'codng'; did you mean 'coding'\\? Tasks: coding, db"):
         FixedScheduler(parts.archives, parts.emitters, "codng")
 
 
@@ -137,5 +138,5 @@ def test_bandit_tries_every_task_first_and_counts_batches_that_are_out(
 )
 def test_bandit_refuses_wrong_options(make_parts: MakeParts, options: dict, named: str) -> None:
     parts = make_parts()
-    with pytest.raises(ValueError, match=named):
+    with pytest.raises(ConfigError, match=named):
         BanditScheduler(parts.archives, parts.emitters, **options)

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from qdmerge.errors import ConfigError
-from qdmerge.settings import explain
+from qdmerge.options import explain
 from qdmerge_llm.config import LLMConfig
 from qdmerge_llm.sandbox import available
 from qdmerge_llm.sources import TINY_TASKS

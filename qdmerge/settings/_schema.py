@@ -1,0 +1,202 @@
+"""The settings of a run as objects, checked all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    SerializeAsAny,
+    ValidationError,
+    model_validator,
+)
+
+from qdmerge.archives import AxisSizing
+from qdmerge.backend import BackendConfig
+from qdmerge.criteria import CriterionName
+from qdmerge.errors import ConfigError
+from qdmerge.merges import Axes, grid
+from qdmerge.options import explain
+from qdmerge.settings._discovery import find_backend
+from qdmerge.settings._parts import ArchivePart, EmitterPart, Part, SchedulerPart, SpacePart
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ExecutionConfig(_Settings):
+    """Where evaluations run.
+
+    Attributes:
+        workers: 1 evaluates in the main process, more in that many worker processes.
+        threads: CPU threads of each worker; None shares the cores among the workers.
+        in_flight: Batches that may be out at once; None for as many as there are workers. Results
+            depend on it (a child is made before its elder siblings are scored), but not on timing.
+        timeout: Seconds that one evaluation in a worker process may take, on its first one
+            including the building of its backend; None for no limit. Needs 2 workers or more.
+        retries: How often a failing evaluation is tried again.
+        max_failures: Failures in a row that stop the run.
+    """
+
+    workers: Annotated[int, Field(ge=1)] = 1
+    threads: Annotated[int, Field(ge=1)] | None = None
+    in_flight: Annotated[int, Field(ge=1)] | None = None
+    timeout: Annotated[float, Field(gt=0)] | None = None
+    retries: Annotated[int, Field(ge=0)] = 1
+    max_failures: Annotated[int, Field(ge=1)] = 5
+
+    @model_validator(mode="after")
+    def _timeout_has_workers(self) -> ExecutionConfig:
+        if self.timeout is not None and self.workers == 1:
+            raise ValueError("'timeout' ends worker processes, so it needs 'workers' of at least 2")
+        return self
+
+
+class StartConfig(_Settings):
+    """Merges without search that a search begins with, as children after the seeds.
+
+    Attributes:
+        recipe: The recipe; see :func:`qdmerge.merges.grid`.
+        scales: Of task arithmetic, the weights that all experts share; of regression means, the
+            sum of their weights; None for its own.
+        tilts: Of ``tilted``, the weight of one expert and that of all others; None for its own.
+        ridges: Of ``regmean``, what is added to the diagonals; None for its own.
+    """
+
+    recipe: Literal["average", "task_arithmetic", "tilted", "regmean"]
+    scales: Annotated[list[FiniteFloat], Field(min_length=1)] | None = None
+    tilts: Annotated[list[tuple[FiniteFloat, FiniteFloat]], Field(min_length=1)] | None = None
+    ridges: Annotated[list[Annotated[FiniteFloat, Field(gt=0)]], Field(min_length=1)] | None = None
+
+    @property
+    def axes(self) -> Axes:
+        """What the recipe's grid runs over."""
+        return Axes(scales=self.scales, tilts=self.tilts, ridges=self.ridges)
+
+    @model_validator(mode="after")
+    def _has_axes(self) -> StartConfig:
+        try:
+            grid(self.recipe, 2, self.axes)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+
+def _start_of(value: Any) -> Any:
+    return {"recipe": value} if isinstance(value, str) else value
+
+
+class FinalConfig(_Settings):
+    """The end of a run: which models become candidates, and how one is chosen.
+
+    Attributes:
+        choose_by: What is maximized on the selection split: the geometric mean over tasks, the
+            mean, the minimum, or a mean with the user's weights. Every other criterion's pick is
+            told, too.
+        weights: Task name to weight, for the mean with weights.
+        leading: How many elites become candidates by each criterion on validation: mean, geometric
+            mean, minimum and, if there are weights, the mean with these.
+        table: What is scored on the test split: "full" is every candidate, and base, experts and
+            recipes without search beside; "picks" is what each criterion picks, and no more.
+        candidates: What the choice is made among: "all" is elites and the archives' aggregates,
+            "elites" leaves the aggregates out, "children" the experts among the elites, too.
+        aggregate_scales: Scales tried on validation for the scaled aggregate.
+        task_arithmetic_scales: Scales tried on validation for task arithmetic.
+        bootstrap: Resamples of the test items behind the 95 % intervals.
+    """
+
+    choose_by: CriterionName = "geometric_mean"
+    weights: dict[str, Annotated[float, Field(ge=0)]] = {}
+    leading: Annotated[int, Field(ge=1)] = 5
+    table: Literal["full", "picks"] = "full"
+    candidates: Literal["all", "elites", "children"] = "all"
+    aggregate_scales: Annotated[list[FiniteFloat], Field(min_length=1)] = [1.0, 1.25, 1.5, 1.75]
+    task_arithmetic_scales: Annotated[list[FiniteFloat], Field(min_length=1)] = [
+        0.2,
+        0.3,
+        0.4,
+        0.5,
+        0.6,
+        0.7,
+        0.8,
+        0.9,
+        1.0,
+    ]
+    bootstrap: Annotated[int, Field(ge=100)] = 2000
+
+    @model_validator(mode="after")
+    def _choice_has_weights(self) -> FinalConfig:
+        if self.choose_by == "weights" and not self.weights:
+            raise ValueError("'choose_by: weights' needs 'weights'")
+        return self
+
+
+def backend_from(data: Any) -> BackendConfig:
+    """Finds the backend's own settings class by name."""
+    if isinstance(data, BackendConfig):
+        return data
+    settings = dict(data) if isinstance(data, Mapping) else {"name": data}
+    name = settings.pop("name", None)
+    if not isinstance(name, str):
+        raise ValueError("backend needs a name")
+    try:
+        backend = find_backend(name)
+        return backend.model_validate(settings)
+    except ValidationError as error:
+        raise ValueError("\n".join(explain(error, backend, f"backend '{name}'"))) from error
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+
+
+class RunConfig(_Settings):
+    """Everything that decides a run.
+
+    Attributes:
+        backend: The domain: a name of ``qdmerge list backends`` and its settings.
+        seed: The one seed of the search.
+        evaluations: Children to evaluate on validation; the last batch is never cut.
+        space: The space of merged models; None for the backend's own choice.
+        archive: One archive per task is made from this.
+        axes: Ranges of the archives' axes.
+        start: Merging recipes whose models are the first children.
+        emitters: Each is made for every task's archive.
+        scheduler: Which task is active when.
+        execution: Where evaluations run.
+        final: How the result is chosen.
+    """
+
+    backend: Annotated[SerializeAsAny[BackendConfig], BeforeValidator(backend_from)]
+    seed: Annotated[int, Field(ge=0)] = 0
+    evaluations: Annotated[int, Field(ge=1)] = 150
+    space: SpacePart | None = None
+    archive: ArchivePart = Part(name="grid")
+    axes: AxisSizing = AxisSizing()
+    start: list[Annotated[StartConfig, BeforeValidator(_start_of)]] = []
+    emitters: Annotated[list[EmitterPart], Field(min_length=1)] = [Part(name="merge")]
+    scheduler: SchedulerPart = Part(name="cycle")
+    execution: ExecutionConfig = ExecutionConfig()
+    final: FinalConfig = FinalConfig()
+
+    @model_validator(mode="after")
+    def _starts_in_its_space(self) -> RunConfig:
+        regressing = self.space is not None and self.space.name == "regmean"
+        for part in self.start:
+            if part.recipe == "regmean" and not regressing:
+                raise ValueError("'start': recipe 'regmean' needs 'space: regmean'")
+            if part.recipe != "regmean" and regressing:
+                raise ValueError(
+                    f"'start': recipe '{part.recipe}' is a linear merge, which the space 'regmean' "
+                    "cannot express; use 'regmean'"
+                )
+        return self
+
+    def echo(self) -> dict[str, Any]:
+        """This configuration as plain data; every setting written out, parts as they were given."""
+        data = self.model_dump(mode="json")
+        return {**data, "backend": {"name": self.backend.name, **data["backend"]}}
