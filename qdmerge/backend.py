@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, SerializeAsAny, field_validator, model_validator
 
+from qdmerge.checkpoints import Progress as Progress
+from qdmerge.checkpoints import Scheme, build_scheme, scheme_name, scheme_names, scheme_of
 from qdmerge.errors import ConfigError, EvaluationError, hint_renamed
 
 if TYPE_CHECKING:
@@ -17,9 +19,6 @@ if TYPE_CHECKING:
     from qdmerge.spaces import Space, WeightSpace
 
     SpaceFactory = Callable[[TaskVectors], WeightSpace]
-
-Progress = Callable[[str, int, int], None]
-"""Called with a stage, the steps of it that are done, and all its steps."""
 
 SPLITS = ("validation", "selection", "test")
 """Evolution sees ``validation``; ``selection`` chooses the result; ``test`` is scored once."""
@@ -228,9 +227,11 @@ class BackendConfig(BaseModel):
         name: Name in configurations and on the command line.
         summary: One line for ``qdmerge list``.
         presets: Preset name to the resource of its commented YAML, ``"package/path/in/it.yaml"``;
-            the first one is what ``qdmerge run NAME`` runs.
+            the first one is what ``qdmerge run NAME`` runs, unless an installed scheme brings one.
         renamed: Former name of a setting to its name now. Former names are still read, with a
             hint.
+        sources: Options of the schemes that sources ``NAME://part`` refer to, by name of the
+            scheme; see :class:`qdmerge.checkpoints.Scheme`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -239,6 +240,8 @@ class BackendConfig(BaseModel):
     summary: ClassVar[str] = ""
     presets: ClassVar[Mapping[str, str]] = {}
     renamed: ClassVar[Mapping[str, str]] = {}
+
+    sources: dict[str, SerializeAsAny[Scheme]] = {}
 
     @model_validator(mode="before")
     @classmethod
@@ -252,6 +255,62 @@ class BackendConfig(BaseModel):
                 settings[new] = settings.pop(old)
         return settings
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_old_keys(cls, data: Any) -> Any:
+        """Read ``SCHEME_OPTION`` as ``sources.SCHEME.OPTION``; of both, what is given last wins."""
+        if not isinstance(data, Mapping) or data.keys() <= cls.model_fields.keys():
+            return data
+        renamed = {
+            key: (scheme, key.removeprefix(f"{scheme}_"))
+            for scheme in scheme_names()
+            for key in map(str, data)
+            if key not in cls.model_fields and key.startswith(f"{scheme}_")
+        }
+        if not renamed:
+            return data
+        kept: dict[str, Any] = {}
+        options: dict[str, dict[str, Any]] = {}
+        for key, value in data.items():
+            if key in renamed:
+                scheme, option = renamed[key]
+                options.setdefault(scheme, {})[option] = value
+            elif key == "sources" and isinstance(value, Mapping):
+                for scheme, given in value.items():
+                    if not isinstance(given, Mapping):
+                        raise ValueError(f"'sources.{scheme}' holds {given!r} instead of options")
+                    options.setdefault(scheme, {}).update(given)
+            else:
+                kept[key] = value
+        new = [f"backend.sources.{scheme}.{option}" for scheme, option in renamed.values()]
+        hint_renamed(", ".join(f"backend.{old}" for old in renamed), ", ".join(new))
+        return {**kept, "sources": options}
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _build_schemes(cls, sources: Any) -> Any:
+        if not isinstance(sources, Mapping):
+            return sources
+        built, problems = {}, []
+        for name, options in sources.items():
+            try:
+                built[name] = build_scheme(name, cls.name, options)
+            except ConfigError as error:
+                problems += str(error).split("\n")
+        if problems:
+            raise ValueError("\n".join(problems))
+        return built
+
+    @model_validator(mode="after")
+    def _write_out_schemes(self) -> Self:
+        """Keep the options of the schemes that are used, and of others where they are set."""
+        named = {scheme_name(source) for source in self.named_sources()}
+        used = [name for name in scheme_names() if name in named]
+        kept = {name: build_scheme(name, self.name, self.sources.get(name, {})) for name in used}
+        others = {k: v for k, v in self.sources.items() if v.model_dump(exclude_defaults=True)}
+        self.__dict__["sources"] = dict(sorted((kept | others).items()))
+        return self
+
     def problems(self) -> list[str]:
         """All mistakes that can be found without loading weights; empty if there are none."""
         return []
@@ -260,12 +319,37 @@ class BackendConfig(BaseModel):
         """Names of tasks and measures, if they are known before building, to check settings by."""
         return None
 
+    def model_sources(self) -> Mapping[str, str]:
+        """Return where base and experts come from, by name, the base first; {} without models."""
+        return {}
+
+    def data_sources(self) -> Sequence[str]:
+        """Return where the tasks' data come from."""
+        return ()
+
+    def named_sources(self) -> list[str]:
+        """Return all sources that these settings name, each once."""
+        return list(dict.fromkeys([*self.model_sources().values(), *self.data_sources()]))
+
+    def scheme(self, source: str) -> Scheme | None:
+        """Return the scheme that a source belongs to, with its options; None for paths and Hub ids.
+
+        Raises:
+            ConfigError: Unknown scheme, or one that has nothing for this backend.
+        """
+        return scheme_of(source, self.name, self.sources)
+
     def prepare(self, progress: Progress) -> None:
-        """Makes what building needs and takes long (downloads, caches), before workers start.
+        """Make what building needs and takes long (downloads, caches), before workers start.
+
+        By default, all that schemes make of the sources that these settings name.
 
         Args:
             progress: Receives stage, steps done, and steps of the stage.
         """
+        for source in self.named_sources():
+            if scheme := self.scheme(source):
+                scheme.resolve(source, progress)
 
     def make_experts(self, progress: Progress) -> Mapping[str, Path]:
         """Makes the models that these settings name and that are not there yet.
@@ -278,8 +362,8 @@ class BackendConfig(BaseModel):
         """
         raise NotImplementedError(f"backend '{self.name}' cannot make experts")
 
-    def multitask(self) -> BackendConfig | None:
-        """These settings with one expert, ``"all"``: the base fine-tuned on all tasks' data.
+    def multitask(self) -> Self | None:
+        """Return these settings with one expert, ``"all"``: the base fine-tuned on all tasks' data.
 
         Its :meth:`prepare` makes that model if necessary; tasks, splits and items stay the same,
         so that its scores compare with those of merged models.
@@ -289,14 +373,30 @@ class BackendConfig(BaseModel):
         """
         return None
 
+    def all_tasks_source(self, sources: Collection[str]) -> str | None:
+        """Return the source of the base fine-tuned on all tasks, for :meth:`multitask`.
+
+        Args:
+            sources: Where models and data come from.
+
+        Returns:
+            The source; None where they do not all come from one scheme that has such a model.
+        """
+        if len({scheme_name(source) for source in sources}) != 1:
+            return None
+        scheme = self.scheme(next(iter(sources)))
+        return scheme.all_tasks if scheme else None
+
     def training_cost(self) -> dict[str, float] | None:
-        """What it cost to fine-tune the expert of :meth:`multitask`; for those settings.
+        """Return what it cost to fine-tune the expert of :meth:`multitask`; for those settings.
 
         Returns:
             ``{"steps": optimizer steps, "examples": training examples over all steps, "seconds":
             wall time}``; None for other settings, or before :meth:`prepare`.
         """
-        return None
+        experts = list(self.model_sources().values())[1:]
+        scheme = self.scheme(experts[0]) if len(experts) == 1 else None
+        return scheme.training_cost(experts[0]) if scheme else None
 
     def build(self, space: SpaceFactory | None) -> GenomeBackend:
         """Builds the backend.

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from dataclasses import FrozenInstanceError
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 import yaml
 from qdmerge_toy import ToyConfig
 
+from qdmerge import plugins
 from qdmerge.backend import BackendConfig
 from qdmerge.errors import ConfigError
 from qdmerge.settings import (
@@ -25,9 +26,9 @@ from qdmerge.settings import (
     load_config,
     parse_config,
     presets,
+    presets_for,
     read_preset,
 )
-from qdmerge.settings import _discovery as discovery
 
 TOY: dict[str, Any] = {"backend": "toy"}
 
@@ -254,7 +255,7 @@ def test_a_configuration_cannot_change() -> None:
 def test_every_preset_of_every_backend_is_valid() -> None:
     checked = 0
     for backend in backend_names():
-        for name, resource in find_backend(backend).presets.items():
+        for name, resource in presets_for(backend).items():
             config = parse_config(yaml.safe_load(read_preset(name)))
             assert config.backend.name == backend, resource
             assert read_preset(name).lstrip().startswith("#"), "a preset is commented"
@@ -332,8 +333,8 @@ class WithoutPresets(BackendConfig):
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> Any:
     def install(name: str, value: str) -> None:
-        points = {name: EntryPoint(name, value, discovery.GROUP)}
-        monkeypatch.setattr(discovery, "installed", {discovery.GROUP: points}.get)
+        points = EntryPoints([EntryPoint(name, value, "qdmerge.backends")])
+        monkeypatch.setattr(plugins, "_scan", lambda path: points)
 
     return install
 

@@ -124,16 +124,16 @@ class LLMBackend(GenomeBackend):
         from qdmerge.checkpoints import TaskVectors
         from qdmerge.spaces import SpectralSpace
 
-        sandbox, tiny = Sandbox(config.allow_unsandboxed), config.tiny_recipe()
+        sandbox, schemes = Sandbox(config.allow_unsandboxed), config.scheme
 
         def ready(name: str, task: TaskConfig | SideTaskConfig, expert: str | None) -> LLMTask:
             kind = KINDS.build(task.kind, task.options, {"sandbox": sandbox})
             described = Task(name, kind.metric, (0.0, 1.0), expert)
-            items = {} if kind.side_only else task.items(tiny)
+            items = {} if kind.side_only else task.items(schemes)
             return LLMTask(described, kind, items, task.max_new_tokens, (*kind.stop, *task.stop))
 
-        base = resolve(config.base, tiny)
-        experts = {name: resolve(source, tiny) for name, source in config.experts.items()}
+        base = resolve(config.base, schemes)
+        experts = {name: resolve(source, schemes) for name, source in config.experts.items()}
         vectors = TaskVectors(base, experts)
         kinds = [
             task.kind_class() for task in (*config.tasks.values(), *config.side_tasks.values())
@@ -152,7 +152,9 @@ class LLMBackend(GenomeBackend):
             config.chat_template,
             packages,
         )
-        items = {name: partial(task.calibration, tiny) for name, task in config.tasks.items()}
+        items = {
+            name: partial(task.calibration, schemes=schemes) for name, task in config.tasks.items()
+        }
         chosen.calibrate(
             ExpertsAtWork(backend, items, {k: task.asking() for k, task in config.tasks.items()})
         )

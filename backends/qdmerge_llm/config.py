@@ -9,28 +9,18 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from qdmerge.backend import SIDE, SPLITS, BackendConfig, Progress
-from qdmerge.checkpoints import checkpoint_problems, missing
+from qdmerge.checkpoints import checkpoint_problems, is_local, missing, scheme_name
 from qdmerge.errors import ConfigError, QDMergeError, nearest
 from qdmerge_llm import sandbox
 from qdmerge_llm.items import Item, leaked_items, shared_item
 from qdmerge_llm.models import Base, made_otherwise, template_problem
-from qdmerge_llm.sources import (
-    TINY_ALL,
-    TINY_TASKS,
-    is_here,
-    is_local,
-    is_tiny,
-    resolve,
-    source_problem,
-    tiny_task,
-)
+from qdmerge_llm.sources import BACKEND, is_here, resolve, source_problem
 from qdmerge_llm.task_settings import SideTaskConfig, TaskConfig
 from qdmerge_llm.training import LoRAConfig
 
 if TYPE_CHECKING:
     from qdmerge.backend import SpaceFactory
     from qdmerge_llm.backend import LLMBackend
-    from qdmerge_zoo.llm import Recipe
 
 
 class TrainingConfig(BaseModel):
@@ -51,10 +41,9 @@ class LLMConfig(BackendConfig):
     """Language models that are merged, and the tasks they are scored on.
 
     Attributes:
-        base: Directory, Hub id, GGUF file, or ``tiny://base``.
+        base: Directory, Hub id, GGUF file, or part of a scheme (``tiny://base``).
         experts: Expert name to directory (of a whole model, or of a LoRA adapter), Hub id, or
-            ``tiny://NAME``; fine-tuned from ``base``. ``tiny://all`` is the tiny base fine-tuned
-            on all its tasks.
+            part of a scheme; fine-tuned from ``base``.
         tasks: Task name to its settings; the order is that of the score columns.
         side_tasks: Tasks that the search does not see; base, experts, average, aggregate and result
             are scored on them at the end.
@@ -66,19 +55,10 @@ class LLMConfig(BackendConfig):
         device: "cpu", "cuda", "cuda:N", or "auto" (a GPU if there is one).
         training: Expert name to how it is made if it is missing.
         allow_unsandboxed: Execute answers without a sandbox where none works.
-        tiny_seed: Seed of the tiny zoo that ``tiny://`` refers to.
-        tiny_tasks: How many tasks that zoo has.
-        tiny_conflict: How much its experts get in each other's way, from 0 (easy to merge) to 3.
     """
 
-    name: ClassVar[str] = "llm"
+    name: ClassVar[str] = BACKEND
     summary: ClassVar[str] = "causal language models; tasks that execute what the model writes"
-    presets: ClassVar[Mapping[str, str]] = {
-        "llm-tiny": "qdmerge_zoo/presets/llm-tiny.yaml",
-        "llm-conflict": "qdmerge_zoo/presets/llm-conflict.yaml",
-        "llm-conflict-4": "qdmerge_zoo/presets/llm-conflict-4.yaml",
-        "llm-conflict-6": "qdmerge_zoo/presets/llm-conflict-6.yaml",
-    }
 
     renamed: ClassVar[Mapping[str, str]] = {"reported": "side_tasks"}
 
@@ -92,20 +72,17 @@ class LLMConfig(BackendConfig):
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     training: dict[str, TrainingConfig] = Field(default_factory=dict)
     allow_unsandboxed: bool = False
-    tiny_seed: int = Field(0, ge=0)
-    tiny_tasks: Literal[3, 4, 6] = 3
-    tiny_conflict: int = Field(0, ge=0, le=3)
 
     def problems(self) -> list[str]:
         """All mistakes that show without loading weights, building or downloading anything."""
-        found = self._model_problems() + self._training_problems() + self._tiny_problems()
+        found = self._model_problems() + self._training_problems()
         items: dict[str, dict[str, list[Item]]] = {}
         for name, task in self.tasks.items():
-            lines, items[name] = task.examined()
+            lines, items[name] = task.examined(self.scheme)
             lines = task.expert_problems(self.experts) + lines
             found += [f"task '{name}': {line}" for line in lines]
         for name, side in self.side_tasks.items():
-            lines, more = side.examined()
+            lines, more = side.examined(self.scheme)
             found += [f"side task '{name}': {line}" for line in lines]
             found += self._seen_problems(name, more.get(SIDE, []), items)
             items.setdefault(name, more)
@@ -124,35 +101,21 @@ class LLMConfig(BackendConfig):
         """Names of the tasks."""
         return list(self.tasks)
 
-    def tiny_recipe(self) -> Recipe:
-        """The recipe of the zoo that ``tiny://`` refers to."""
-        from qdmerge_zoo.llm import Recipe
+    def model_sources(self) -> dict[str, str]:
+        """Return where base and experts come from, by name, the base first."""
+        return {"base": self.base, **self.experts}
 
-        return Recipe.conflicting(self.tiny_conflict, self.tiny_tasks, self.tiny_seed)
-
-    def _tiny_sources(self) -> list[str]:
-        """All that is named of the tiny zoo."""
+    def data_sources(self) -> list[str]:
+        """Return the data files of all tasks."""
         asked = [*self.tasks.values(), *self.side_tasks.values()]
-        data = [source for task in asked for source in task.files()]
-        return list(filter(is_tiny, [self.base, *self.experts.values(), *data]))
-
-    def _tiny_problems(self) -> list[str]:
-        """Parts that the tiny zoo has only with more tasks."""
-        there = TINY_TASKS[: self.tiny_tasks]
-        lacking = {source: tiny_task(source) for source in self._tiny_sources()}
-        return [
-            f"'{source}': the zoo of `tiny_tasks: {self.tiny_tasks}` has {', '.join(there)}; "
-            f"give it more tasks (at most {len(TINY_TASKS)})"
-            for source, task in lacking.items()
-            if task and task not in there
-        ]
+        return [source for task in asked for source in task.files()]
 
     def _model_problems(self) -> list[str]:
-        wrong = {name: source_problem(v, "expert") for name, v in self.experts.items()}
+        wrong = {name: source_problem(v, "expert", self.scheme) for name, v in self.experts.items()}
         # Its place, not a model on the Hub, whatever it looks like.
         wrong |= {name: missing("directory", self.experts[name]) for name in self._to_be_made()}
         lines = {f"expert '{name}'": problem for name, problem in wrong.items()}
-        lines = {"base": source_problem(self.base, "base"), **lines}
+        lines = {"base": source_problem(self.base, "base", self.scheme), **lines}
         found = [f"{who}: {problem}" for who, problem in lines.items() if problem]
         if any(self._to_be_made()):
             found.append("`qdmerge experts` makes the experts that are missing")
@@ -204,7 +167,7 @@ class LLMConfig(BackendConfig):
             name
             for name in self.training
             if name in self.experts
-            and not is_tiny(self.experts[name])
+            and scheme_name(self.experts[name]) is None
             and not Path(self.experts[name]).expanduser().is_dir()
         ]
 
@@ -215,7 +178,8 @@ class LLMConfig(BackendConfig):
             if name not in self.experts
         ]
         data = {
-            name: source_problem(self.training[name].data, "data") for name in self._to_be_made()
+            name: source_problem(self.training[name].data, "data", self.scheme)
+            for name in self._to_be_made()
         }
         return found + [
             f"training, '{name}': {problem}" for name, problem in data.items() if problem
@@ -234,11 +198,10 @@ class LLMConfig(BackendConfig):
         if not self.training:
             raise ConfigError("give `training`, with conversations for each expert to be made")
         problems = self._training_problems()
-        problems += [f"task '{k}': {line}" for k, t in self.tasks.items() for line in t.problems()]
-        problems += [
-            f"side task '{k}': {line}" for k, t in self.side_tasks.items() for line in t.problems()
-        ]
-        if problem := source_problem(self.base, "base"):
+        for kind, asked in (("task", self.tasks), ("side task", self.side_tasks)):
+            for name, task in asked.items():
+                problems += [f"{kind} '{name}': {line}" for line in task.problems(self.scheme)]
+        if problem := source_problem(self.base, "base", self.scheme):
             problems.append(f"base: {problem}")
         elif not problems:
             there = {k: v for k, v in self.experts.items() if k in self.training and is_here(v)}
@@ -247,11 +210,11 @@ class LLMConfig(BackendConfig):
         if problems:
             raise ConfigError("\n".join(problems))
         self.prepare(progress)
-        asked, tiny = {**self.tasks, **self.side_tasks}, self.tiny_recipe()
-        leaks = self._leaks({name: task.items(tiny) for name, task in asked.items()})
+        every = {**self.tasks, **self.side_tasks}
+        leaks = self._leaks({name: task.items(self.scheme) for name, task in every.items()})
         if leaks:
             raise ConfigError("\n".join(leaks))
-        base, made = resolve(self.base, tiny), {}
+        base, made = resolve(self.base, self.scheme), {}
         for name in self._to_be_made():
             data = Path(self.training[name].data).expanduser()
             out = Path(self.experts[name]).expanduser()
@@ -286,41 +249,25 @@ class LLMConfig(BackendConfig):
                 )
         return found
 
-    def prepare(self, progress: Progress) -> None:
-        """Builds what is referred to of the tiny zoo and not built yet."""
-        sources = self._tiny_sources()
-        if sources:
-            from qdmerge_zoo.llm import multitask_model, zoo
-
-            zoo(recipe=self.tiny_recipe(), progress=progress)
-            if TINY_ALL in sources:
-                multitask_model(self.tiny_recipe(), progress=progress)
-
     def multitask(self) -> LLMConfig | None:
-        """The tiny zoo's base fine-tuned on all tasks of the zoo, in place of its experts.
+        """Return the settings with the scheme's model of all tasks in place of the experts.
 
         Returns:
-            The settings; None where base, experts and data are not all from the tiny zoo.
+            The settings; None where base, experts and data do not all come from a scheme with
+            such a model.
         """
         data = [source for task in self.tasks.values() for source in task.files()]
-        if not all(map(is_tiny, [self.base, *self.experts.values(), *data])):
+        source = self.all_tasks_source([*self.model_sources().values(), *data])
+        if source is None:
             return None
         tasks = {
             name: task.model_copy(update={"expert": None}) for name, task in self.tasks.items()
         }
-        experts = {"all": TINY_ALL}
+        experts = {"all": source}
         return self.model_copy(update={"experts": experts, "tasks": tasks, "training": {}})
 
-    def training_cost(self) -> dict[str, float] | None:
-        """What it cost to train ``tiny://all``, where that is the only expert and is built."""
-        if list(self.experts.values()) != [TINY_ALL]:
-            return None
-        from qdmerge_zoo.llm import multitask_cost
-
-        return multitask_cost(self.tiny_recipe())
-
     def build(self, space: SpaceFactory | None = None) -> LLMBackend:
-        """Loads the base model and the items; builds the tiny zoo or downloads models when needed.
+        """Loads the base model and the items; makes or downloads them when needed.
 
         Args:
             space: Makes the space from the task vectors; None for the spectral space.

@@ -1,32 +1,28 @@
-"""Where models and data come from: what qdmerge knows, a GGUF file, or a part of the tiny zoo."""
+"""Where models and data come from: what qdmerge knows, or a GGUF file."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
-from qdmerge.checkpoints import fetch, is_hub_id, missing
-from qdmerge.errors import QDMergeError, nearest
+from qdmerge.checkpoints import (
+    Scheme,
+    SourceKind,
+    fetch,
+    is_hub_id,
+    is_local,
+    missing,
+    scheme_of,
+)
+from qdmerge.errors import QDMergeError
 
-if TYPE_CHECKING:
-    from qdmerge_zoo.llm import Recipe
-
-_TINY = "tiny://"
-TINY_TASKS = ("coding", "db", "os", "regex", "joins", "sed")
-"""Tasks of the largest tiny zoo; smaller ones have the first of them."""
-TINY_ALL = f"{_TINY}all"
-"""The zoo's base, fine-tuned on all its tasks."""
-
-
-def is_tiny(source: str) -> bool:
-    """Whether a source is a part of the tiny zoo, which is built on first use."""
-    return source.startswith(_TINY)
-
-
-def tiny_task(source: str) -> str | None:
-    """The task of which a source is the expert or the data in the tiny zoo, or None."""
-    name = source.removeprefix(_TINY).removesuffix(".jsonl")
-    return name if is_tiny(source) and name in TINY_TASKS else None
+BACKEND = "llm"
+"""The name of the backend."""
+SchemeOf = Callable[[str], Scheme | None]
+"""Gives the scheme that a source belongs to; None for paths and Hub ids."""
+DEFAULT_SCHEMES: SchemeOf = partial(scheme_of, backend=BACKEND)
+"""Schemes with default options."""
 
 
 def is_gguf(source: str) -> bool:
@@ -34,25 +30,20 @@ def is_gguf(source: str) -> bool:
     return source.lower().endswith(".gguf")
 
 
-def is_local(source: str) -> bool:
-    """Whether a source is a path on this machine."""
-    return bool(source) and not is_tiny(source) and not is_hub_id(source)
-
-
 def is_here(source: str) -> bool:
     """Whether a source is a model that can be looked at without building or converting anything."""
-    return is_local(source) and not is_gguf(source)
+    return bool(source) and is_local(source) and not is_gguf(source)
 
 
-def source_problem(source: str, what: Literal["base", "expert", "data"]) -> str | None:
-    """What is wrong with the source of a model or of data, or None; only looks."""
-    if is_tiny(source):
-        data = [f"{name}.jsonl" for name in TINY_TASKS]
-        names = data if what == "data" else ["base", *TINY_TASKS, "all"]
-        name = source.removeprefix(_TINY)
-        if name not in names:
-            return f"no '{source}'{nearest(name, names)} Known: {', '.join(names)}."
-        return None
+def source_problem(
+    source: str, what: SourceKind, schemes: SchemeOf = DEFAULT_SCHEMES
+) -> str | None:
+    """Return what is wrong with the source of a model or of data, or None; only look."""
+    try:
+        if scheme := schemes(source):
+            return scheme.problem(source, what)
+    except QDMergeError as error:
+        return str(error)
     path = Path(source).expanduser()
     if what == "expert" and is_gguf(source):
         return (
@@ -82,27 +73,20 @@ def _gguf_problem(path: Path) -> str | None:
     return None
 
 
-def resolve(source: str, tiny: Recipe | None = None) -> Path:
-    """The local file or directory of a source; builds, converts or downloads when needed.
+def resolve(source: str, schemes: SchemeOf = DEFAULT_SCHEMES) -> Path:
+    """Return the local file or directory of a source; build, convert or download when needed.
 
     Args:
-        source: Path, Hub id, or part of the tiny zoo.
-        tiny: Recipe of the zoo that ``tiny://`` refers to; None for the default one.
+        source: Path, Hub id, or part of a scheme.
+        schemes: Gives the scheme that a source belongs to.
 
     Raises:
         CheckpointError: The Hub does not give the model, or the GGUF file holds none.
         ConfigError: A GGUF file is given and the package to read it is not installed.
     """
-    if is_tiny(source):
-        from qdmerge_zoo.llm import Recipe, multitask_model, zoo
-
-        if source == TINY_ALL:
-            return multitask_model(tiny or Recipe())
-        name = source.removeprefix(_TINY)
-        folder = zoo(recipe=tiny)
-        return folder / "data" / name if name.endswith(".jsonl") else folder / name
-    path = fetch(source)
-    if is_gguf(source):
+    scheme = schemes(source)
+    path = fetch(source, scheme)
+    if scheme is None and is_gguf(source):
         from qdmerge_llm.gguf import convert
 
         return convert(path)

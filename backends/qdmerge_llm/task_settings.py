@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator, model_validator
 
 from qdmerge.backend import SIDE, SPLITS
+from qdmerge.checkpoints import scheme_name
 from qdmerge.errors import ConfigError, QDMergeError, nearest
 from qdmerge.settings import load_target
 from qdmerge_llm.items import Item, check_disjoint, read_items, split_items
 from qdmerge_llm.sandbox import Sandbox, available
-from qdmerge_llm.sources import is_tiny, resolve, source_problem
+from qdmerge_llm.sources import DEFAULT_SCHEMES, SchemeOf, resolve, source_problem
 from qdmerge_llm.tasks import KINDS, TaskKind
-
-if TYPE_CHECKING:
-    from qdmerge_zoo.llm import Recipe
 
 Count = PositiveInt | Literal["all"]
 _SHOWN = 5  # items of a file that cannot be used
@@ -56,12 +54,12 @@ class _Asked(BaseModel):
         raise NotImplementedError
 
     def items(
-        self, tiny: Recipe | None = None, task: TaskKind | None = None
+        self, schemes: SchemeOf = DEFAULT_SCHEMES, task: TaskKind | None = None
     ) -> dict[str, list[Item]]:
         """The items of each split.
 
         Args:
-            tiny: Recipe of the zoo that ``tiny://`` refers to; None for the default one.
+            schemes: Gives the scheme that a source belongs to.
             task: The kind, ready, which tries the items; None to read them only.
 
         Raises:
@@ -70,7 +68,7 @@ class _Asked(BaseModel):
         kind = self.kind_class()
         chosen: dict[str, list[Item]] = {}
         for source, counts in self.files().items():
-            path = resolve(source, tiny)
+            path = resolve(source, schemes)
             items = read_items(path, kind)
             try:
                 found = split_items(items, counts, whole=len(counts) == 1)
@@ -88,11 +86,13 @@ class _Asked(BaseModel):
         """The kind, ready."""
         return KINDS.build(self.kind, self.options, {"sandbox": Sandbox()})
 
-    def problems(self) -> list[str]:
+    def problems(self, schemes: SchemeOf = DEFAULT_SCHEMES) -> list[str]:
         """All mistakes; the data is read and tried, unless it would have to be built first."""
-        return self.examined()[0]
+        return self.examined(schemes)[0]
 
-    def examined(self) -> tuple[list[str], dict[str, list[Item]]]:
+    def examined(
+        self, schemes: SchemeOf = DEFAULT_SCHEMES
+    ) -> tuple[list[str], dict[str, list[Item]]]:
         """All mistakes, and the items of each split: {} if there are any, or none can be read."""
         items: dict[str, list[Item]] = {}
         try:
@@ -104,9 +104,9 @@ class _Asked(BaseModel):
             found = [str(error)]
         if "" in self.stop:
             found.append("'stop': an empty string ends every answer before it begins; remove it")
-        wrong = [source_problem(source, "data") for source in self.files()]
+        wrong = [source_problem(source, "data", schemes) for source in self.files()]
         found += [problem for problem in wrong if problem]
-        if not found and self.files() and not any(map(is_tiny, self.files())):
+        if not found and self.files() and not any(map(scheme_name, self.files())):
             try:
                 items = self.items(task=None if available() else self._task())
             except QDMergeError as error:
@@ -134,7 +134,7 @@ class TaskConfig(_Asked):
     """One task of the search, and how many items each split has.
 
     Attributes:
-        data: File of items, or ``tiny://NAME.jsonl``; or one for each split. A file that several
+        data: File of items, or a scheme's; or one for each split. A file that several
             splits take from is divided by content; one that serves a single split is all its.
         validation: Items that evolution sees: how many, or "all".
         selection: Items that choose the result.
@@ -173,22 +173,22 @@ class TaskConfig(_Asked):
         """What decides how items are asked: all settings but where they are, and how many."""
         return self.model_dump(mode="json", exclude={"data", "expert", *SPLITS})
 
-    def calibration(self, tiny: Recipe | None, count: int) -> list[Item]:
+    def calibration(self, count: int, schemes: SchemeOf = DEFAULT_SCHEMES) -> list[Item]:
         """Items on which experts are watched: of no split, where the data has others.
 
         Args:
-            tiny: Recipe of the zoo that ``tiny://`` refers to; None for the default one.
             count: Most items.
+            schemes: Gives the scheme that a source belongs to.
 
         Returns:
             Items of the training part of a file that is divided by content; else those that
             evolution sees.
         """
         if isinstance(self.data, str):
-            items = read_items(resolve(self.data, tiny), self.kind_class())
+            items = read_items(resolve(self.data, schemes), self.kind_class())
             with contextlib.suppress(ConfigError):  # there are none
                 return split_items(items, {"train": None})["train"][:count]
-        return self.items(tiny)["validation"][:count]
+        return self.items(schemes)["validation"][:count]
 
     def files(self) -> dict[str, dict[str, int | None]]:
         """Per data file the number of items that each split takes from it; None for all."""

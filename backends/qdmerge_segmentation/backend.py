@@ -27,7 +27,6 @@ from qdmerge_segmentation.models import (
     predict,
     reestimate_batch_norm,
 )
-from qdmerge_segmentation.sources import resolve
 from qdmerge_segmentation.training import trained_images
 
 if TYPE_CHECKING:
@@ -115,7 +114,7 @@ class SegmentationBackend(GenomeBackend):
             )
             for name, task in config.tasks.items()
         ]
-        paths = {name: resolve(source, config.tiny) for name, source in config.sources.items()}
+        paths = {name: config.resolve(source) for name, source in config.model_sources().items()}
         _refuse_seen_images(tasks, paths)
         base = paths.pop("base")
         device = pick_device(config.device)

@@ -9,11 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator
 
 from qdmerge.backend import BackendConfig, Progress
-from qdmerge.checkpoints import checkpoint_problems, is_hub_id
+from qdmerge.checkpoints import (
+    SourceKind,
+    checkpoint_problems,
+    fetch,
+    is_hub_id,
+    is_local,
+    missing,
+    scheme_name,
+)
 from qdmerge.errors import ConfigError, nearest
 from qdmerge_segmentation.data import ImageSet, Sample, find_samples, load_set, split_samples
 from qdmerge_segmentation.models import model_problems
-from qdmerge_segmentation.sources import MULTITASK, Tiny, is_tiny, resolve, source_problem
 
 if TYPE_CHECKING:
     from qdmerge.backend import SpaceFactory
@@ -34,7 +41,7 @@ class TaskConfig(_Settings):
 
     Attributes:
         data: Folder with ``images/`` and ``masks/`` and perhaps ``index.csv``, or
-            ``tiny://data/NAME``.
+            part of a scheme (``tiny://data/NAME``).
         classes: Values of an index mask that are foreground; None for binary masks.
         other_classes: Further values that an index mask may hold beside 0, or "any".
         labels: Labels of the model that mean foreground; None for models of one or two labels.
@@ -105,7 +112,8 @@ class SegmentationConfig(BackendConfig):
     """Segmentation models that are merged, and the images they are scored on.
 
     Attributes:
-        base: Directory, Hub id, or ``tiny://base``; with `factory`, a safetensors file, too.
+        base: Directory, Hub id, or part of a scheme (``tiny://base``); with `factory`, a
+            safetensors file, too.
         experts: Expert name to the like; fine-tuned from ``base``.
         tasks: Task name to its settings; the order is that of the score columns.
         factory: ``module:callable`` that makes the torch module; None for models of transformers.
@@ -126,19 +134,12 @@ class SegmentationConfig(BackendConfig):
             computes in it, else float32.
         device: "cpu", "cuda", "cuda:N", or "auto" (a GPU if there is one).
         training: How missing models are made.
-        tiny_seed: Seed of the tiny zoo that ``tiny://`` refers to.
-        tiny_conflict: How much the experts of that zoo contradict each other, from 0 (easy to
-            merge) to 3: less replay, unequal experts, a base that can less.
-        tiny_tasks: Tasks of that zoo: the first four, or all six.
     """
 
     name: ClassVar[str] = "segmentation"
     summary: ClassVar[str] = "segmentation models; Dice and IoU on folders of images and masks"
     presets: ClassVar[Mapping[str, str]] = {
-        "segmentation-tiny": "qdmerge_zoo/presets/segmentation-tiny.yaml",
         "segmentation-folders": "qdmerge_segmentation/presets/folders.yaml",
-        "segmentation-conflict": "qdmerge_zoo/presets/segmentation-conflict.yaml",
-        "segmentation-conflict-6": "qdmerge_zoo/presets/segmentation-conflict-6.yaml",
     }
 
     base: str
@@ -157,9 +158,6 @@ class SegmentationConfig(BackendConfig):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     training: TrainingConfig = TrainingConfig()
-    tiny_seed: Annotated[int, Field(ge=0)] = 0
-    tiny_conflict: Annotated[int, Field(ge=0, le=3)] = 0
-    tiny_tasks: Literal[4, 6] = 4
 
     @field_validator("fractions", mode="before")
     @classmethod
@@ -186,34 +184,51 @@ class SegmentationConfig(BackendConfig):
         """The splits that models are scored on."""
         return get_args(Split)[1:]
 
-    @property
-    def tiny(self) -> Tiny:
-        """The tiny zoo that ``tiny://`` refers to."""
-        return Tiny(self.tiny_seed, self.tiny_conflict, self.tiny_tasks)
-
-    @property
-    def sources(self) -> dict[str, str]:
-        """Where base and experts come from, by name; the base first."""
+    def model_sources(self) -> dict[str, str]:
+        """Return where base and experts come from, by name, the base first."""
         return {"base": self.base, **self.experts}
+
+    def data_sources(self) -> list[str]:
+        """Return the image folders of all tasks."""
+        return [task.data for task in self.tasks.values()]
+
+    def resolve(self, source: str) -> Path:
+        """Return the local path of a source; make or download it when needed.
+
+        Raises:
+            CheckpointError: The Hub does not give the model.
+        """
+        return fetch(source, self.scheme(source))
+
+    def source_problem(self, source: str, what: SourceKind) -> str | None:
+        """Return what is wrong with the source of a model or of images, or None; only look."""
+        try:
+            if scheme := self.scheme(source):
+                return scheme.problem(source, what)
+        except ConfigError as error:
+            return str(error)
+        path = Path(source).expanduser()
+        if path.exists() or (what != "data" and is_hub_id(source)):
+            return None
+        return missing("directory", source)
 
     def _model_problems(self) -> list[str]:
         found = self.name_problems()
         here = {}
-        for name, source in self.sources.items():
-            who = "base" if name == "base" else f"expert '{name}'"
-            problem = source_problem(source, data=False, tiny=self.tiny)
+        for name, source in self.model_sources().items():
+            base = name == "base"
+            who = "base" if base else f"expert '{name}'"
+            problem = self.source_problem(source, "base" if base else "expert")
             if problem:
-                made = (
-                    "" if is_tiny(source) or is_hub_id(source) else "; `qdmerge experts` makes it"
-                )
+                made = "; `qdmerge experts` makes it" if is_local(source) else ""
                 found.append(f"{who}: {problem}{made}")
-            elif not (is_tiny(source) or is_hub_id(source)):
-                here[name] = resolve(source, self.tiny)
+            elif is_local(source):
+                here[name] = self.resolve(source)
                 wrong = model_problems(here[name], self.factory, self.prompt)
                 found += [f"{who}: {line}" for line in wrong]
-        base = here.pop("base", None)
-        if base and here:
-            found += checkpoint_problems(base, here)
+        place = here.pop("base", None)
+        if place and here:
+            found += checkpoint_problems(place, here)
         return found
 
     def name_problems(self) -> list[str]:
@@ -236,8 +251,8 @@ class SegmentationConfig(BackendConfig):
         """What is wrong with the tasks' images; all of them are read."""
         found = []
         for name, task in self.tasks.items():
-            problem = source_problem(task.data, data=True, tiny=self.tiny)
-            if problem is None and not is_tiny(task.data):
+            problem = self.source_problem(task.data, "data")
+            if problem is None and scheme_name(task.data) is None:
                 try:
                     for split in self.fractions:
                         self.images(name, split)
@@ -253,7 +268,7 @@ class SegmentationConfig(BackendConfig):
         Raises:
             ConfigError: The folder is wrong, or a split would be empty.
         """
-        folder = resolve(self.tasks[task].data, self.tiny)
+        folder = self.resolve(self.tasks[task].data)
         fractions = {str(split): fraction for split, fraction in self.fractions.items()}
         parts = split_samples(find_samples(folder), fractions, self.split_seed)
         return {split: parts[split][: self.max_images.get(split)] for split in self.fractions}
@@ -279,46 +294,20 @@ class SegmentationConfig(BackendConfig):
         """The expert of a task, if there is one."""
         return self.tasks[task].expert or (task if task in self.experts else None)
 
-    def prepare(self, progress: Progress) -> None:
-        """Builds the tiny zoo, and its model of all tasks, if referred to and not built yet."""
-        named = [*self.sources.values(), *(task.data for task in self.tasks.values())]
-        if not any(map(is_tiny, named)):
-            return
-        from qdmerge_zoo.segmentation import Recipe, multitask, zoo
-
-        make = multitask if MULTITASK in named else zoo
-        make(recipe=Recipe.of(*self.tiny), progress=progress)
-
     def multitask(self) -> SegmentationConfig | None:
-        """These settings with one expert, ``all``; None where models are not of the tiny zoo.
+        """Return these settings with the scheme's model of all tasks in place of the experts.
 
-        The expert is the base fine-tuned on the training images of all tasks alike, with as many
-        steps as the zoo's experts took together.
+        Returns:
+            The settings; None where base and experts do not all come from a scheme with such a
+            model.
         """
-        if not all(map(is_tiny, self.sources.values())):
+        source = self.all_tasks_source(self.model_sources().values())
+        if source is None:
             return None
         tasks = {
             name: task.model_copy(update={"expert": "all"}) for name, task in self.tasks.items()
         }
-        return self.model_copy(update={"experts": {"all": MULTITASK}, "tasks": tasks})
-
-    def training_cost(self) -> dict[str, float] | None:
-        """Steps, images seen and seconds of the training behind ``tiny://all``, once it is made."""
-        if MULTITASK not in self.experts.values():
-            return None
-        from qdmerge_segmentation.training import training_seconds
-        from qdmerge_zoo.segmentation import Recipe, multitask_place
-
-        recipe = Recipe.of(*self.tiny)
-        seconds = training_seconds(multitask_place(recipe))
-        if seconds is None:
-            return None
-        stage = recipe.multitask
-        return {
-            "steps": stage.steps,
-            "examples": stage.steps * stage.batch_size,
-            "seconds": seconds,
-        }
+        return self.model_copy(update={"experts": {"all": source}, "tasks": tasks})
 
     def make_experts(self, progress: Progress) -> dict[str, Path]:
         """Trains base and experts whose directories are missing; see :class:`TrainingConfig`.
@@ -336,7 +325,7 @@ class SegmentationConfig(BackendConfig):
         return make_models(self, progress)
 
     def build(self, space: SpaceFactory | None = None) -> SegmentationBackend:
-        """Loads the base model and the images; builds the tiny zoo or downloads when needed.
+        """Loads the base model and the images; makes or downloads them when needed.
 
         Args:
             space: Makes the space from the task vectors; None for the spectral space.

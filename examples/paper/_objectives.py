@@ -70,10 +70,12 @@ def _llm(config: Any, backend: Any, batch: int, seed: int) -> Objective:
     from qdmerge_llm.sources import resolve
     from qdmerge_zoo.llm._train import Sequences, collate
 
-    recipe, tokenizer = config.tiny_recipe(), backend.tokenizer
+    recipe, tokenizer = config.sources["tiny"].spec, backend.tokenizer
     seeds = np.random.SeedSequence(seed).spawn(recipe.tasks)
     data = [
-        Sequences(resolve(f"tiny://{name}.jsonl", recipe), tokenizer, np.random.default_rng(child))
+        Sequences(
+            resolve(f"tiny://{name}.jsonl", config.scheme), tokenizer, np.random.default_rng(child)
+        )
         for name, child in zip(recipe.names, seeds, strict=True)
     ]
 

@@ -69,7 +69,7 @@ def main(
     print("|", " | ".join(titles), "|")
     print("|", " | ".join(["---"] * len(titles)), "|")
     for level in map(int, levels.split(",")):
-        changes = [f"backend.tiny_conflict={level}", f"backend.tiny_seed={seed}"]
+        changes = [f"backend.sources.tiny={{conflict: {level}, seed: {seed}, tasks: {tasks}}}"]
         config = load_config(PRESETS[tasks], changes).backend
         config.prepare(lambda stage, done, total: None)
         print(f"| {tasks} | {level} |", " | ".join(row(config, multitask)), "|", flush=True)

@@ -34,7 +34,7 @@ Relative = dict[str, np.ndarray]
 
 def seeded(source: str, seed: int, data: Path | None, out: Path, changes: Sequence[str]) -> Any:
     """The configuration of a seed as plain data, its models trained if they are missing."""
-    overrides = [f"seed={seed}", f"backend.tiny_seed={seed}"]
+    overrides = [f"seed={seed}", f"backend.sources.tiny.seed={seed}"]
     if data is not None:
         config = load_config(source, changes, models=False)
         models = (out / f"models-{seed}").resolve()

@@ -34,13 +34,17 @@ def zoo_config(tasks: int, level: int, seed: int, items: int) -> LLMConfig:
     chosen = {
         name: task.model_copy(update=counts) for name, task in list(config.tasks.items())[:tasks]
     }
-    changes = {"tiny_tasks": tasks, "tiny_conflict": level, "tiny_seed": seed, "tasks": chosen}
-    return config.model_copy(update={**changes, "experts": {n: f"tiny://{n}" for n in chosen}})
+    return LLMConfig(
+        base="tiny://base",
+        experts={name: f"tiny://{name}" for name in chosen},
+        tasks=chosen,
+        sources={"tiny": {"seed": seed, "tasks": tasks, "conflict": level}},
+    )
 
 
 def row(config: LLMConfig) -> str:
     """The row of a zoo."""
-    recipe, names = config.tiny_recipe(), list(config.experts)
+    recipe, names = config.sources["tiny"].spec, list(config.experts)
     backend = config.build(ExpertSpace)
     cosines = [task_vector_cosine(backend.space.vectors, *p) for p in combinations(names, 2)]
     count = len(names)
@@ -53,7 +57,7 @@ def row(config: LLMConfig) -> str:
     steps = ", ".join(str(recipe.stage(name).steps) for name in names)
     cells = [
         str(count),
-        str(config.tiny_conflict),
+        str(config.sources["tiny"].conflict),
         f"{recipe.expert.replay:.0%}",
         steps,
         f"{np.mean(cosines):.2f} ({min(cosines):.2f} to {max(cosines):.2f})",

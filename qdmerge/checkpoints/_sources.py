@@ -1,25 +1,180 @@
-"""Where models come from: a directory or file here, or a model on the Hub."""
+"""Where models and data come from: a path, a model on the Hub, or what a scheme makes.
+
+A source ``NAME://part`` belongs to the scheme of that name. Schemes are found by entry point, in
+the group ``qdmerge.sources``, as subclasses of :class:`Scheme`.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, ClassVar, Literal
 
-from qdmerge.errors import CheckpointError, nearest
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from qdmerge.errors import CheckpointError, ConfigError, nearest
+from qdmerge.options import explain
+from qdmerge.plugins import installed, load_class
+
+GROUP = "qdmerge.sources"
+"""The group of entry points that schemes are found in."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage, the steps of it that are done, and all its steps."""
+
+SourceKind = Literal["base", "expert", "data"]
+"""What a source is to be."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _DOWNLOADED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py"]
 
 
+class Scheme(BaseModel):
+    """What sources ``NAME://part`` of one scheme stand for, with the user's options.
+
+    Subclass it, declare the options as fields, and name the class in the entry point group
+    ``qdmerge.sources`` under the name of the scheme. Users set options in their configuration,
+    under ``backend.sources.NAME``. Importing the class must stay cheap (no torch).
+
+    Attributes:
+        presets: Name of a backend to the presets that the scheme brings for it: preset name to
+            the resource of its commented YAML, ``"package/path/in/it.yaml"``. The first one is
+            what ``qdmerge run BACKEND`` runs.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    presets: ClassVar[Mapping[str, Mapping[str, str]]] = {}
+
+    @classmethod
+    def for_backend(cls, backend: str) -> type[Scheme]:
+        """Return the class whose fields are the options in a backend's settings.
+
+        Args:
+            backend: Name of the backend.
+
+        Raises:
+            ConfigError: The scheme has nothing for this backend.
+        """
+        return cls
+
+    @property
+    def all_tasks(self) -> str | None:
+        """Source of the base fine-tuned on the data of all tasks; None if there is no such model.
+
+        It is what merging is compared with; see :meth:`qdmerge.backend.BackendConfig.multitask`.
+        """
+        return None
+
+    def problem(self, source: str, what: SourceKind) -> str | None:
+        """Return what is wrong with a source of this scheme, or None; make nothing.
+
+        Args:
+            source: The whole source, ``NAME://part``.
+            what: What the source is to be.
+        """
+        raise NotImplementedError
+
+    def resolve(self, source: str, progress: Progress) -> Path:
+        """Return the local path of a source; make or download it if it is missing.
+
+        Args:
+            source: The whole source, ``NAME://part``.
+            progress: Receives the progress.
+
+        Raises:
+            QDMergeError: It cannot be made.
+        """
+        raise NotImplementedError
+
+    def training_cost(self, source: str) -> dict[str, float] | None:
+        """Return what the training of a model cost; None if unknown or not trained yet.
+
+        Returns:
+            ``{"steps": optimizer steps, "examples": training examples over all steps, "seconds":
+            wall time}``.
+        """
+        return None
+
+
+def scheme_name(source: str) -> str | None:
+    """Return the name of a source's scheme; None for a path or a Hub id."""
+    name, separator, _ = source.partition("://")
+    return name if separator else None
+
+
+def scheme_names() -> list[str]:
+    """Return the names of all installed schemes."""
+    return list(installed(GROUP))
+
+
+def find_scheme(name: str) -> type[Scheme]:
+    """Return the class of a scheme.
+
+    Raises:
+        ConfigError: Unknown name, or the scheme cannot be imported.
+    """
+    return load_class(GROUP, name, Scheme, "scheme")
+
+
+def build_scheme(name: str, backend: str, options: Any) -> Scheme:
+    """Build the scheme of a name with options for a backend.
+
+    Args:
+        name: Name of the scheme.
+        backend: Name of the backend.
+        options: Option to value; or the scheme, ready.
+
+    Raises:
+        ConfigError: Unknown scheme, or wrong options; all such mistakes, one a line.
+    """
+    if isinstance(options, Scheme):
+        return options
+    scheme = find_scheme(name).for_backend(backend)
+    try:
+        return scheme.model_validate(options)
+    except ValidationError as error:
+        raise ConfigError("\n".join(explain(error, scheme, f"scheme '{name}'"))) from error
+
+
+def scheme_of(
+    source: str, backend: str, schemes: Mapping[str, Scheme] | None = None
+) -> Scheme | None:
+    """Return the scheme that a source belongs to; None for a path or a Hub id.
+
+    Args:
+        source: The source.
+        backend: Name of the backend whose settings name the source.
+        schemes: Name to scheme with the user's options; default options for others.
+
+    Raises:
+        ConfigError: Unknown scheme, or one that has nothing for the backend.
+    """
+    name = scheme_name(source)
+    if name is None:
+        return None
+    return (schemes or {}).get(name) or build_scheme(name, backend, {})
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """Ignore progress."""
+
+
 def is_hub_id(source: str) -> bool:
-    """Whether a source can only be a model on the Hub: ``owner/name``, and no path here."""
+    """Tell whether a source can only be a model on the Hub: ``owner/name``, and no path here."""
     path = Path(source)
     return bool(_HUB_ID.fullmatch(source)) and not path.exists() and not path.parent.is_dir()
 
 
+def is_local(source: str) -> bool:
+    """Tell whether a source is a path on this machine, be there anything or not."""
+    return scheme_name(source) is None and not is_hub_id(source)
+
+
 def missing(what: str, source: str) -> str:
-    """Says that there is no such file or directory, and which name is near.
+    """Return a message that there is no such file or directory, with the nearest name.
 
     Args:
         what: "file" or "directory".
@@ -33,12 +188,19 @@ def missing(what: str, source: str) -> str:
     return f"no {what} '{source}'{hint}"
 
 
-def fetch(source: str) -> Path:
-    """The local path of a source; a model on the Hub is downloaded, or taken from its cache.
+def fetch(source: str, scheme: Scheme | None = None, progress: Progress = silent) -> Path:
+    """Return the local path of a source; a scheme makes it, the Hub's models are downloaded.
+
+    Args:
+        source: Path, Hub id, or part of a scheme.
+        scheme: The scheme that the source belongs to; see :func:`scheme_of`.
+        progress: Receives the progress of making it.
 
     Raises:
         CheckpointError: The Hub does not give the model.
     """
+    if scheme is not None:
+        return scheme.resolve(source, progress)
     if not is_hub_id(source):
         return Path(source).expanduser()
     from huggingface_hub import snapshot_download

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from qdmerge.cli._common import error_console, escape, print_warning
 from qdmerge.errors import ConfigError, Hint, QDMergeError
-from qdmerge.settings import installed
+from qdmerge.plugins import installed
 
 COMMANDS = "qdmerge.commands"
 """Entry-point group of commands: the name is the verb, the value a function or a Typer app."""

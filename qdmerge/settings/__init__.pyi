@@ -3,8 +3,8 @@ from ._catalog import catalog_kinds as catalog_kinds
 from ._discovery import backend_names as backend_names
 from ._discovery import find_backend as find_backend
 from ._discovery import find_preset as find_preset
-from ._discovery import installed as installed
 from ._discovery import presets as presets
+from ._discovery import presets_for as presets_for
 from ._discovery import read_preset as read_preset
 from ._loading import load_config as load_config
 from ._loading import parse_config as parse_config

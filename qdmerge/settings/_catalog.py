@@ -7,10 +7,10 @@ from functools import partial
 from importlib.metadata import EntryPoint
 
 from qdmerge.errors import ConfigError
+from qdmerge.plugins import installed
 from qdmerge.settings._discovery import (
     backend_names,
     find_backend,
-    installed,
     presets,
     read_preset,
 )

@@ -1,14 +1,13 @@
-"""Find what packages bring by entry point: backends and their presets, ours like any other."""
+"""Find backends and their presets, which packages bring by entry point."""
 
 from __future__ import annotations
 
-import sys
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from contextlib import suppress
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qdmerge.errors import ConfigError, nearest
+from qdmerge.plugins import installed, load_class
 
 if TYPE_CHECKING:
     from qdmerge.backend import BackendConfig
@@ -16,24 +15,9 @@ if TYPE_CHECKING:
 GROUP = "qdmerge.backends"
 
 
-def installed(group: str) -> dict[str, EntryPoint]:
-    """Return the entry points of a group by name, in the order of their names."""
-    return {point.name: point for point in sorted(_scan(tuple(sys.path)).select(group=group))}
-
-
-@cache
-def _scan(path: tuple[str, ...]) -> Any:  # EntryPoints; SelectableGroups up to Python 3.11
-    """Read all entry points on a path once, since a scan opens a file per distribution."""
-    return entry_points()
-
-
-def _entry_points() -> dict[str, EntryPoint]:
-    return installed(GROUP)
-
-
 def backend_names() -> list[str]:
     """Return the names of all installed backends."""
-    return list(_entry_points())
+    return list(installed(GROUP))
 
 
 def find_backend(name: str) -> type[BackendConfig]:
@@ -44,34 +28,32 @@ def find_backend(name: str) -> type[BackendConfig]:
     """
     from qdmerge.backend import BackendConfig
 
-    points = _entry_points()
-    if name not in points:
-        raise ConfigError(
-            f"unknown backend '{name}'{nearest(name, points)} Installed: "
-            f"{', '.join(points) or 'none'}"
-        )
-    try:
-        backend = points[name].load()
-    except Exception as error:
-        raise ConfigError(
-            f"backend '{name}' ({points[name].value}) cannot be imported: {error}"
-        ) from error
-    if not (isinstance(backend, type) and issubclass(backend, BackendConfig)):
-        raise ConfigError(
-            f"entry point '{name}' of {GROUP} must name a BackendConfig; {points[name].value} is "
-            f"{backend!r}"
-        )
-    return backend
+    return load_class(GROUP, name, BackendConfig, "backend")
+
+
+def presets_for(backend: str) -> dict[str, str]:
+    """Return a backend's presets, name to resource: those of installed schemes, then its own.
+
+    A scheme that cannot be imported brings none.
+
+    Raises:
+        ConfigError: Unknown backend, or it cannot be imported.
+    """
+    from qdmerge.checkpoints import find_scheme, scheme_names
+
+    found: dict[str, str] = {}
+    for scheme in scheme_names():
+        with suppress(ConfigError):
+            found |= find_scheme(scheme).presets.get(backend, {})
+    return found | dict(find_backend(backend).presets)
 
 
 def presets() -> dict[str, str]:
     """Return preset name to resource, of all installed backends that can be imported."""
     found: dict[str, str] = {}
     for name in backend_names():
-        try:
-            found |= find_backend(name).presets
-        except ConfigError:
-            continue
+        with suppress(ConfigError):
+            found |= presets_for(name)
     return found
 
 
@@ -85,7 +67,7 @@ def find_preset(name: str) -> str:
     if name in known:
         return known[name]
     if name in backend_names():
-        own = find_backend(name).presets
+        own = presets_for(name)
         if own:
             return next(iter(own.values()))
         raise ConfigError(f"backend '{name}' has no preset; give a configuration file")

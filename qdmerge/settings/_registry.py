@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from qdmerge.errors import ConfigError, nearest
 from qdmerge.options import explain, options_model
-from qdmerge.settings._discovery import installed
+from qdmerge.plugins import installed
 
 PARTS_GROUP = "qdmerge.parts"
 """Entry points of other packages' parts.

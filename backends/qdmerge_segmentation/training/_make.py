@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from qdmerge.backend import Progress
 from qdmerge.execution import Job, run_jobs
-from qdmerge_segmentation.sources import resolve
 from qdmerge_segmentation.training._plan import UNET, missing_models
 
 if TYPE_CHECKING:
@@ -40,14 +39,14 @@ def make_models(
         RunError: A training failed; one line with the cause.
     """
     missing = missing_models(config)
-    for name in config.sources:
+    for name in config.model_sources():
         if name not in missing:
             progress(f"{name} is there", 1, 1)
     if not missing:
         return {}
     start = next(iter(missing.values())).start
     if start != UNET:
-        resolve(start, config.tiny)  # downloads once, not in each process
+        config.resolve(start)  # downloads once, not in each process
 
     def note(report: dict[str, Any]) -> None:
         progress(report["name"], report["done"], missing[report["name"]].stage.steps)

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qdmerge.checkpoints import is_hub_id
+from qdmerge.checkpoints import is_hub_id, is_local
 from qdmerge.errors import ConfigError
 from qdmerge_segmentation.models import model_problems
-from qdmerge_segmentation.sources import is_tiny, resolve, source_problem
 from qdmerge_segmentation.training._record import record_of
 
 if TYPE_CHECKING:
@@ -61,10 +60,10 @@ class Model:
 
 
 def local_models(config: SegmentationConfig) -> dict[str, Model]:
-    """All models of a configuration that are neither of the tiny zoo nor on the Hub, by name."""
+    """All models of a configuration that belong on this machine, by name."""
     models, every = {}, tuple(config.tasks)
-    for name, source in config.sources.items():
-        if is_tiny(source) or is_hub_id(source):
+    for name, source in config.model_sources().items():
+        if not is_local(source):
             continue
         base = name == "base"
         own = every if base else tuple(task for task in every if config.expert_of(task) == name)
@@ -102,8 +101,8 @@ def missing_models(config: SegmentationConfig) -> dict[str, Model]:
             )
     if "base" in missing:
         found += _start_problems(config)
-    if not models and any(map(is_hub_id, config.sources.values())):
-        source = next(filter(is_hub_id, config.sources.values()))
+    if not models and any(map(is_hub_id, config.model_sources().values())):
+        source = next(filter(is_hub_id, config.model_sources().values()))
         found.append(
             f"all models are taken from the Hub. To train one into a new directory '{source}', "
             f"write './{source}'"
@@ -122,10 +121,10 @@ def _start_problems(config: SegmentationConfig) -> list[str]:
             "training.start 'unet' is a model of transformers, but factory is set; name a "
             "safetensors file with the weights that a missing base starts from"
         ]
-    problem = source_problem(start, data=False, tiny=config.tiny)
+    problem = config.source_problem(start, "base")
     if problem is not None:
         return [f"training.start: {problem}"]
-    if is_tiny(start) or is_hub_id(start):
+    if not is_local(start):
         return []
-    wrong = model_problems(resolve(start, config.tiny), config.factory, config.prompt)
+    wrong = model_problems(config.resolve(start), config.factory, config.prompt)
     return [f"training.start: {line}" for line in wrong]

@@ -16,7 +16,6 @@ from qdmerge.execution import Report, job_main, pick_device
 from qdmerge.storage import locked
 from qdmerge_segmentation.config import SegmentationConfig
 from qdmerge_segmentation.models import load_segmenter
-from qdmerge_segmentation.sources import resolve
 from qdmerge_segmentation.training._formats import publish, save_model, write_unet
 from qdmerge_segmentation.training._parameters import check_beginnings
 from qdmerge_segmentation.training._plan import UNET, local_models
@@ -34,7 +33,7 @@ def make(name: str, config: SegmentationConfig, report: Report) -> None:
         if model.start == UNET:
             start = write_unet(model.state / "start", config.training.seed)
         else:
-            start = resolve(model.start, config.tiny)
+            start = config.resolve(model.start)
         segmenter = load_segmenter(
             start,
             image_size=config.image_size,

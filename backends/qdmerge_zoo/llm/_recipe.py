@@ -80,18 +80,18 @@ class Recipe:
     spread: float = 1.0
 
     @classmethod
-    def conflicting(cls, level: int, tasks: int = 3, seed: int = 0) -> Recipe:
-        """Return the recipe whose experts get in each other's way.
+    def of(cls, seed: int = 0, conflict: int = 0, tasks: int = 3) -> Recipe:
+        """Return the recipe whose experts get in each other's way so much.
 
         Beyond three tasks the base is trained longer, in proportion, and every expert by 30 steps
         for each further task: the later ones are harder.
 
         Args:
-            level: A key of :data:`CONFLICTS`; 0 is the recipe of the easy zoo.
-            tasks: How many tasks the zoo has, three or more.
             seed: Seed of the recipe.
+            conflict: A key of :data:`CONFLICTS`; 0 is the recipe of the easy zoo.
+            tasks: How many tasks the zoo has, three or more.
         """
-        replay, spread = CONFLICTS[level]
+        replay, spread = CONFLICTS[conflict]
         plain = cls(seed=seed, tasks=tasks)
         base = replace(plain.base, steps=round(plain.base.steps * tasks / 3))
         steps = plain.expert.steps + 30 * (tasks - 3)

@@ -13,7 +13,7 @@ from qdmerge.storage import MANIFEST, built_once, cache_dir, intact
 from qdmerge_zoo.llm._build import build, build_all
 from qdmerge_zoo.llm._recipe import ALL, Recipe
 
-__all__ = ["MANIFEST", "intact", "multitask_cost", "multitask_model", "zoo"]
+__all__ = ["MANIFEST", "intact", "multitask", "multitask_cost", "zoo"]
 
 
 def zoo(
@@ -46,7 +46,7 @@ def zoo(
     )
 
 
-def multitask_model(
+def multitask(
     recipe: Recipe, cache: Path | str | None = None, progress: Progress | None = None
 ) -> Path:
     """Return the folder of the base fine-tuned on all tasks of its zoo; both built if necessary.
@@ -69,7 +69,7 @@ def multitask_model(
 
 
 def multitask_cost(recipe: Recipe, cache: Path | str | None = None) -> dict[str, float] | None:
-    """Return what :func:`multitask_model` cost to train, or None where it is not built yet.
+    """Return what :func:`multitask` cost to train, or None where it is not built yet.
 
     The cost is ``{"steps": optimizer steps, "examples": sequences seen, "seconds": wall time}``.
     """

@@ -43,3 +43,21 @@ def multitask_place(recipe: Recipe, cache: Path | str | None = None) -> Path:
     """Return where :func:`multitask` keeps its model, be it there or not."""
     kept = Path(cache) if cache else cache_dir()
     return kept / f"segmentation-tiny-{recipe.key}-all" / "all"
+
+
+def multitask_cost(recipe: Recipe, cache: Path | str | None = None) -> dict[str, float] | None:
+    """Return what :func:`multitask` cost to train, or None where it is not built yet.
+
+    The cost is ``{"steps": optimizer steps, "examples": images seen, "seconds": wall time}``.
+    """
+    from qdmerge_segmentation.training import training_seconds
+
+    seconds = training_seconds(multitask_place(recipe, cache))
+    if seconds is None:
+        return None
+    stage = recipe.multitask
+    return {
+        "steps": stage.steps,
+        "examples": stage.steps * stage.batch_size,
+        "seconds": seconds,
+    }

@@ -89,7 +89,7 @@ def test_merged_tensors_are_those_of_the_inputs_that_layers_receive(
     for expert in TASKS:
         model = AutoModelForCausalLM.from_pretrained(micro.folder / expert)
         rows: list[torch.Tensor] = []
-        for item in LLMConfig(**trained).tasks[expert].calibration(None, 3):
+        for item in LLMConfig(**trained).tasks[expert].calibration(3):
             ids = tokenizer(item["prompt"], return_tensors="pt").input_ids
             whole = model.generate(ids, max_new_tokens=24, do_sample=False)
             text = tokenizer.decode(whole[0, ids.shape[1] :], skip_special_tokens=True)

@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 
 from qdmerge.errors import ConfigError
 from qdmerge.options import explain
+from qdmerge.settings import presets_for
 from qdmerge_llm.config import LLMConfig
 from qdmerge_llm.sandbox import available
-from qdmerge_llm.sources import TINY_TASKS
 from qdmerge_llm.tasks import KINDS
 from tests.backends.llm.conftest import Micro, shell_item
 
@@ -67,7 +67,7 @@ def test_settings_travel_to_workers(micro: Micro) -> None:
     assert pickle.loads(pickle.dumps(config)) == config
 
 
-@pytest.mark.parametrize("resource", LLMConfig.presets.values())
+@pytest.mark.parametrize("resource", presets_for("llm").values())
 def test_preset_is_complete_and_right(resource: str) -> None:
     package, _, path = resource.partition("/")
     preset = yaml.safe_load((files(package) / path).read_text())
@@ -75,7 +75,7 @@ def test_preset_is_complete_and_right(resource: str) -> None:
     assert settings.pop("name") == LLMConfig.name
     config = LLMConfig(**settings)
     assert config.problems() == []
-    assert tuple(config.tasks) == tuple(config.experts) == TINY_TASKS[: config.tiny_tasks]
+    assert tuple(config.tasks) == tuple(config.experts) == config.sources["tiny"].spec.names
     # Every setting that people may want to change is in the file.
     elsewhere = {"side_tasks", "training", "chat_template"}  # of real models: examples/smollm2
     assert set(settings) == set(LLMConfig.model_fields) - elsewhere
@@ -109,8 +109,7 @@ def test_settings_of_a_wrong_form(change: dict[str, Any], message: str, micro: M
         ("{micro}", "base: '{micro}' holds no config.json: not a model in the format of tra"),
         (
             "tiny://bass",
-            "base: no 'tiny://bass'; did you mean 'base'? Known: base, coding, db, os, regex, "
-            "joins, sed, all.",
+            "base: no 'tiny://bass'; did you mean 'base'? Known: base, coding, db, os, all.",
         ),
     ],
 )
@@ -215,7 +214,7 @@ def test_too_few_items_says_how_many_there_are(micro: Micro) -> None:
     line = only(settings)
     assert "db.jsonl: too few items: selection 3 of 30, test 4 of 40" in line
     with pytest.raises(ConfigError, match="too few items"):
-        LLMConfig(**settings).tasks["db"].items(0)
+        LLMConfig(**settings).tasks["db"].items()
 
 
 BAD_LINES: dict[str, tuple[Any, str]] = {

@@ -17,7 +17,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from qdmerge.errors import RunError
 from qdmerge.spaces import ExpertSpace
 from qdmerge_llm.config import LLMConfig
-from qdmerge_zoo.llm import Recipe, _zoo, items, multitask_cost, multitask_model, zoo
+from qdmerge_zoo.llm import Recipe, _zoo, items, multitask_cost, zoo
+from qdmerge_zoo.llm import multitask as multitask_model
+from qdmerge_zoo.schemes import TinyLLM
 from tests.trained import never, same
 
 MICRO = Recipe.micro()
@@ -286,7 +288,7 @@ def test_the_settings_prepare_evaluate_and_price_the_multitask_model(
     built: tuple[Path, object], multitask: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("QDMERGE_CACHE", str(built[0].parent))
-    monkeypatch.setattr(LLMConfig, "tiny_recipe", lambda self: MICRO)
+    monkeypatch.setattr(TinyLLM, "spec", MICRO)
     kinds = {"coding": "python", "db": "sql", "os": "shell"}
     tasks = {
         name: {"kind": kind, "data": f"tiny://{name}.jsonl", "expert": name, **MULTITASK_ITEMS}
@@ -322,12 +324,16 @@ def test_only_tiny_models_and_data_have_a_multitask_model(tmp_path: Path) -> Non
 
 def test_parts_that_the_zoo_has_not_are_told() -> None:
     task = {"kind": "shell", "data": "tiny://sed.jsonl"}
-    config = LLMConfig(base="tiny://base", experts={"sed": "tiny://sed"}, tasks={"sed": task})
-    problems = [line for line in config.problems() if "tiny_tasks" in line]
-    assert [line.split(":")[0] for line in problems] == ["'tiny", "'tiny"]
-    assert "has coding, db, os; give it more tasks" in problems[0]
-    assert not [
-        line
-        for line in config.model_copy(update={"tiny_tasks": 6}).problems()
-        if "tiny_tasks" in line
+    config = LLMConfig(
+        base="tiny://base",
+        experts={"sed": "tiny://sed"},
+        tasks={"sed": task},
+        allow_unsandboxed=True,
+    )
+    lacking = "no 'tiny://sed{}' in a zoo of 3 tasks; set sources.tiny.tasks to 6"
+    assert config.problems() == [
+        f"expert 'sed': {lacking.format('')}",
+        f"task 'sed': {lacking.format('.jsonl')}",
     ]
+    larger = LLMConfig(**{**config.model_dump(), "sources": {"tiny": {"tasks": 6}}})
+    assert larger.problems() == []

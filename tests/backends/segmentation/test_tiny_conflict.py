@@ -20,6 +20,7 @@ from qdmerge.storage import intact
 from qdmerge_segmentation.config import SegmentationConfig, TaskConfig
 from qdmerge_segmentation.training import _make
 from qdmerge_segmentation.training._train import make
+from qdmerge_zoo.schemes import TinySegmentation
 from qdmerge_zoo.segmentation import ALL_TASKS, Recipe, multitask, zoo
 from tests.trained import never, same
 
@@ -59,7 +60,7 @@ def made(cache: Path, in_this_process: None) -> Path:
 def tiny_is_six(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     """Let ``tiny://`` mean the zoo ``SIX``, whatever the settings."""
     monkeypatch.setenv("QDMERGE_CACHE", str(cache))
-    monkeypatch.setattr(Recipe, "of", classmethod(lambda cls, *tiny: SIX))
+    monkeypatch.setattr(TinySegmentation, "spec", SIX)
 
 
 def record(model: Path) -> dict[str, object]:
@@ -73,7 +74,7 @@ def settings(tasks: int, **changes: object) -> SegmentationConfig:
         experts={name: f"tiny://{name}" for name in names},
         tasks={name: TaskConfig(data=f"tiny://data/{name}") for name in names},
         fractions=SIX.fractions,
-        tiny_tasks=tasks,
+        sources={"tiny": {"tasks": tasks}},
         **changes,
     )
 
@@ -185,16 +186,14 @@ def test_a_task_of_the_larger_zoo_is_told() -> None:
         update={"tasks": {name: TaskConfig(data=data) for name, data in tasks.items()}}
     )
     assert config.problems() == [
-        "task 'focus': no 'tiny://data/focus' in a zoo of 4 tasks; set tiny_tasks to 6"
+        "task 'focus': no 'tiny://data/focus' in a zoo of 4 tasks; set sources.tiny.tasks to 6"
     ]
 
 
-@pytest.mark.parametrize(
-    "change", [{"tiny_conflict": 4}, {"tiny_conflict": -1}, {"tiny_tasks": 5}], ids=str
-)
+@pytest.mark.parametrize("change", [{"conflict": 4}, {"conflict": -1}, {"tasks": 5}], ids=str)
 def test_unknown_zoos_are_refused(change: dict[str, int]) -> None:
     with pytest.raises(ValidationError):
-        SegmentationConfig.model_validate({**settings(4).model_dump(), **change})
+        SegmentationConfig(**{**settings(4).model_dump(), "sources": {"tiny": change}})
 
 
 @pytest.mark.parametrize(
@@ -203,7 +202,7 @@ def test_unknown_zoos_are_refused(change: dict[str, int]) -> None:
 def test_presets_of_conflict_are_valid(preset: str, tasks: int) -> None:
     config = load_config(preset)
     assert config.backend.names() == list(ALL_TASKS[:tasks])
-    assert config.backend.tiny_conflict > 0
+    assert config.backend.sources["tiny"].conflict > 0
     assert config.backend.multitask().problems() == []
     if tasks == 6:
         assert config.archive.name != "grid"

@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from qdmerge.errors import RunError
+from qdmerge.settings import presets_for
 from qdmerge.storage import intact
 from qdmerge_segmentation.config import SegmentationConfig
 from qdmerge_segmentation.models import load_segmenter
@@ -117,11 +118,11 @@ def test_a_built_zoo_is_used_again(built: tuple[Path, object]) -> None:
     "preset", ["segmentation-tiny", "segmentation-conflict", "segmentation-conflict-6"]
 )
 def test_runs_of_the_presets_split_like_the_recipe(preset: str) -> None:
-    package, _, path = SegmentationConfig.presets[preset].partition("/")
+    package, _, path = presets_for("segmentation")[preset].partition("/")
     settings = yaml.safe_load((files(package) / path).read_text())["backend"]
     settings.pop("name")
     config = SegmentationConfig(**settings)
-    recipe = Recipe.of(*config.tiny)
+    recipe = config.sources["tiny"].spec
     assert config.fractions == recipe.fractions
     assert config.split_seed == recipe.config(Path("folder")).split_seed
     assert tuple(config.tasks) == tuple(config.experts) == recipe.names
