@@ -234,7 +234,7 @@ class BackendConfig(BaseModel):
             scheme; see :class:`qdmerge.checkpoints.Scheme`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
     name: ClassVar[str]
     summary: ClassVar[str] = ""

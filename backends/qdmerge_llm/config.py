@@ -31,7 +31,7 @@ class TrainingConfig(BaseModel):
         lora: Settings of the fine-tuning.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
     data: str
     lora: LoRAConfig = LoRAConfig()

@@ -31,7 +31,7 @@ class _Asked(BaseModel):
         options: Further options of the kind.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
     kind: str
     max_new_tokens: PositiveInt = 64

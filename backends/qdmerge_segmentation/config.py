@@ -33,7 +33,7 @@ _FRACTIONS: dict[Split, float] = {"train": 0.5, "validation": 0.15, "selection":
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
 
 class TaskConfig(_Settings):

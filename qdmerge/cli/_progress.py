@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress_bar import ProgressBar
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
@@ -17,31 +19,52 @@ if TYPE_CHECKING:
     from qdmerge.runs import Listener, RunProgress, Stats
 
 _PLAIN_SECONDS = 10.0
+"""Seconds between two plain lines of one stage."""
 
 
-class _Clock:
-    """Estimates the time left of the current stage from its pace in this session."""
+class _Stage:
+    """The stage under way as a task of rich's progress, which estimates the time left."""
 
     def __init__(self) -> None:
-        self._stage = ""
-        self._began = 0.0
-        self._done_before = 0
+        self._bars = Bars(
+            TextColumn("[bold]{task.description}[/]"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.fields[count]}"),
+            TextColumn("{task.fields[left]}"),
+            TextColumn("[red]{task.fields[failed]}[/]"),
+            auto_refresh=False,
+            speed_estimate_period=math.inf,
+        )
 
-    def left(self, progress: RunProgress) -> str:
-        now = time.monotonic()
-        if progress.stage != self._stage:
-            self._stage, self._began = progress.stage, now
-            self._done_before = progress.done
-        done = progress.done - self._done_before
-        if done < 1 or not progress.total:
-            return ""
-        seconds = (now - self._began) / done * max(progress.total - progress.done, 0)
-        minutes, rest = divmod(round(seconds), 60)
-        return f"{minutes}:{rest:02d} left"
+    def update(self, progress: RunProgress) -> str:
+        """Move to a progress and return the time left, "" if unknown; a new stage starts anew."""
+        bars = self._bars
+        if not bars.tasks or bars.tasks[0].description != progress.stage:
+            for task in bars.tasks:
+                bars.remove_task(task.id)
+            bars.add_task(progress.stage, completed=progress.done, count="", left="", failed="")
+        (task,) = bars.tasks
+        bars.update(task.id, completed=progress.done, total=progress.total or None)
+        left = ""
+        if task.speed and task.time_remaining is not None:
+            minutes, seconds = divmod(round(task.time_remaining), 60)
+            left = f"{minutes}:{seconds:02d} left"
+        count = f"{progress.done}/{progress.total}" if progress.total else ""
+        failed = f"{progress.failed} failed" if progress.failed else ""
+        bars.update(task.id, count=count, left=left, failed=failed)
+        return left
+
+    def view(self, progress: RunProgress) -> Group:
+        """Return the live view of a progress."""
+        self.update(progress)
+        head = self._bars.get_renderable()
+        if not progress.stats:
+            return Group(head)
+        return Group(head, stats_table(progress.stats, progress.task))
 
 
 def _line(progress: RunProgress, left: str) -> str:
-    """One line about a progress."""
+    """Describe a progress in one line."""
     parts = [progress.stage]
     if progress.total:
         parts.append(f"{progress.done}/{progress.total}")
@@ -62,20 +85,8 @@ def _number(value: float | int | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _view(progress: RunProgress, left: str) -> Group:
-    """The live view of a progress."""
-    head = Table.grid(padding=(0, 2))
-    count = f"{progress.done}/{progress.total}" if progress.total else ""
-    bar = ProgressBar(total=progress.total or 1, completed=progress.done, width=30)
-    failed = f"[red]{progress.failed} failed[/]" if progress.failed else ""
-    head.add_row(f"[bold]{progress.stage}[/]", bar, count, left, failed)
-    if not progress.stats:
-        return Group(head)
-    return Group(head, stats_table(progress.stats, progress.task))
-
-
 def stats_table(stats: Stats, active: str | None = None) -> Table:
-    """The archives' statistics, a row per task; the active one is marked."""
+    """Return the archives' statistics, a row per task; the active one is marked."""
     table = Table(box=None, padding=(0, 2))
     for column in ("task", "best", "elites", "coverage", "QD score"):
         table.add_column(column, justify="left" if column == "task" else "right")
@@ -93,15 +104,18 @@ def stats_table(stats: Stats, active: str | None = None) -> Table:
 
 @contextmanager
 def show_progress(console: Console) -> Iterator[Listener]:
-    """A listener that shows a run's progress while the context is open.
+    """Show the progress of a run, or of anything else, while the context is open.
 
     Args:
-        console: Where to; a live view on a terminal, else a line per stage and every few seconds.
+        console: A live view on a terminal, else a line per stage and every few seconds.
+
+    Returns:
+        A context manager of the listener to call with each :class:`~qdmerge.runs.RunProgress`.
     """
-    clock = _Clock()
+    stage = _Stage()
     if console.is_terminal:
         with Live(Text(), console=console, refresh_per_second=4) as live:
-            yield lambda progress: live.update(_view(progress, clock.left(progress)))
+            yield lambda progress: live.update(stage.view(progress))
         return
 
     shown_stage, shown_at = "", 0.0
@@ -111,7 +125,7 @@ def show_progress(console: Console) -> Iterator[Listener]:
         now = time.monotonic()
         complete = bool(progress.total) and progress.done >= progress.total
         due = now - shown_at >= _PLAIN_SECONDS
-        left = clock.left(progress)
+        left = stage.update(progress)
         if progress.stage != shown_stage or due or complete:
             shown_stage, shown_at = progress.stage, now
             console.print(_line(progress, left), highlight=False, soft_wrap=True)

@@ -23,7 +23,7 @@ from ._plan import (
     PlannedRun as PlannedRun,
 )
 from ._plan import (
-    vary as vary,
+    make_test_beds as make_test_beds,
 )
 from ._populations import (
     M2N2Emitter as M2N2Emitter,

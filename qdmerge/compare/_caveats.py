@@ -1,166 +1,118 @@
-"""What a reader of the tables must know, in plain sentences."""
+"""What to hold against the tables: a short line each; the documentation explains them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from qdmerge.compare._statistics import FLIPS, pairs_needed
 
-
-def notes(summary: Mapping[str, Any]) -> list[str]:
-    """Sentences on what the intervals cover, what the tests can show, and what is missing.
-
-    Args:
-        summary: Of :func:`summarize`, complete but for the notes.
-    """
-    return [
-        *_intervals(summary),
-        *_widths(summary),
-        *_budget(summary),
-        *_incomplete(summary),
-        *_tests(summary),
-        *_sets(summary),
-        *_reach(summary),
-    ]
-
-
-def _intervals(summary: Mapping[str, Any]) -> list[str]:
-    covered: dict[str, list[str]] = {}
-    for name, method in summary["methods"].items():
-        told = [one for pick in method["picks"].values() for one in pick.values() if one]
-        if told:
-            covered.setdefault(told[0]["covers"], []).append(name)
-    found = []
-    if set(covered) - {"nothing"}:
-        found.append(
-            "Test scores are means over the runs of a method, with 95 % intervals over seeds "
-            "(Student's t) and test items (bootstrap; all methods with the same resampled items)."
-        )
-        found.append(
-            "All seeds of a test bed share its base, experts and test items: the intervals say "
-            "nothing about other experts or other test beds."
-        )
-    for covers, names in covered.items():
-        if covers != "seeds and items":
-            found.append(f"Intervals {_COVERS[covers]}: {', '.join(names)}.")
-    return found
-
-
 _COVERS = {
-    "items": "over test items only, since there is one run per test bed",
-    "seeds": "over seeds only, since the items' scores are not known",
-    "nothing": "are missing, since there is one run per test bed and no items' scores are known",
+    "seeds and items": "cover seeds and test items of these test beds, not other experts",
+    "items": "over test items only (one run per test bed)",
+    "seeds": "over seeds only (no scores of single items)",
+    "nothing": "are missing (one run per test bed, no scores of single items)",
 }
 
 
-def _widths(summary: Mapping[str, Any]) -> list[str]:
-    told = list(summary["paired"])
-    for method in summary["methods"].values():
-        told += [one for pick in method["picks"].values() for one in pick.values() if one]
-        told += [method["set"]["hypervolume"] or {}] if method["set"] else []
-    ends = [one["ci95"] for one in told if one.get("ci95")]
-    if all(high - low > 1e-9 for low, high in ends):
-        return []
-    return [
-        "An interval without width means that all runs have the same value, not that it is certain."
-    ]
+def caveats(summary: Mapping[str, Any]) -> list[str]:
+    """List what intervals cover, what tests can show, and what is missing.
+
+    Args:
+        summary: Of :func:`summarize`, complete but for the caveats.
+    """
+    parts = (_intervals, _spending, _incomplete, _tests, _sets)
+    return [line for part in parts for line in part(summary)]
 
 
-def _budget(summary: Mapping[str, Any]) -> list[str]:
+def _intervals(summary: Mapping[str, Any]) -> Iterator[str]:
+    covered: dict[str, list[str]] = {}
+    known = list(summary["paired"])
+    for name, method in summary["methods"].items():
+        own = [one for pick in method["picks"].values() for one in pick.values() if one]
+        if own:
+            covered.setdefault(own[0]["covers"], []).append(name)
+        known += own
+        known += [method["set"]["hypervolume"] or {}] if method["set"] else []
+    for covers, names in covered.items():
+        yield f"Intervals {_COVERS[covers]}: {', '.join(names)}."
+    if any(high - low <= 1e-9 for low, high in (one["ci95"] for one in known if one.get("ci95"))):
+        yield "An interval without width: all runs are equal; not that it is certain."
+
+
+def _spending(summary: Mapping[str, Any]) -> Iterator[str]:
     budget = summary["budget"]
-    over = {
-        name: method["most_evaluations"]
-        for name, method in summary["methods"].items()
-        if None not in (budget, method["most_evaluations"]) and method["most_evaluations"] > budget
-    }
-    if not over:
-        return []
-    named = ", ".join(f"{name} ({number:g})" for name, number in over.items())
-    return [f"The budget is {_count(budget, 'evaluation')}; more were spent by: {named}."]
+    spent = {name: method["most_evaluations"] for name, method in summary["methods"].items()}
+    over = [
+        f"{name} ({n:g})" for name, n in spent.items() if None not in (n, budget) and n > budget
+    ]
+    if over:
+        allowed = _count(budget, "evaluation")
+        yield f"The budget is {allowed}; more were spent by: {', '.join(over)}."
 
 
-def _incomplete(summary: Mapping[str, Any]) -> list[str]:
-    names = [name for name, method in summary["methods"].items() if method["failed"]]
-    found = []
-    if names:
-        found.append(
-            "Means are over the runs that came to their end, and do not compare where the failed "
-            f"ones were on harder test beds; pairs do: {', '.join(names)}."
-        )
+def _incomplete(summary: Mapping[str, Any]) -> Iterator[str]:
+    if names := [name for name, method in summary["methods"].items() if method["failed"]]:
+        yield f"Means of methods with failed runs do not compare, pairs do: {', '.join(names)}."
     for run in summary["dropped"]:
         seed = "" if run["seed"] is None else f", seed {run['seed']}"
         causes = "; ".join(f"{name} ({cause})" for name, cause in run["candidates"].items())
-        found.append(
-            f"{run['method']}{seed} on {run['block']} was picked without candidates that could not "
+        yield (
+            f"{run['method']}{seed} on {run['block']}: the choice lacks candidates that could not "
             f"be evaluated: {causes}."
         )
-    return found
 
 
-def _tests(summary: Mapping[str, Any]) -> list[str]:
+def _tests(summary: Mapping[str, Any]) -> Iterator[str]:
     rows = [row for row in summary["paired"] if row["pairs"]]
     alone = dict.fromkeys(row["method"] for row in summary["paired"] if not row["pairs"])
-    missing = [f"Without a pair to compare: {', '.join(alone)}."] if alone else []
-    if not rows:
-        return missing
-    exact = 2 ** max(row["pairs"] for row in rows) <= FLIPS
-    flips = "all flips" if exact else f"all flips or {FLIPS} random ones"
-    found = [
-        f"Paired: difference from {summary['reference']} in the same test bed and seed, sign-flip "
-        f"permutation test ({flips}; p Holm-corrected over the methods; * means p <= .05), and "
-        "matched-pairs rank-biserial correlation r (1: better in every pair that differs, -1: "
-        "worse in every one). A method without seeds is paired with every seed of the other. The "
-        "interval of a difference is for that one comparison, not corrected for the number of "
-        "methods."
-    ]
-    hopeless = [row for row in rows if not row["can_be_significant"]]
-    if len(hopeless) == len(rows):
-        pairs = max(row["pairs"] for row in rows)
+    if rows:
+        exact = 2 ** max(row["pairs"] for row in rows) <= FLIPS
+        yield (
+            f"Pairs share test bed and seed; p: sign-flip permutation test ("
+            f"{'all' if exact else f'up to {FLIPS}'} flips), Holm-corrected over the methods "
+            "(* p <= .05); r: matched-pairs rank-biserial correlation. Intervals are not corrected."
+        )
+        yield from _power(rows)
+    if alone:
+        yield f"Without a pair to compare: {', '.join(alone)}."
+
+
+def _power(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What so few pairs can show."""
+    hopeless = {row["method"]: row["pairs"] for row in rows if not row["can_be_significant"]}
+    if all(not row["can_be_significant"] for row in rows):
         methods = len({row["method"] for row in rows})
-        found.append(
-            f"With {_count(pairs, 'pair')} and {_count(methods, 'method')} compared, nothing can "
-            "be significant: the smallest corrected p that the test can give is "
-            f"{min(row['smallest_p_holm'] for row in rows):.2g}. So the lack of stars means "
-            f"nothing; that would take at least {_count(pairs_needed(methods), 'pair')} each."
+        yield (
+            f"With {_count(max(row['pairs'] for row in rows), 'pair')} and "
+            f"{_count(methods, 'method')} compared, nothing can be significant: the smallest "
+            f"corrected p is {min(row['smallest_p_holm'] for row in rows):.2g}; it takes at least "
+            f"{_count(pairs_needed(methods), 'pair')} each."
         )
-    elif hopeless:
-        few = {row["method"]: row["pairs"] for row in hopeless}
-        named = ", ".join(f"{name} ({_count(pairs, 'pair')})" for name, pairs in few.items())
-        found.append(f"Too few pairs for anything to be significant: {named}.")
-    if len(hopeless) < len(rows) and not any(row["significant"] for row in rows):
-        found.append("No difference is significant.")
-    return [*found, *missing]
+        return
+    if hopeless:
+        few = ", ".join(f"{name} ({_count(pairs, 'pair')})" for name, pairs in hopeless.items())
+        yield f"Too few pairs for anything to be significant: {few}."
+    if not any(row["significant"] for row in rows):
+        yield "No difference is significant."
 
 
-def _sets(summary: Mapping[str, Any]) -> list[str]:
+def _sets(summary: Mapping[str, Any]) -> Iterator[str]:
     known = [method["set"] for method in summary["methods"].values() if method["set"]]
-    if not known:
-        return []
-    found = [
-        "Sets are scored on the selection split, which no search saw. A larger set has more "
-        "chances to look good there."
-    ]
     if any(one["hypervolume"] for one in known):
-        found.append(
-            "Hypervolume is the share of the box from "
-            f"{_point(summary['box']['low'])} to {_point(summary['box']['high'])} that the set "
-            "dominates; its intervals are over seeds only."
+        low, high = (_point(summary["box"][end]) for end in ("low", "high"))
+        yield (
+            "Sets are scored on the selection split; hypervolume is the share of the box from "
+            f"{low} to {high} that a set dominates, with intervals over seeds only."
         )
-    else:
-        found.append("No hypervolume: the range of a task's scores is not finite.")
-    return found
-
-
-def _reach(summary: Mapping[str, Any]) -> list[str]:
-    if not summary["reach"]:
-        return []
-    return [
-        "Evaluations to reach a level: after how many the best model by validation first has it on "
-        f"the selection split, by {summary['choose_by'].replace('_', ' ')}; the level is the "
-        "median of the other method's final values. A run that never has it counts as more than "
-        "any number."
-    ]
+    elif known:
+        yield "No hypervolume: the range of a task's scores is not finite."
+    if summary["reach"]:
+        yield (
+            "A level is reached when the best model by validation so far has it on the selection "
+            f"split, by {summary['choose_by'].replace('_', ' ')}; the level is the other method's "
+            "median final value."
+        )
 
 
 def _count(number: int, noun: str) -> str:

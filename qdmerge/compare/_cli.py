@@ -54,7 +54,7 @@ def compare(
     """Compare methods on one budget: runs, tables with intervals, curves, tests."""
     from qdmerge.compare import Study
     from qdmerge.compare._methods import find_methods
-    from qdmerge.compare._plan import vary as test_beds
+    from qdmerge.compare._plan import make_test_beds
     from qdmerge.compare._tables import write_comparison
     from qdmerge.settings import load_config
 
@@ -66,14 +66,14 @@ def compare(
             f"{nearest(reference, found)} Methods: {', '.join(found)}."
         )
     fixed = [*(settings or []), *(["backend.allow_unsandboxed=true"] if allow_unsandboxed else [])]
-    blocks = test_beds(
+    test_beds = make_test_beds(
         lambda more: load_config(source, [*fixed, *more]), Path(source).stem, vary or []
     )
-    for config in blocks.values():
+    for config in test_beds.values():
         refuse_unsandboxed(config, allow_unsandboxed)
-    config = next(iter(blocks.values()))
+    config = next(iter(test_beds.values()))
     study = Study(
-        blocks,
+        test_beds,
         found,
         seeds=seeds,
         evaluations=config.evaluations if evaluations is None else evaluations,

@@ -1,4 +1,4 @@
-"""How good the best model so far is, over evaluations."""
+"""Convergence: how good the best model so far is, over evaluations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from qdmerge.compare._rows import RunRow, blocks_of
+from qdmerge.compare._rows import RunRow, list_test_beds
 from qdmerge.criteria import over_tasks
 
 _POINTS = 61
@@ -16,7 +16,7 @@ _POINTS = 61
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """A step function: ``values[i]`` holds from ``evaluations[i]`` evaluations on.
+    """A step function: its value is ``values[i]`` from ``evaluations[i]`` evaluations on.
 
     Args:
         evaluations: ``(n,)`` rising integers.
@@ -27,19 +27,19 @@ class Curve:
     values: np.ndarray
 
     def at(self, grid: np.ndarray) -> np.ndarray:
-        """Values after ``grid`` evaluations; NaN before the first step."""
+        """Return the values after ``grid`` evaluations; NaN before the first step."""
         step = np.searchsorted(self.evaluations, grid, side="right") - 1
         return np.where(step >= 0, np.append(self.values, np.nan)[step], np.nan)
 
     def first(self, level: float) -> int | None:
-        """After how many evaluations the level is reached first; None if never."""
+        """Return the evaluations after which a level is first reached; None if never."""
         reached = np.flatnonzero(self.values >= level)
         return int(self.evaluations[reached[0]]) if len(reached) else None
 
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """Median and quartiles over runs, after ``evaluations`` evaluations; arrays of one length."""
+    """Median and quartiles over runs after ``evaluations`` evaluations; arrays of one length."""
 
     evaluations: np.ndarray
     median: np.ndarray
@@ -47,68 +47,68 @@ class Band:
     high: np.ndarray
 
 
-def validation_curve(row: RunRow, measure: str, weights: Sequence[float] | None = None) -> Curve:
-    """The highest value so far on validation, which the search saw and which flatters.
+def validation_curve(row: RunRow, criterion: str, weights: Sequence[float] | None = None) -> Curve:
+    """Return the highest value so far on validation, which the search saw: it flatters.
 
-    Starts with base and experts at 0 evaluations; a failed evaluation changes nothing.
+    The curve starts with base and experts at 0 evaluations; failed evaluations do not change it.
 
     Args:
         row: The run.
-        measure: How scores become one number; see :func:`~qdmerge.criteria.over_tasks`.
-        weights: For ``weights``.
+        criterion: How scores become one number; see :func:`~qdmerge.criteria.over_tasks`.
+        weights: ``(K,)``, of the criterion ``weights``.
     """
     best = -np.inf
     curve = []
     if row.seeds is not None and len(row.seeds):
-        best = float(over_tasks(measure, row.seeds, weights).max())
+        best = float(over_tasks(criterion, row.seeds, weights).max())
         curve.append((0, best))
     for number, scores in enumerate(row.evaluated, start=1):
-        value = -np.inf if scores is None else float(over_tasks(measure, scores, weights))
+        value = -np.inf if scores is None else float(over_tasks(criterion, scores, weights))
         if value > best:
             best = value
             curve.append((number, value))
     return _curve(curve)
 
 
-def held_out_curve(row: RunRow, measure: str, weights: Sequence[float] | None = None) -> Curve:
-    """The value on the selection split of what was best on validation so far; it may fall.
+def held_out_curve(row: RunRow, criterion: str, weights: Sequence[float] | None = None) -> Curve:
+    """Return the selection score of the best model by validation so far; it may fall.
 
     Args:
         row: The run.
-        measure: How scores become one number; see :func:`~qdmerge.criteria.over_tasks`.
-        weights: For ``weights``.
+        criterion: How scores become one number; see :func:`~qdmerge.criteria.over_tasks`.
+        weights: ``(K,)``, of the criterion ``weights``.
     """
     return _curve(
-        [(at, float(over_tasks(measure, scores, weights))) for at, scores in row.incumbents]
+        [(at, float(over_tasks(criterion, scores, weights))) for at, scores in row.incumbents]
     )
 
 
 def band(curves: Sequence[Curve], end: int) -> Band:
-    """Median and quartiles of several runs on a common grid.
+    """Return median and quartiles of several runs on a common grid.
 
     A run that ended early keeps its last value. The grid begins where every run has a value.
 
     Args:
-        curves: One per run; those without steps are left out.
+        curves: One per run; empty ones are ignored.
         end: The last point of the grid.
     """
-    told = [curve for curve in curves if len(curve.evaluations)]
-    if not told:
+    known = [curve for curve in curves if len(curve.evaluations)]
+    if not known:
         return Band(*(np.empty(0),) * 4)
-    steps = np.unique(np.concatenate([*(curve.evaluations for curve in told), [end]]))
-    steps = steps[steps >= max(curve.evaluations[0] for curve in told)]
+    steps = np.unique(np.concatenate([*(curve.evaluations for curve in known), [end]]))
+    steps = steps[steps >= max(curve.evaluations[0] for curve in known)]
     if len(steps) > _POINTS:
         steps = np.unique(np.linspace(steps[0], steps[-1], _POINTS).round().astype(int))
-    values = np.stack([curve.at(steps) for curve in told])
+    values = np.stack([curve.at(steps) for curve in known])
     low, median, high = np.quantile(values, (0.25, 0.5, 0.75), axis=0)
     return Band(steps, median, low, high)
 
 
 def median_count(counts: Sequence[int | None]) -> float | None:
-    """Median number of evaluations, where None, never, is more than any number.
+    """Return the median number of evaluations, where None (never) exceeds any number.
 
     Returns:
-        None where half of the runs or more never got there.
+        None if at least half of the runs never reached the level.
     """
     if not counts:
         return None
@@ -116,31 +116,31 @@ def median_count(counts: Sequence[int | None]) -> float | None:
     return median if np.isfinite(median) else None
 
 
-def _curve(told: Sequence[tuple[int, float]]) -> Curve:
-    steps = dict(told).items()  # of several after as many evaluations, the last one holds
+def _curve(points: Sequence[tuple[int, float]]) -> Curve:
+    steps = dict(points).items()  # the last of several after equally many evaluations holds
     return Curve(np.array([at for at, _ in steps], dtype=int), np.array([v for _, v in steps]))
 
 
 def curves(
     rows: Sequence[RunRow],
     methods: Mapping[str, Sequence[RunRow]],
-    ways: Sequence[str],
+    criteria: Sequence[str],
     weights: Sequence[float],
 ) -> list[dict[str, Any]]:
-    """Best-so-far curves of each block, method and measure."""
+    """Return best-so-far curves of each test bed, method and criterion, as plain data."""
     found = []
-    for block in blocks_of(rows):
+    for test_bed in list_test_beds(rows):
         for name, runs in methods.items():
-            own = [row for row in runs if row.block == block]
+            own = [row for row in runs if row.test_bed == test_bed]
             end = max((row.evaluations for row in own), default=0)
-            for way in ways if own else ():
-                validation = band([validation_curve(row, way, weights) for row in own], end)
-                held_out = band([held_out_curve(row, way, weights) for row in own], end)
+            for criterion in criteria if own else ():
+                validation = band([validation_curve(row, criterion, weights) for row in own], end)
+                held_out = band([held_out_curve(row, criterion, weights) for row in own], end)
                 found.append(
                     {
-                        "block": block,
+                        "block": test_bed,
                         "method": name,
-                        "measure": way,
+                        "measure": criterion,
                         "runs": len(own),
                         "validation": _plain(validation),
                         "held_out": _plain(held_out),
@@ -161,9 +161,10 @@ def _plain(curve: Band) -> dict[str, list[float]]:
 def reach(
     methods: Mapping[str, Sequence[RunRow]], choose_by: str, weights: Sequence[float]
 ) -> list[dict[str, Any]]:
-    """How many evaluations each method needs to reach each method's final level, held out.
+    """Return the evaluations that each method needs to reach each other method's final level.
 
-    The level is the median over the runs of the method in the same block.
+    The level is the median over the other method's runs on the same test bed, on the selection
+    split.
     """
     curves = {
         name: [(row, held_out_curve(row, choose_by, weights)) for row in runs if row.incumbents]
@@ -173,12 +174,14 @@ def reach(
     for target, runs in curves.items():
         finals: dict[str, list[float]] = {}
         for row, curve in runs:
-            finals.setdefault(row.block, []).append(float(curve.values[-1]))
-        levels[target] = {block: float(np.median(values)) for block, values in finals.items()}
+            finals.setdefault(row.test_bed, []).append(float(curve.values[-1]))
+        levels[target] = {test_bed: float(np.median(values)) for test_bed, values in finals.items()}
     found = []
     for target, level in levels.items():
         for name, runs in curves.items():
-            counts = [curve.first(level[row.block]) for row, curve in runs if row.block in level]
+            counts = [
+                curve.first(level[row.test_bed]) for row, curve in runs if row.test_bed in level
+            ]
             if name != target and counts:
                 found.append(
                     {

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from qdmerge.compare._summary import ranked
 from qdmerge.criteria import CRITERIA
 from qdmerge.reports._style import (
     CHOSEN_COLOR,
@@ -35,25 +36,25 @@ RUN_COLOR = "#B5B5B5"
 
 @styled
 def comparison_chart(summary: Mapping[str, Any], criterion: str) -> Figure:
-    """Test scores of the methods' picks: a row per method, a panel per measure over the tasks.
+    """Draw test scores of the picks: a row per method, a panel per number over the tasks.
 
     Args:
         summary: ``compare.json``.
-        criterion: Whose picks.
+        criterion: Criterion of the picks.
 
     Returns:
-        A figure 9 inches wide, best method first by what the criterion wants.
+        A figure 9 inches wide, best method first.
     """
     measures = list(summary["measures"])
-    names = _ranked(summary, criterion if criterion in measures else measures[0], criterion)
+    names = ranked(summary, criterion)
     figure = new_figure(WIDTH, 0.29 * len(names) + 1.35)
     panels = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
     for panel, measure in zip(panels, measures, strict=True):
-        told = {
+        known = {
             name: (summary["methods"][name]["picks"].get(criterion) or {}).get(measure)
             for name in names
         }
-        _draw_scores(panel, told, summary["reference"])
+        _draw_scores(panel, known, summary["reference"])
         panel.set_title(CRITERIA[measure])
     panels[0].set_yticks(range(len(names)), [shorten(name, 30) for name in names])
     for text, name in zip(panels[0].get_yticklabels(), names, strict=True):
@@ -66,20 +67,12 @@ def comparison_chart(summary: Mapping[str, Any], criterion: str) -> Figure:
     return figure
 
 
-def _ranked(summary: Mapping[str, Any], measure: str, criterion: str) -> list[str]:
-    """Names of the methods, best first; those without a pick last."""
-
-    def value(name: str) -> float:
-        told = (summary["methods"][name]["picks"].get(criterion) or {}).get(measure)
-        return told["value"] if told else float("-inf")
-
-    return sorted(summary["methods"], key=value, reverse=True)
-
-
-def _draw_scores(panel: Axes, told: Mapping[str, Mapping[str, Any] | None], reference: str) -> None:
-    if known := told[reference]:
-        panel.axvline(known["value"], color=CHOSEN_COLOR, linewidth=1, linestyle=(0, (4, 2)))
-    for row, (name, one) in enumerate(told.items()):
+def _draw_scores(
+    panel: Axes, scores: Mapping[str, Mapping[str, Any] | None], reference: str
+) -> None:
+    if best := scores[reference]:
+        panel.axvline(best["value"], color=CHOSEN_COLOR, linewidth=1, linestyle=(0, (4, 2)))
+    for row, (name, one) in enumerate(scores.items()):
         if one is None:
             panel.text(
                 0.02,
@@ -162,20 +155,19 @@ Curves = dict[str, Mapping[str, list[float]]]
 @styled
 def comparison_curves(
     summary: Mapping[str, Any],
-    block: str,
+    test_bed: str,
     measure: str,
     split: Literal["held_out", "validation"] = "held_out",
 ) -> Figure:
-    """The best model so far against evaluations: median and quartiles over runs.
+    """Draw the best model so far against evaluations: median and quartiles over runs.
 
-    A panel per method, with all medians in its background, since a dozen bands in one panel cannot
-    be told apart.
+    Each method has a panel, with the medians of the others in its background.
 
     Args:
         summary: ``compare.json``.
-        block: Name of the test bed.
-        measure: Which measure over the tasks.
-        split: Where the best by validation is scored: held out, or on validation itself.
+        test_bed: Name of the test bed.
+        measure: Criterion that makes one number of the scores.
+        split: Where the best model by validation is scored: held out, or on validation itself.
 
     Returns:
         A figure 9 inches wide.
@@ -186,10 +178,10 @@ def comparison_curves(
     curves: Curves = {
         one["method"]: one[split]
         for one in summary["curves"]
-        if one["block"] == block and one["measure"] == measure and one[split]["evaluations"]
+        if one["block"] == test_bed and one["measure"] == measure and one[split]["evaluations"]
     }
     if not curves:
-        raise ValueError(f"there are no curves of {measure} on '{block}' to draw")
+        raise ValueError(f"there are no curves of {measure} on '{test_bed}' to draw")
     columns = min(_COLUMNS, len(curves))
     rows = -(-len(curves) // columns)
     figure = new_figure(WIDTH, 1.75 * rows + 0.95)
@@ -251,16 +243,17 @@ def _curves_key(reference: str) -> list[Line2D]:
     ]
 
 
-_FEW = 5  # so few models are shown as symbols
+_FEW = 5
+"""Fronts of up to so many models are drawn as symbols."""
 
 
 @styled
-def comparison_fronts(summary: Mapping[str, Any], block: str) -> Figure:
-    """Median Pareto front of each method on the selection split, a panel per pair of tasks.
+def comparison_fronts(summary: Mapping[str, Any], test_bed: str) -> Figure:
+    """Draw each method's median Pareto front on the selection split: a panel per pair of tasks.
 
     Args:
         summary: ``compare.json``.
-        block: Name of the test bed.
+        test_bed: Name of the test bed.
 
     Returns:
         A figure 9 inches wide.
@@ -268,9 +261,9 @@ def comparison_fronts(summary: Mapping[str, Any], block: str) -> Figure:
     Raises:
         ValueError: No fronts of this test bed, such as with one task.
     """
-    fronts = [one for one in summary["fronts"] if one["block"] == block and one["methods"]]
+    fronts = [one for one in summary["fronts"] if one["block"] == test_bed and one["methods"]]
     if not fronts:
-        raise ValueError(f"there are no fronts on '{block}' to draw")
+        raise ValueError(f"there are no fronts on '{test_bed}' to draw")
     longest = {
         name: max(len(front["methods"].get(name, ())) for front in fronts)
         for name in summary["methods"]
@@ -332,14 +325,14 @@ def _line(at: int, name: str, reference: str, x: Any, y: Any, symbols: bool) -> 
 
 
 def draw_comparison(summary: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Draws what a comparison tells: ``methods-<criterion>.png``, ``curves.png``, ``fronts.png``.
+    """Draw ``methods-<criterion>.png``, ``curves.png`` and ``fronts.png``.
 
-    With several test beds, curves and fronts have one file each, numbered in the order of
-    ``compare.json``. What there is no data for is left out.
+    Several test beds have curves and fronts in a file each, numbered in the order of
+    ``compare.json``. Figures without data are omitted.
 
     Args:
         summary: ``compare.json``.
-        folder: Where the figures go; it is created.
+        folder: Where the figures go; created if missing.
 
     Returns:
         Paths of the figures.
@@ -355,16 +348,16 @@ def draw_comparison(summary: Mapping[str, Any], folder: Path) -> list[Path]:
         picks = [method["picks"].get(criterion, {}) for method in summary["methods"].values()]
         if any(one for pick in picks for one in pick.values()):
             figures[f"methods-{criterion.replace('_', '-')}"] = comparison_chart(summary, criterion)
-    blocks = list(dict.fromkeys(one["block"] for one in summary["curves"]))
-    for number, block in enumerate(blocks, start=1):
-        end = f"-{number}" if len(blocks) > 1 else ""
+    test_beds = list(dict.fromkeys(one["block"] for one in summary["curves"]))
+    for number, test_bed in enumerate(test_beds, start=1):
+        end = f"-{number}" if len(test_beds) > 1 else ""
         curves = [
             one["held_out"]["evaluations"]
             for one in summary["curves"]
-            if (one["block"], one["measure"]) == (block, measure)
+            if (one["block"], one["measure"]) == (test_bed, measure)
         ]
         if any(curves):
-            figures[f"curves{end}"] = comparison_curves(summary, block, measure)
-        if any(one["block"] == block and one["methods"] for one in summary["fronts"]):
-            figures[f"fronts{end}"] = comparison_fronts(summary, block)
+            figures[f"curves{end}"] = comparison_curves(summary, test_bed, measure)
+        if any(one["block"] == test_bed and one["methods"] for one in summary["fronts"]):
+            figures[f"fronts{end}"] = comparison_fronts(summary, test_bed)
     return [save_figure(figure, folder / f"{name}.png") for name, figure in figures.items()]

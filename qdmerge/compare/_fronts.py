@@ -1,4 +1,4 @@
-"""Pareto fronts, hypervolumes, and the sets that runs end with."""
+"""Pareto fronts, hypervolumes, and the sets of models that runs end with."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from qdmerge.backend import Task
-from qdmerge.compare._rows import RunRow, blocks_of
-from qdmerge.compare._statistics import Measured, compare_pairs, estimated, median
+from qdmerge.compare._rows import RunRow, list_test_beds
+from qdmerge.compare._statistics import RunValues, compare_pairs, estimated, median
 from qdmerge.errors import ConfigError, nearest
 
 
@@ -21,7 +21,7 @@ class Box:
     """The part of score space in which hypervolume is measured.
 
     Args:
-        low: ``(K,)``, the reference point: what does not exceed it on every task covers nothing.
+        low: ``(K,)``, the reference point; a model must exceed it on every task to count.
         high: ``(K,)``, the ideal point.
     """
 
@@ -35,13 +35,13 @@ class Box:
         reference: Mapping[str, float] | None = None,
         ideal: Mapping[str, float] | None = None,
     ) -> Box:
-        """The box between the ends of the tasks' ranges.
+        """Return the box between the ends of the tasks' ranges.
 
         Args:
             tasks: The K tasks.
-            reference: Task name to its coordinate of the reference point, where it is not the
-                lowest score.
-            ideal: The same for the ideal point and the highest score.
+            reference: Task name to its coordinate of the reference point; default: the lowest
+                score.
+            ideal: Task name to its coordinate of the ideal point; default: the highest score.
 
         Raises:
             ConfigError: An unknown task, an end that is not finite, or a side that does not rise.
@@ -66,14 +66,13 @@ class Box:
 
 
 def hypervolume(points: np.ndarray, box: Box) -> float:
-    """Share of the box that a set of points dominates, in [0, 1].
+    """Return the share of the box that a set of points dominates, in [0, 1].
 
     Exact, by moocore (Fonseca, Paquete & Lopez-Ibanez 2006, CEC; Guerreiro & Fonseca 2018, IEEE
     TEVC 22(3)): milliseconds for hundreds of points on 6 tasks.
 
     Args:
-        points: ``(n, K)`` scores, higher is better. Coordinates beyond the box count as on its
-            border.
+        points: ``(n, K)`` scores, higher is better; clipped to the box.
         box: Reference and ideal point.
 
     Raises:
@@ -86,7 +85,7 @@ def hypervolume(points: np.ndarray, box: Box) -> float:
 
 
 def pareto_front(points: np.ndarray) -> np.ndarray:
-    """Indices of the points that no other point dominates; of equal points, the first one.
+    """Return the indices of the points that no other dominates; of equal ones, the first.
 
     Args:
         points: ``(n, K)`` scores, higher is better.
@@ -101,9 +100,9 @@ def pareto_front(points: np.ndarray) -> np.ndarray:
 
 
 def median_front(sets: Sequence[np.ndarray]) -> np.ndarray:
-    """The front that at least half of the sets reach: the median attainment surface.
+    """Return the front that at least half of the sets reach: the median attainment surface.
 
-    Grunert da Fonseca, Fonseca & Hall 2001 (EMO). Of one set it is the Pareto front.
+    Grunert da Fonseca, Fonseca & Hall 2001 (EMO). For one set it is the Pareto front.
 
     Args:
         sets: ``(n, 2)`` scores each, one array per run; empty ones reach nothing.
@@ -118,7 +117,7 @@ def median_front(sets: Sequence[np.ndarray]) -> np.ndarray:
     if 2 * len(filled) < len(sets) or not filled:
         return np.empty((0, 2))
     labels = np.repeat(np.arange(len(filled)), [len(one) for one in filled])
-    percentile = 100 * -(-len(sets) // 2) / len(filled)  # of those that reach something
+    percentile = 100 * -(-len(sets) // 2) / len(filled)  # of the non-empty ones
     surface = _moocore().eaf(-np.concatenate(filled), labels, percentiles=[percentile])
     front = -surface[:, :2]
     return front[np.lexsort((front[:, 1], front[:, 0]))]
@@ -135,24 +134,24 @@ def _moocore() -> ModuleType:
 
 
 SET = "set"
-"""Stands in place of a criterion where the whole set that a run found is compared."""
+"""In place of a criterion: the whole set of a run is compared."""
 
 
 def sets(
     methods: Mapping[str, Sequence[RunRow]], reference: str, box: Box | None, seed: int
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
-    """Size, front and hypervolume of each method's sets, and hypervolume compared in pairs.
+    """Summarize each method's sets, and compare their hypervolumes in pairs.
 
     Args:
         methods: Method to its runs.
         reference: The method that the others are compared with.
-        box: Where hypervolume is measured; None for no hypervolume.
+        box: Where hypervolume is measured; None for none.
         seed: Seed of random sign flips.
 
     Returns:
         Method to ``points`` and ``front`` (sizes, medians over runs), ``fronts`` (per run the
         scores of what no other candidate dominates) and ``hypervolume`` (as :func:`estimated`
-        tells it, or None), and the comparison as :func:`compare_pairs` tells it.
+        returns it, or None), and the comparison as :func:`compare_pairs` returns it.
     """
     found: dict[str, dict[str, Any]] = {}
     values: dict[RunRow, float] = {}
@@ -162,7 +161,7 @@ def sets(
             continue
         own_fronts = [
             {
-                "block": row.block,
+                "block": row.test_bed,
                 "seed": row.seed,
                 "points": points[pareto_front(points)].tolist(),
             }
@@ -177,28 +176,30 @@ def sets(
         if box is not None:
             own = {row: hypervolume(points, box) for row, points in known.items()}
             values |= own
-            found[name]["hypervolume"] = estimated(list(own), Measured(own, {}), [0, 1])
+            found[name]["hypervolume"] = estimated(list(own), RunValues(own), [0, 1])
     if not values:
         return found, []
-    compared = compare_pairs(methods, reference, Measured(values, {}), seed)
+    compared = compare_pairs(methods, reference, RunValues(values), seed)
     return found, [{"criterion": SET, "measure": "hypervolume", **row} for row in compared]
 
 
 def fronts(
     rows: Sequence[RunRow], methods: Mapping[str, Sequence[RunRow]], tasks: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Median front over the runs of each method, for each block and pair of tasks."""
+    """Return the median front over each method's runs, per test bed and pair of tasks."""
     found = []
-    for block in blocks_of(rows):
+    for test_bed in list_test_beds(rows):
         for pair in combinations(range(len(tasks)), 2):
             fronts = {}
             for name, runs in methods.items():
                 sets = [
                     row.points[:, pair]
                     for row in runs
-                    if row.block == block and row.points is not None and len(row.points)
+                    if row.test_bed == test_bed and row.points is not None and len(row.points)
                 ]
                 if sets:
                     fronts[name] = median_front(sets).tolist()
-            found.append({"block": block, "tasks": [tasks[at] for at in pair], "methods": fronts})
+            found.append(
+                {"block": test_bed, "tasks": [tasks[at] for at in pair], "methods": fronts}
+            )
     return found

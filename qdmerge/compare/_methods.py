@@ -1,4 +1,4 @@
-"""The methods that can be compared: each is a change of the user's configuration."""
+"""The methods to compare: each is a change of the user's configuration."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from qdmerge.settings import SEARCH_PRESETS, RunConfig, parse_config, with_chang
 
 
 @dataclass(frozen=True)
-class Ground:
-    """What methods have to fit; a number is None where it is not known yet.
+class DomainFacts:
+    """What methods have to fit; a number is None if it is not known yet.
 
     Attributes:
         tasks: Number of tasks.
         experts: Number of experts.
-        weights: Whether models are merged weights, so that another space can be asked for.
-        calibrated: Whether the backend shows every expert at work.
+        weights: Whether models are merged weights, so that a method may choose the space.
+        calibrated: Whether the backend gives layers' inputs under every expert.
     """
 
     tasks: int | None
@@ -35,8 +35,8 @@ class Ground:
     calibrated: bool
 
     @classmethod
-    def told_by(cls, config: RunConfig) -> Ground:
-        """What a configuration's settings tell before models are made; what is left open fits."""
+    def from_settings(cls, config: RunConfig) -> DomainFacts:
+        """Return what a configuration's settings say before models are made."""
         counts = [getattr(config.backend, name, None) for name in ("tasks", "experts")]
         tasks, experts = (len(one) or None if isinstance(one, Mapping) else None for one in counts)
         return cls(tasks, experts, weights=True, calibrated=True)
@@ -47,15 +47,15 @@ class Method(BaseModel):
 
     Attributes:
         summary: One line.
-        changes: Configuration keys that it sets, beside those of all methods.
-        space: "own" takes the configured space; a name asks for that space, or, where the backend
-            has a space of its own, for that one.
+        changes: Configuration keys that it sets.
+        space: "own" is the configured space; a name is another space, unless the backend has a
+            space of its own.
         recipe: A recipe without search, whose grid is the budget; None for a search.
-        candidates: What is chosen among; see :class:`~qdmerge.settings.FinalConfig`.
-        keeps: "elites" of the configured archives, or "everything" it evaluated.
+        candidates: Models to choose among; see :class:`~qdmerge.settings.FinalConfig`.
+        keeps: "elites" of the configured archives, or "everything" that it evaluated.
         model: "merged" from the experts, or the "multitask" model, fine-tuned on all tasks' data.
         requires: Python packages beyond qdmerge's own.
-        tasks: Tasks it needs at least.
+        tasks: Least number of tasks.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -85,7 +85,7 @@ class Method(BaseModel):
 
     @property
     def seeded(self) -> bool:
-        """Whether its result depends on the seed."""
+        """Whether the result depends on the seed."""
         return self.recipe is None or self.space in _DRAWING
 
 
@@ -145,7 +145,7 @@ METHODS: Mapping[str, Method] = {
 
 
 _DRAWING = ("dare", "dare_ties")
-"""Spaces that draw random numbers, so that every seed gives another recipe."""
+"""Spaces that draw random numbers, so that recipes in them depend on the seed."""
 
 _NAME = re.compile(r"\w[\w.+-]*")
 
@@ -156,11 +156,11 @@ def listed_methods() -> list[tuple[str, str]]:
 
 
 def find_methods(names: Sequence[str]) -> dict[str, Method]:
-    """Methods by name, and from files.
+    """Find methods by name, and read them from files.
 
     Args:
-        names: Names of :data:`METHODS`; or paths of YAML files that map names of one's own to
-            fields of :class:`Method`.
+        names: Names of :data:`METHODS`, or paths of YAML files that map new names to fields of
+            :class:`Method`.
 
     Raises:
         ConfigError: All mistakes, one per line.
@@ -216,21 +216,21 @@ def _read_methods(path: Path, problems: list[str]) -> dict[str, Method]:
 
 
 def _defaults(settings: Mapping[str, Any]) -> dict[str, str]:
-    """What a method of a file is where it does not say: a search of the archives, or a recipe."""
+    """Return the defaults of a method of a file: a search of the archives, or a recipe."""
     if "recipe" not in settings:
         return {"candidates": "all", "keeps": "elites"}
     return {"candidates": "elites" if settings["recipe"] == "experts" else "children"}
 
 
-def misfits(methods: Mapping[str, Method], config: RunConfig, ground: Ground) -> str:
-    """Why methods cannot be compared on a configuration, a line each; "" if all can.
+def incompatibilities(methods: Mapping[str, Method], config: RunConfig, facts: DomainFacts) -> str:
+    """Say why methods cannot be compared on a configuration, a line each; "" if all can.
 
     Args:
         methods: Name to method.
         config: The configuration.
-        ground: What is known of its backend.
+        facts: What is known of its backend.
     """
-    weights = ground.weights
+    weights = facts.weights
     lines = []
     if find_spec("moocore") is None:
         lines.append("a comparison needs moocore: pip install 'qdmerge[compare]'")
@@ -239,8 +239,8 @@ def misfits(methods: Mapping[str, Method], config: RunConfig, ground: Ground) ->
             lines.append(
                 f"method '{name}' needs {', '.join(missing)}: pip install 'qdmerge[compare]'"
             )
-        if ground.tasks is not None and ground.tasks < method.tasks:
-            lines.append(f"method '{name}' needs {method.tasks} tasks or more, not {ground.tasks}")
+        if facts.tasks is not None and facts.tasks < method.tasks:
+            lines.append(f"method '{name}' needs {method.tasks} tasks or more, not {facts.tasks}")
         if method.recipe is not None and not weights:
             lines.append(
                 f"method '{name}' merges weights, but backend '{config.backend.name}' has a space "
@@ -252,27 +252,27 @@ def misfits(methods: Mapping[str, Method], config: RunConfig, ground: Ground) ->
                 "one of its own; leave it out"
             )
         spaces = (method.space, _space_of(method.changes))
-        if weights and not ground.calibrated and "regmean" in spaces:
+        if weights and not facts.calibrated and "regmean" in spaces:
             lines.append(
-                f"method '{name}' measures what layers receive under each expert, which backend "
-                f"'{config.backend.name}' does not show for all of them; leave it out"
+                f"method '{name}' needs layers' inputs under each expert, which backend "
+                f"'{config.backend.name}' does not give for all of them; leave it out"
             )
         if method.model == "multitask" and config.backend.multitask() is None:
             lines.append(
-                f"method '{name}': these settings of backend '{config.backend.name}' do not say "
-                "how to train one model on all tasks; leave it out"
+                f"method '{name}': backend '{config.backend.name}' with these settings does not "
+                "train one model on all tasks; leave it out"
             )
     return "\n".join(lines)
 
 
 def _space_of(changes: Mapping[str, Any]) -> str | None:
-    """The name of the space that a method's changes ask for."""
+    """Return the name of the space that a method's changes choose."""
     space = changes.get("space")
     return space.get("name") if isinstance(space, Mapping) else space
 
 
 def _plain(space: Any) -> Any:
-    """A space as configurations echo it, which may be given by its name alone."""
+    """Return a space as configurations echo it; it may be given by its name alone."""
     return {"name": space} if isinstance(space, str) else space
 
 
@@ -282,16 +282,16 @@ def configure(
     *,
     seed: int,
     evaluations: int,
-    ground: Ground,
+    facts: DomainFacts,
 ) -> RunConfig:
-    """The configuration of one run of a method.
+    """Return the configuration of one run of a method.
 
     Args:
         method: The method.
         config: The user's configuration.
         seed: Seed of the run.
         evaluations: Models that a search may evaluate on validation.
-        ground: What is known of the backend; the number of experts must be.
+        facts: What is known of the backend, with the number of experts.
 
     Raises:
         ConfigError: The method's changes do not fit.
@@ -304,31 +304,31 @@ def configure(
         data["backend"] = {"name": backend.name, **backend.model_dump(mode="json")}
         experts = 1
     else:
-        assert ground.experts is not None
-        experts = ground.experts
+        assert facts.experts is not None
+        experts = facts.experts
     if method.recipe is not None:
         data["emitters"] = [{"name": "recipe", "recipe": method.recipe}]
         data["scheduler"] = "fixed"
         evaluations = grid_size(method.recipe, experts)
-    if method.space != "own" and ground.weights:
+    if method.space != "own" and facts.weights:
         options = {"seed": seed} if method.space in _DRAWING else {}
         data["space"] = {"name": method.space, **options}
     if method.keeps == "everything":
-        # Room for all of it; the last generation of a search may go beyond the budget.
+        # Room for everything; the last generation of a search may exceed the budget.
         data["archive"] = {"name": "dns", "capacity": 2 * evaluations + experts + 64}
     data = with_changes(data, method.changes)
-    # A start is of the configured space, and told to emitters by their archives alone.
+    # A start belongs to the configured space, and only archives pass it on to emitters.
     as_it_is = method.recipe is not None or method.keeps == "everything"
     if (as_it_is or _plain(data["space"]) != own) and "start" not in method.changes:
         data["start"] = []
     data |= {"seed": seed}
-    # Neither the number of workers nor what else is evaluated may change a run.
+    # Neither the number of workers nor other runs may change a run.
     threads = config.execution.threads or 1
     data["execution"] |= {"workers": 1, "in_flight": 1, "timeout": None, "threads": threads}
     table = "full" if method.recipe == "experts" and method.model == "merged" else "picks"
     data["final"] |= {"table": table, "candidates": method.candidates}
     if method.candidates == "all":
-        # What aggregates are tried on validation is part of the budget.
+        # Aggregates tried on validation are part of the budget.
         tried = 2 * len({1.0, *data["final"]["aggregate_scales"]})
         if evaluations <= tried:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""The runs of a comparison, and the test beds it varies."""
+"""The runs of a comparison, and its test beds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qdmerge.backend import GenomeBackend, Task
-from qdmerge.compare._methods import Ground, Method, configure, misfits
+from qdmerge.compare._methods import DomainFacts, Method, configure, incompatibilities
 from qdmerge.errors import ConfigError, QDMergeError
 from qdmerge.runs import (
     DECISIVE,
@@ -31,7 +31,7 @@ class PlannedRun:
     """One run of a comparison.
 
     Attributes:
-        block: Name of the test bed.
+        test_bed: Name of the test bed.
         name: Name of the method.
         method: The method.
         seed: Seed of the run; None where the method does not depend on it.
@@ -39,7 +39,7 @@ class PlannedRun:
         folder: Its folder.
     """
 
-    block: str
+    test_bed: str
     name: str
     method: Method
     seed: int | None
@@ -50,47 +50,47 @@ class PlannedRun:
     def label(self) -> str:
         """What messages call it."""
         seed = "" if self.seed is None else f", seed {self.seed}"
-        return f"{self.name}{seed} on {self.block}"
+        return f"{self.name}{seed} on {self.test_bed}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is compared on one test bed.
+    """The methods to compare on one test bed.
 
     Attributes:
-        block: Name of the test bed.
+        test_bed: Name of the test bed.
         config: Its configuration.
         methods: Name to method.
         seeds: Seeds of the methods that depend on one.
         evaluations: Models that each search may evaluate on validation.
     """
 
-    block: str
+    test_bed: str
     config: RunConfig
     methods: Mapping[str, Method]
     seeds: Sequence[int]
     evaluations: int
 
     def check_settings(self) -> None:
-        """Finds, before models are made, the misfits that the settings alone show.
+        """Check, before models are made, what the settings alone show.
 
         Raises:
             ConfigError: Methods that do not fit.
         """
-        ground = Ground.told_by(self.config)
-        self._refuse_misfits(ground)
-        if ground.experts is not None:
+        known = DomainFacts.from_settings(self.config)
+        self._refuse_incompatible(known)
+        if known.experts is not None:
             for name in self.methods:
-                self._run(name, None, ground, Path())
+                self._run(name, None, known, Path())
 
     def runs(
         self, folder: Path, listener: Listener
     ) -> tuple[Sequence[Task], Mapping[str, Any], list[PlannedRun]]:
-        """All runs, checked against the test bed's own backend.
+        """Plan all runs, checked against the test bed's own backend.
 
         Args:
-            folder: Where their folders go.
-            listener: Is told of the progress, where the backend has to make models.
+            folder: Parent of their folders.
+            listener: Called with the progress while the backend makes models.
 
         Returns:
             The tasks, the facts of the domain, and the runs.
@@ -103,11 +103,11 @@ class Plan:
         prepare(base, listener)
         backend = BuildBackend(base)()
         try:
-            ground = _ground(backend)
-            self._refuse_misfits(ground)
+            known = _facts_of(backend)
+            self._refuse_incompatible(known)
             final_criteria(base.final, backend.tasks)
             planned = [
-                self._run(name, seed, ground, folder)
+                self._run(name, seed, known, folder)
                 for name, method in self.methods.items()
                 for seed in (self.seeds if method.seeded else [None])
             ]
@@ -119,11 +119,11 @@ class Plan:
         finally:
             backend.close()
 
-    def _refuse_misfits(self, ground: Ground) -> None:
-        if problem := misfits(self.methods, self.config, ground):
+    def _refuse_incompatible(self, known: DomainFacts) -> None:
+        if problem := incompatibilities(self.methods, self.config, known):
             raise ConfigError(problem)
 
-    def _run(self, name: str, seed: int | None, ground: Ground, folder: Path) -> PlannedRun:
+    def _run(self, name: str, seed: int | None, known: DomainFacts, folder: Path) -> PlannedRun:
         method = self.methods[name]
         try:
             config = configure(
@@ -131,17 +131,17 @@ class Plan:
                 self.config,
                 seed=seed or 0,
                 evaluations=self.evaluations,
-                ground=ground,
+                facts=known,
             )
         except ConfigError as error:
             lines = str(error).splitlines()
             raise ConfigError("\n".join(f"method '{name}': {line}" for line in lines)) from error
         end = "run" if seed is None else f"seed-{seed}"
-        return PlannedRun(self.block, name, method, seed, config, folder / name / end)
+        return PlannedRun(self.test_bed, name, method, seed, config, folder / name / end)
 
 
 def check_distinct(planned: Sequence[PlannedRun]) -> None:
-    """Refuses test beds on which a method's run is the same one: it would count twice.
+    """Refuse test beds on which a run is the same and would count twice.
 
     Raises:
         ConfigError: The first pair of them.
@@ -149,42 +149,42 @@ def check_distinct(planned: Sequence[PlannedRun]) -> None:
     found: dict[str, PlannedRun] = {}
     for run in planned:
         settings = run.config.echo()
-        for key in ("leading", "bootstrap"):  # they change no model
+        for key in ("leading", "bootstrap"):  # these change no model
             del settings["final"][key]
         echo = json.dumps([run.name, run.seed, settings], sort_keys=True)
         other = found.setdefault(echo, run)
         if other is not run:
             raise ConfigError(
-                f"test beds '{other.block}' and '{run.block}' are the same for method "
+                f"test beds '{other.test_bed}' and '{run.test_bed}' are the same for method "
                 f"'{run.name}', whose runs would count twice; vary what all methods depend on, "
                 "such as the backend's settings (more seeds: --seeds)"
             )
 
 
 def prepare(config: RunConfig, listener: Listener) -> None:
-    """Makes what building the backend of a configuration needs."""
+    """Make the models that a configuration's backend needs."""
     config.backend.prepare(stage_progress(listener))
 
 
 def by_domain(planned: Sequence[PlannedRun]) -> list[list[PlannedRun]]:
-    """Runs that share a backend and a space, in order: a worker keeps one backend at a time."""
+    """Group runs that share backend and space: a worker keeps one backend at a time."""
     groups: dict[str, list[PlannedRun]] = {}
     for run in planned:
         groups.setdefault(domain(run.config, {}), []).append(run)
     return list(groups.values())
 
 
-def _ground(backend: GenomeBackend) -> Ground:
-    """What a backend tells methods."""
+def _facts_of(backend: GenomeBackend) -> DomainFacts:
+    """Return what methods need to know of a backend."""
     space = backend.space
     weights = isinstance(space, WeightSpace)
     calibration = space.calibration if isinstance(space, WeightSpace) else None
     calibrated = calibration is not None and set(space.experts) <= set(calibration.experts)
-    return Ground(len(backend.tasks), len(space.experts), weights, calibrated)
+    return DomainFacts(len(backend.tasks), len(space.experts), weights, calibrated)
 
 
 def domain(config: RunConfig, facts: Mapping[str, Any]) -> str:
-    """Stands for everything that decides the scores of a solution."""
+    """Return a fingerprint of everything that decides the scores of a solution."""
     echo = config.echo()
     what = [echo["backend"], echo["space"], *map(facts.get, DECISIVE)]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
@@ -197,14 +197,14 @@ def _check_parts(run: PlannedRun, backend: GenomeBackend) -> None:
         raise ConfigError(f"method '{run.name}': {error}") from error
 
 
-def vary(
+def make_test_beds(
     load: Callable[[Sequence[str]], RunConfig], name: str, variations: Sequence[str]
 ) -> dict[str, RunConfig]:
-    """Test beds: one configuration for every combination of the varied settings.
+    """Load one configuration for every combination of the varied settings.
 
     Args:
         load: Loads the configuration with ``"dotted.key=value"`` settings.
-        name: Name of the test bed where nothing varies.
+        name: Name of the only test bed if nothing varies.
         variations: Each ``"dotted.key=value,value,..."``.
 
     Returns:

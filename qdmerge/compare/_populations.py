@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 class NSGA2Emitter(BaselineEmitter):
     """NSGA-II (Deb et al. 2002, doi 10.1109/4235.996017) by ``pymoo``: evolves a Pareto front.
 
-    It maximizes the K tasks' scores, with pymoo's defaults: tournaments, simulated binary
+    It maximizes the scores on all K tasks with pymoo's defaults: tournaments, simulated binary
     crossover (eta 15, probability 0.9) and polynomial mutation (eta 20). An ask is one generation.
-    The first one holds the average and the experts, and Gaussian noise around the average.
+    The first one is the average, the experts, and Gaussian noise around the average.
 
-    Crossover and mutation need a box. It reaches, per coordinate, from ``margin`` below the lowest
-    to ``margin`` above the highest of base and experts, within the bounds of the space; so [-0.5,
-    1.5] where a coordinate is an expert's weight.
+    Crossover and mutation stay in a box: per coordinate, from ``margin`` below the lowest to
+    ``margin`` above the highest of base and experts, within the bounds of the space; [-0.5, 1.5]
+    where a coordinate is an expert's weight.
 
     Args:
         archive: Archive of the active task; only its solutions' shape matters.
         spec: What the run provides.
-        population: Solutions per generation; experts beyond it are left out of the first one.
+        population: Solutions per generation; the first one omits experts beyond it.
         sigma: Standard deviation of the first generation's noise (1 is an expert's whole weight).
         margin: How far the box reaches beyond base and experts, in units of coordinates.
 
@@ -72,16 +72,16 @@ class NSGA2Emitter(BaselineEmitter):
 
     @property
     def batch_size(self) -> int:
-        """Solutions per generation."""
+        """Return the number of solutions per generation."""
         return self._population
 
     @property
     def box(self) -> tuple[np.ndarray, np.ndarray]:
-        """``(dim,)`` lower and upper ends of the box that is searched."""
+        """Return the ``(dim,)`` lower and upper ends of the box."""
         return self._low, self._high
 
     def first_generation(self) -> np.ndarray:
-        """``(population, dim)`` solutions that the search starts from."""
+        """Return the ``(population, dim)`` solutions that the search starts from."""
         rng = np.random.default_rng([self._seed, 0])
         noise = rng.normal(0.0, self._sigma, (self._population, self._space.dim))
         first = np.clip(self._space.x0 + noise, self._low, self._high)
@@ -101,7 +101,7 @@ class NSGA2Emitter(BaselineEmitter):
         return algorithm.setup(problem, seed=self._seed, termination=NoTermination())
 
     def ask(self) -> np.ndarray:
-        """``(batch_size, dim)`` solutions of the next generation."""
+        """Return ``(batch_size, dim)`` solutions of the next generation."""
         if self._algorithm is None:
             self._algorithm = self._start()
         self._asked = self._algorithm.ask()
@@ -115,7 +115,7 @@ class NSGA2Emitter(BaselineEmitter):
         add_info: dict[str, np.ndarray],
         **fields: np.ndarray,
     ) -> None:
-        """Gives the scores of the last generation asked for.
+        """Take the scores of the last generation.
 
         Args:
             solution: ``(batch_size, dim)`` solutions.
@@ -133,10 +133,10 @@ class NSGA2Emitter(BaselineEmitter):
 
 
 def resource_shares(scores: np.ndarray, capacity: np.ndarray) -> np.ndarray:
-    """What each model of a population gets of every resource.
+    """Return what each model of a population gets of each resource.
 
     Resource j is divided in proportion to the scores: ``s_ij c_j / z_j`` with ``z_j = sum_i s_ij``,
-    and nothing of a resource that no model can use. The sum over j is a model's fitness.
+    or 0 if no model can use it. The sum over j is a model's fitness.
 
     Args:
         scores: ``(n, J)`` scores s of at least 0.
@@ -150,10 +150,10 @@ def resource_shares(scores: np.ndarray, capacity: np.ndarray) -> np.ndarray:
 
 
 def attraction(shares: np.ndarray, first: int) -> np.ndarray:
-    """How much every model could add to the first parent.
+    """Return how much each model could add to the first parent.
 
     ``g_i = sum_j max(s_ij - s_first,j, 0) c_j / z_j``: where the other is better, on resources few
-    can use. Zero for the parent itself, and for any model that is better nowhere.
+    can use; 0 for the parent itself.
 
     Args:
         shares: ``(n, J)``, see :func:`resource_shares`.
@@ -167,7 +167,7 @@ def attraction(shares: np.ndarray, first: int) -> np.ndarray:
 
 
 def merge_at_split(first: np.ndarray, second: np.ndarray, split: int, ratio: float) -> np.ndarray:
-    """Mixes two models with one ratio before a split point, and its complement from there on.
+    """Mix two models with one ratio before a split point, and its complement from there on.
 
     ``(1 - w) a + w b`` for coordinates before ``split``, ``w a + (1 - w) b`` for the others.
     """
@@ -178,33 +178,31 @@ def merge_at_split(first: np.ndarray, second: np.ndarray, split: int, ratio: flo
 class M2N2Emitter(BaselineEmitter):
     """Merges complementary models of a population that competes for items (arXiv 2508.16204).
 
-    The validation items are resources, shared in proportion to the scores on them
-    (:func:`resource_shares`), so a model lives on what others cannot do. The first parent is drawn
-    in proportion to fitness, the second one to :func:`attraction`, the child is
-    :func:`merge_at_split` with split point and ratio drawn uniformly; then the child joins, and
-    where there are too many the least fit leaves. So in the paper and its public code
-    (github.com/SakanaAI/natural_niches), except:
+    The validation items are resources, shared in proportion to the scores on them, so a model
+    lives on what others cannot do. The first parent is drawn in proportion to its fitness (the sum
+    of its shares), the second one to how much it could add where it is better. The child mixes
+    them with one ratio before a split point and its complement after it, both drawn uniformly. It
+    joins the population, and the least fit model leaves a full one. This follows the paper and its
+    public code (github.com/SakanaAI/natural_niches), except:
 
-    - Coordinates are mixed linearly, where the paper uses SLERP on weights: linear merges are what
-      a space expresses exactly. Coordinates are in the order of the model's tensors (space
-      ``expert``: of the experts), so a split of coordinates is one of the model's parameters; the
-      tensor it falls into is divided between experts or components.
-    - All items of a task have capacity 1 together, so that no task counts more for having more
-      items. Where the domain has no items, the task scores are the resources.
-    - The population starts from the experts, as in the paper, and the plain average, which the
-      other searches are given too. They are the first batch, so that their items are told; no
-      other batch depends on the archive.
+    - Coordinates are mixed linearly; the paper uses SLERP on weights, which no space expresses
+      exactly. Coordinates are in the order of the model's tensors (space ``expert``: of the
+      experts), so a split of coordinates splits the model's parameters.
+    - The items of a task have capacity 1 together, so that tasks count alike. In a domain without
+      items, the task scores are the resources.
+    - The first batch is the experts, as in the paper, and the plain average, which the other
+      searches start from.
 
-    Scores below 0 count as 0, and a model that failed never joins (in a domain without items it
-    joins with its batch's worst scores).
+    Scores below 0 count as 0. A failed model never joins; in a domain without items it joins with
+    its batch's worst scores.
 
     Args:
         archive: Archive of the active task; only its solutions' shape matters.
         spec: What the run provides.
         population: Models that compete; 20 in the public code.
-        sigma: Standard deviation of Gaussian mutation per coordinate; 0, none, is the paper's
-            choice where models were trained.
-        batch_size: Children per ask, but for the first one.
+        sigma: Standard deviation of Gaussian mutation per coordinate; 0 is the paper's choice for
+            trained models.
+        batch_size: Children per ask after the first one.
 
     Raises:
         ValueError: ``population`` below 2, negative ``sigma``, or ``batch_size`` below 1.
@@ -240,21 +238,21 @@ class M2N2Emitter(BaselineEmitter):
 
     @property
     def batch_size(self) -> int:
-        """Children per ask, but for the first one."""
+        """Return the number of children per ask after the first one."""
         return self._batch_size
 
     @property
     def parents(self) -> np.ndarray | None:
-        """``(batch_size, 2, dim)`` parents of the last asked children; None for the first batch."""
+        """Return the ``(batch_size, 2, dim)`` parents of the last children; None at first."""
         return self._parents
 
     @property
     def population(self) -> np.ndarray:
-        """``(n, dim)`` models that compete now, oldest first."""
+        """Return the ``(n, dim)`` models of the population, oldest first."""
         return self._models
 
     def ask(self) -> np.ndarray:
-        """The average and the experts first, then ``(batch_size, dim)`` children."""
+        """Return the average and the experts first, then ``(batch_size, dim)`` children."""
         if not len(self._models):
             return self._solutions(self._known())
         rng = np.random.default_rng([self._seed, self._asks])
@@ -285,15 +283,15 @@ class M2N2Emitter(BaselineEmitter):
         items: Sequence[Mapping[str, np.ndarray] | None] | None = None,
         **fields: np.ndarray,
     ) -> None:
-        """Gives the results of a batch, one model after the other.
+        """Take the results of a batch, one model after the other.
 
         Args:
             solution: ``(n, dim)`` solutions.
             objective: ``(n,)`` scores on the active task.
             measures: ``(n, >= K - 1)``, of which the first are the other tasks' scores.
             add_info: pyribs' report of what entered the archive; unused.
-            items: Per solution, task name to ``(n_items,)`` scores; None where it failed, or
-                where the domain has none.
+            items: Per solution, task name to ``(n_items,)`` scores; None where it failed or the
+                domain has none.
             **fields: Unused.
         """
         items = items or [None] * len(solution)
@@ -309,7 +307,7 @@ class M2N2Emitter(BaselineEmitter):
     def _choose_resources(
         self, scores: np.ndarray, items: Sequence[Mapping[str, np.ndarray] | None]
     ) -> None:
-        """Items, if the first batch has any, else task scores; a task has capacity 1."""
+        """Choose items if the first batch has any, else task scores; a task has capacity 1."""
         known = next((details for details in items if details), {})
         self._tasks = tuple(known)
         sizes = [len(known[task]) for task in self._tasks] or [1] * scores.shape[1]
@@ -317,7 +315,7 @@ class M2N2Emitter(BaselineEmitter):
         self._resources = np.empty((0, len(self._capacity)))
 
     def _join(self, x: np.ndarray, resources: np.ndarray) -> None:
-        """Adds a model; if there are too many, the least fit (of equals the oldest) leaves."""
+        """Add a model; the least fit (of equals the oldest) leaves a full population."""
         assert self._capacity is not None
         self._models = np.vstack([self._models, x])
         self._resources = np.vstack([self._resources, np.maximum(resources, 0)])
@@ -328,6 +326,6 @@ class M2N2Emitter(BaselineEmitter):
 
 
 def _draw(weights: np.ndarray, rng: np.random.Generator) -> int:
-    """An index in proportion to the weights; any index where all are zero."""
+    """Draw an index in proportion to the weights; any index if all are zero."""
     total = weights.sum()
     return int(rng.choice(len(weights), p=weights / total if total > 0 else None))

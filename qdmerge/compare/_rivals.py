@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class BaselineEmitter(EmitterBase):
-    """A search that keeps its own state, beside an archive that only collects what it finds.
+    """A search with a state of its own; the archive only collects what it finds.
 
-    Meant for :class:`~qdmerge.schedulers.FixedScheduler` with the first task active, so that the
-    scores it is told are in the order of the tasks.
+    Use it with :class:`~qdmerge.schedulers.FixedScheduler` and the first task active: scores then
+    come in the order of the tasks.
 
     Args:
         archive: Archive of the active task.
@@ -43,28 +43,25 @@ class BaselineEmitter(EmitterBase):
         self._seed = spec.seed
 
     def _solutions(self, x: np.ndarray) -> np.ndarray:
-        """``(n, dim)`` vectors as solutions of the space: clipped to its bounds, in its dtype."""
+        """Return ``(n, dim)`` vectors clipped to the bounds of the space, in its dtype."""
         return np.clip(x, self.lower_bounds, self.upper_bounds).astype(self._space.dtype)
 
     def _scores(self, objective: np.ndarray, measures: np.ndarray) -> np.ndarray:
-        """``(n, K)`` scores on all tasks, the active one first."""
+        """Return ``(n, K)`` scores on all tasks, the active one first."""
         return np.column_stack([objective, measures[:, : self._n_scores]])
 
     def _known(self) -> np.ndarray:
-        """``(n, dim)`` what is known before any search: the average, then the experts.
-
-        Without experts, the mean of all seeds, then these.
-        """
+        """Return ``(n, dim)``: the average and the experts, or the mean of all seeds and these."""
         space = self._space
         names = space.experts or tuple(space.seeds)
         return np.stack([space.x0, *(space.seeds[name] for name in names)])
 
 
 def need(library: str, method: str) -> None:
-    """Checks that a library of the extra ``compare`` is there.
+    """Check that a library of the extra ``compare`` is installed.
 
     Raises:
-        ConfigError: It cannot be imported; the message tells how to install it.
+        ConfigError: It cannot be imported.
     """
     try:
         import_module(library)
@@ -73,12 +70,11 @@ def need(library: str, method: str) -> None:
 
 
 class RandomEmitter(BaselineEmitter):
-    """Draws every solution anew, whatever was found before; clipped to the bounds of the space.
+    """Random search: draws that do not depend on earlier ones, within the bounds of the space.
 
     ``"gaussian"`` draws around the plain average, which suits every space. ``"uniform"`` draws
-    each coordinate between ``low`` and ``high``. With the default [0, 1] that is random search
-    over merging coefficients where a coordinate is an expert's weight, from nothing of an expert
-    to all of it (spaces ``expert``, ``layer`` and ``spectral``); entries of cores are no weights.
+    each coordinate between ``low`` and ``high``, which suits spaces whose coordinates are weights
+    of experts (``expert``, ``layer`` and ``spectral``).
 
     Args:
         archive: Archive of the active task; only its solutions' shape matters.
@@ -122,11 +118,11 @@ class RandomEmitter(BaselineEmitter):
 
     @property
     def batch_size(self) -> int:
-        """Solutions per ask."""
+        """Return the number of solutions per ask."""
         return self._batch_size
 
     def ask(self) -> np.ndarray:
-        """``(batch_size, dim)`` new solutions."""
+        """Return ``(batch_size, dim)`` new solutions."""
         rng = np.random.default_rng([self._seed, self._asks])
         self._asks += 1
         shape = (self._batch_size, self._space.dim)
@@ -137,18 +133,24 @@ class RandomEmitter(BaselineEmitter):
 
 _OBJECTIVES = ("mean", "geometric_mean", "minimum")
 
+
+def _geometric_mean(scores: np.ndarray) -> np.ndarray:
+    """Return geometric means by products: logs round differently, which would reorder ties."""
+    return np.prod(np.maximum(scores, 0), axis=1) ** (1 / scores.shape[1])
+
+
 _FULL_COVARIANCE = 1000
-"""Coordinates up to which a full covariance is affordable: its square is decomposed again and
-again, and a few hundred evaluations could not learn it anyway."""
+"""Most coordinates with a full covariance by default: beyond, decomposing it takes too long, and
+a few hundred evaluations cannot learn it."""
 
 
 class CMAESEmitter(BaselineEmitter):
     """CMA-ES (Hansen 2016, arXiv 1604.00772) by ``cma``: evolves one mean and covariance.
 
-    Unlike pyribs' evolution strategies it ignores the archive: it maximizes one number made of
-    the scores on all tasks, starting from the plain average. An ask is one generation. Where the
-    library's own criteria stop it (converged, flat fitness), it starts again from the average,
-    with the generator of the next start and twice the population (IPOP, Auger and Hansen 2005).
+    Unlike pyribs' evolution strategies it ignores the archive: it maximizes one number of the
+    scores on all tasks, from the plain average on. An ask is one generation. When the library's
+    own criteria stop it (converged, flat fitness), it restarts from the average with another
+    generator and twice the population (IPOP, Auger and Hansen 2005).
 
     Args:
         archive: Archive of the active task; only its solutions' shape matters.
@@ -158,7 +160,7 @@ class CMAESEmitter(BaselineEmitter):
         sigma0: First standard deviation per coordinate (1 is an expert's whole weight).
         popsize: Solutions per generation; None for the library's ``4 + floor(3 ln dim)``.
         diagonal: Whether the covariance is diagonal, which learns faster and costs less in many
-            dimensions; None for above 1000 coordinates.
+            dimensions; None: beyond 1000 coordinates.
 
     Raises:
         ConfigError: The library is missing, or the space has one coordinate only.
@@ -199,12 +201,12 @@ class CMAESEmitter(BaselineEmitter):
 
     @property
     def batch_size(self) -> int:
-        """Solutions of the next generation; before a restart, of the last one."""
+        """Return the size of the next generation; before a restart, of the last one."""
         return self._popsize * 2 ** max(self._starts - 1, 0)
 
     @property
     def starts(self) -> int:
-        """How often the strategy was started, the first time included."""
+        """Return the number of starts, the first one included."""
         return self._starts
 
     def _start(self) -> Any:
@@ -223,7 +225,7 @@ class CMAESEmitter(BaselineEmitter):
         return cma.CMAEvolutionStrategy(self._space.x0.astype(float), self._sigma0, options)
 
     def ask(self) -> np.ndarray:
-        """``(batch_size, dim)`` solutions of the next generation."""
+        """Return ``(batch_size, dim)`` solutions of the next generation."""
         if self._strategy is None or self._strategy.stop():
             self._strategy = self._start()
         self._asked = self._strategy.ask()
@@ -237,7 +239,7 @@ class CMAESEmitter(BaselineEmitter):
         add_info: dict[str, np.ndarray],
         **fields: np.ndarray,
     ) -> None:
-        """Gives the scores of the last generation asked for.
+        """Take the scores of the last generation.
 
         Args:
             solution: ``(batch_size, dim)`` solutions.
@@ -246,6 +248,10 @@ class CMAESEmitter(BaselineEmitter):
             add_info: pyribs' report of what entered the archive; unused.
             **fields: Unused.
         """
-        values = over_tasks(self._objective, self._scores(objective, measures))
-        # Told as asked: in the space's dtype they may be rounded, and would count as foreign.
+        scores = self._scores(objective, measures)
+        if self._objective == "geometric_mean":
+            values = _geometric_mean(scores)
+        else:
+            values = over_tasks(self._objective, scores)
+        # The vectors as asked: rounded to the space's dtype they would count as foreign.
         self._strategy.tell(self._asked, (-values).tolist())

@@ -1,4 +1,4 @@
-"""What a comparison reads of its runs: a row for each."""
+"""The runs of a comparison as rows, read from their folders."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Pick:
         selection: Task to score on the split that chose.
         test: Task to score on the test split.
         items: Task to ``(n_items,)`` float64 test scores of single items, the same items for all
-            runs of a block; None where the backend has none.
+            runs of a test bed; None where the backend has none.
     """
 
     name: str
@@ -46,28 +46,28 @@ class RunRow:
     Args:
         method: Name of the method.
         seed: Seed of the run; None for a method without randomness.
-        block: Name of the test bed. Runs of the same block and seed are compared in pairs.
-        status: Whether the run came to its end.
+        test_bed: Name of the test bed. Runs of the same test bed and seed are compared in pairs.
+        status: Whether the run finished.
         cause: Why it failed.
-        evaluations: Evaluations on validation that the run spent, tuning included.
-        seconds: Time of its evaluations on all splits, summed over workers; an evaluation taken
-            from another run counts with the time it took there.
-        data: Stands for the items it was tested on; "" where the backend does not tell.
-        training: What training cost, by name, for a method that trains; else None.
+        evaluations: Evaluations on validation, tuning included.
+        seconds: Time of its evaluations on all splits, summed over workers; an evaluation shared
+            with another run counts in both.
+        data: Fingerprint of the test items; "" where the backend reports none.
+        training: Cost of training by name, for a method that trains; else None.
         picks: Criterion (see :data:`qdmerge.criteria.CRITERIA`) to what it chose.
-        dropped: Name to cause of the candidates that could not be evaluated after the search; what
-            was picked was picked without them.
+        dropped: Name to cause of the candidates that could not be evaluated after the search and
+            so could not be chosen.
         points: ``(n, K)`` scores of the run's candidates on the selection split.
         evaluated: ``(K,)`` validation scores of every child in the order of the search; None
             where the evaluation failed.
         seeds: ``(s, K)`` validation scores of base and experts.
-        incumbents: The successive best by validation: evaluations so far, and its ``(K,)`` scores
-            on the selection split.
+        incumbents: The successive best models by validation: evaluations so far, and ``(K,)``
+            scores on the selection split.
     """
 
     method: str
     seed: int | None
-    block: str
+    test_bed: str
     status: Literal["ok", "failed"] = "ok"
     cause: str = ""
     evaluations: int = 0
@@ -83,7 +83,7 @@ class RunRow:
 
 
 def methods_of(rows: Sequence[RunRow]) -> dict[str, list[RunRow]]:
-    """Method to its runs that came to their end, in the order of first appearance."""
+    """Return method to its finished runs, in the order of first appearance."""
     found: dict[str, list[RunRow]] = {row.method: [] for row in rows}
     for row in rows:
         if row.status == "ok":
@@ -91,20 +91,20 @@ def methods_of(rows: Sequence[RunRow]) -> dict[str, list[RunRow]]:
     return found
 
 
-def blocks_of(rows: Sequence[RunRow]) -> list[str]:
-    """Names of the blocks in the order of first appearance."""
-    return list(dict.fromkeys(row.block for row in rows))
+def list_test_beds(rows: Sequence[RunRow]) -> list[str]:
+    """Return the names of the test beds, in the order of first appearance."""
+    return list(dict.fromkeys(row.test_bed for row in rows))
 
 
 _VALIDATION, _TEST = SPLITS[0], SPLITS[-1]
 
 
 def read_rows(planned: Sequence[PlannedRun], failures: Mapping[str, str]) -> list[RunRow]:
-    """One row per run, in order; a run without results, or with damaged ones, is a failed one.
+    """Read one row per run, in order; missing or damaged results make a failed run.
 
     Args:
         planned: The runs.
-        failures: Label to cause of the runs that failed.
+        failures: Label to cause of the failed runs.
     """
     return [_row_or_failure(run, failures.get(run.label)) for run in planned]
 
@@ -112,12 +112,12 @@ def read_rows(planned: Sequence[PlannedRun], failures: Mapping[str, str]) -> lis
 def _row_or_failure(planned: PlannedRun, failure: str | None) -> RunRow:
     try:
         return _row(planned, failure)
-    except RunError as error:  # one damaged folder does not take the page from all others
+    except RunError as error:  # one damaged folder does not cost the whole page
         return _failed(planned, str(error))
 
 
 def _failed(planned: PlannedRun, cause: str) -> RunRow:
-    """With what the run had spent, where its log can be read."""
+    """Return a failed run, with what it spent if its log can be read."""
     spent: dict[str, Any] = {}
     with suppress(RunError, KeyError):
         history = read_history(RunFolder(planned.folder).read_events())
@@ -125,13 +125,15 @@ def _failed(planned: PlannedRun, cause: str) -> RunRow:
             "evaluations": _evaluations(planned, history),
             "seconds": history.evaluating_seconds,
         }
-    return RunRow(planned.name, planned.seed, planned.block, status="failed", cause=cause, **spent)
+    return RunRow(
+        planned.name, planned.seed, planned.test_bed, status="failed", cause=cause, **spent
+    )
 
 
 def _row(planned: PlannedRun, failure: str | None) -> RunRow:
     folder = RunFolder(planned.folder)
     if failure is not None or not folder.results.is_file():
-        return _failed(planned, failure or "it has not been run to its end")
+        return _failed(planned, failure or "it is not finished")
     results = folder.read_results()
     history = read_history(folder.read_events())
     tasks = results["tasks"]
@@ -142,7 +144,7 @@ def _row(planned: PlannedRun, failure: str | None) -> RunRow:
     return RunRow(
         planned.name,
         planned.seed,
-        planned.block,
+        planned.test_bed,
         evaluations=_evaluations(planned, history),
         seconds=history.evaluating_seconds,
         data=_digest(results["facts"].get("items")),
@@ -167,8 +169,8 @@ def _row(planned: PlannedRun, failure: str | None) -> RunRow:
 
 
 def _evaluations(planned: PlannedRun, history: History) -> int:
-    """Of the search, and of tuning after it."""
-    # With a full table, references are scored beside the method; they are not its cost.
+    """Count evaluations of the search and of tuning after it."""
+    # A full table also scores references, which are not the method's cost.
     full = planned.config.final.table == "full"
     tuning = 0 if full else sum(event["split"] == _VALIDATION for event in history.final)
     return history.n_children + tuning
@@ -186,7 +188,7 @@ def _pick(row: Mapping[str, Any], items: Mapping[str, Sequence[float]] | None) -
 
 
 def _digest(items: Any) -> str:
-    """Stands for the test items of all tasks; "" where the backend does not tell of any."""
+    """Return a fingerprint of the test items of all tasks; "" where there are none."""
     if items is None:
         return ""
     if isinstance(items, dict):

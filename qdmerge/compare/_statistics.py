@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil, log2
 from typing import Any
 
 import numpy as np
 
-from qdmerge.compare._rows import RunRow, blocks_of
+from qdmerge.compare._rows import RunRow, list_test_beds
 from qdmerge.errors import RunError
 
 LEVEL = 0.05
-"""Corrected p-values up to here count as significant; intervals are 95 % ones."""
+"""Corrected p-values up to here count as significant; intervals have 95 %."""
 
 FLIPS = 9999
-"""Sign flips that are tried: all of up to 13 pairs, random ones of more."""
+"""Sign flips to try: all of up to 13 pairs, random ones of more."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Estimate:
 
     Args:
         value: The mean.
-        ci95: Lower and upper end of its 95 % interval; None where nothing can be said.
+        ci95: Lower and upper end of its 95 % interval; None if unknown.
         covers: What the interval covers: "seeds and items", "seeds", "items", or "nothing".
     """
 
@@ -37,31 +37,30 @@ class Estimate:
 def estimate(
     values: np.ndarray,
     replicates: np.ndarray | None,
-    blocks: Sequence[Hashable],
+    test_beds: Sequence[Hashable],
     fewest_items: int = 0,
 ) -> Estimate:
-    """Mean over runs with a 95 % interval over seeds and items.
+    """Return the mean over runs with a 95 % interval over seeds and items.
 
-    Two sources of error add up: what another draw of test items would change, the variance of the
-    mean over ``replicates``, in which all runs share their resampled items; and what other seeds
-    would change, the pooled variance of the runs within their blocks over their number. The
-    interval is the mean -/+ Student's t quantile times the standard error, with Satterthwaite's
-    degrees of freedom (Satterthwaite 1946, Biometrics Bulletin 2(6)). What depends on seed and item
-    together is in both sources and so counts twice: the interval is rather too wide than too
-    narrow.
+    Two variances add up. That of test items is the variance of the mean over ``replicates``, in
+    which all runs share the resampled items. That of seeds is the pooled variance of the runs
+    within their test beds, divided by the number of runs. The interval is the mean -/+ Student's t
+    quantile times the standard error, with Satterthwaite's degrees of freedom (Satterthwaite 1946,
+    Biometrics Bulletin 2(6)). Interactions of seed and item count twice, so the interval is rather
+    too wide than too narrow.
 
     Args:
         values: ``(N,)``, one value per run.
-        replicates: ``(R, N)``, the same under resampled items; None without items.
-        blocks: The N blocks of the runs; a block counts as fixed.
+        replicates: ``(R, N)``, values under resampled items; None without items.
+        test_beds: The N test beds of the runs; test beds count as fixed.
         fewest_items: Number of items of the smallest task, for the degrees of freedom.
     """
     mean = float(np.mean(values))
     parts: dict[str, tuple[float, int]] = {}  # variance and its degrees of freedom
     residuals = np.array(values, dtype=np.float64)
-    names = np.array([list(dict.fromkeys(blocks)).index(block) for block in blocks])
-    for block in np.unique(names):
-        residuals[names == block] -= residuals[names == block].mean()
+    names = np.array([list(dict.fromkeys(test_beds)).index(test_bed) for test_bed in test_beds])
+    for test_bed in np.unique(names):
+        residuals[names == test_bed] -= residuals[names == test_bed].mean()
     freedom = len(values) - len(np.unique(names))
     if freedom:
         parts["seeds"] = (float(residuals @ residuals) / freedom / len(values), freedom)
@@ -80,7 +79,7 @@ def estimate(
 
 
 def pair_differences(own: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """``own - other``, where numbers that differ by rounding alone are equal.
+    """Return ``own - other``, with differences by rounding alone set to 0.
 
     Differences are rounded where the largest value has its 13th digit: means of the same scores in
     another order tie, and so do gains and losses of the same size.
@@ -95,20 +94,20 @@ def pair_differences(own: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def sign_flip_test(differences: np.ndarray, seed: int) -> float:
-    """Two-sided p-value that paired differences are symmetric about 0, from sign flips.
+    """Return the two-sided p-value of paired differences being symmetric about 0.
 
     Exact up to 13 pairs. The statistic is the mean (Fisher 1935, The Design of Experiments,
     section 21).
 
     Args:
         differences: ``(n,)``.
-        seed: Seed of the random flips, where there are too many pairs for all of them.
+        seed: Seed of the random flips of more than 13 pairs.
     """
     if len(differences) < 2 or not np.any(differences):
         return 1.0
     from scipy.stats import permutation_test
 
-    # A sum of terms that cancel may miss 0 by rounding, so equal statistics are made equal.
+    # Statistics that are equal but for rounding are made equal.
     digits = int(12 - np.floor(np.log10(np.abs(differences).max())))
 
     def mean(sample: np.ndarray, axis: int) -> np.ndarray:
@@ -126,19 +125,19 @@ def sign_flip_test(differences: np.ndarray, seed: int) -> float:
 
 
 def smallest_p(pairs: int) -> float:
-    """The smallest two-sided p-value that a sign-flip test of so many pairs can have."""
+    """Return the smallest two-sided p-value that a sign-flip test of so many pairs can have."""
     return max(2.0 ** (1 - pairs), 2.0 / (FLIPS + 1))
 
 
 def pairs_needed(methods: int) -> int:
-    """Fewest pairs with which as many methods can all differ significantly, Holm-corrected."""
+    """Return the fewest pairs with which so many methods can all differ significantly."""
     return ceil(1 + log2(methods / LEVEL))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for their number (Holm 1979, Scandinavian Journal of Statistics 6(2)).
+    """Return p-values corrected for their number (Holm 1979, Scand. J. Statistics 6(2)).
 
-    They bound the chance of one wrong rejection among all, whatever the tests depend on.
+    They bound the chance of any wrong rejection, for dependent tests too.
     """
     corrected = [0.0] * len(p_values)
     highest = 0.0
@@ -149,27 +148,27 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def rank_biserial(differences: np.ndarray) -> float:
-    """Matched-pairs rank-biserial correlation, the effect size of paired differences.
+    """Return the matched-pairs rank-biserial correlation, an effect size of differences.
 
-    The share of the ranks of absolute differences that speaks for a gain, less the share that
-    speaks for a loss (Kerby 2014, Comprehensive Psychology 3): 1 where every pair gains, -1 where
-    every pair loses. Pairs without a difference do not count.
+    The share of ranks (of absolute differences) of gains less that of losses (Kerby 2014,
+    Comprehensive Psychology 3): 1 if every pair gains, -1 if every pair loses. Pairs without a
+    difference do not count.
 
     Args:
         differences: ``(n,)``.
     """
-    told = differences[differences != 0]
-    if not len(told):
+    changed = differences[differences != 0]
+    if not len(changed):
         return 0.0
     from scipy.stats import rankdata
 
-    ranks = rankdata(np.abs(told))
-    return float(ranks @ np.sign(told) / ranks.sum())
+    ranks = rankdata(np.abs(changed))
+    return float(ranks @ np.sign(changed) / ranks.sum())
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
-    """A number of every run, and the same under resampled test items.
+class RunValues:
+    """One number per run, and the same number under resampled test items.
 
     Args:
         values: Run to its value; runs without one are left out.
@@ -178,51 +177,51 @@ class Measured:
     """
 
     values: Mapping[RunRow, float]
-    replicates: Mapping[RunRow, np.ndarray]
+    replicates: Mapping[RunRow, np.ndarray] = field(default_factory=dict)
     fewest_items: int = 0
 
 
 def estimated(
-    runs: Sequence[RunRow], measured: Measured, ends: Sequence[float]
+    runs: Sequence[RunRow], numbers: RunValues, ends: Sequence[float]
 ) -> dict[str, Any] | None:
-    """Mean over runs with its interval, which is cut where no score can be; None without runs."""
-    known = [row for row in runs if row in measured.values]
+    """Return the mean over runs with its interval, cut to the range of scores; None of none."""
+    known = [row for row in runs if row in numbers.values]
     if not known:
         return None
     replicates = None
-    if all(row in measured.replicates for row in known):
-        replicates = np.stack([measured.replicates[row] for row in known], axis=1)
-    values = [measured.values[row] for row in known]
-    blocks = [row.block for row in known]
-    found = estimate(np.array(values), replicates, blocks, measured.fewest_items)
+    if all(row in numbers.replicates for row in known):
+        replicates = np.stack([numbers.replicates[row] for row in known], axis=1)
+    values = [numbers.values[row] for row in known]
+    test_beds = [row.test_bed for row in known]
+    found = estimate(np.array(values), replicates, test_beds, numbers.fewest_items)
     ci95 = found.ci95 and [float(end) for end in np.clip(found.ci95, ends[0], ends[1])]
     return {"value": found.value, "ci95": ci95, "covers": found.covers, "runs": values}
 
 
 def median(values: Sequence[float]) -> float | None:
-    """The median; None of nothing."""
+    """Return the median; None of nothing."""
     return float(np.median(values)) if values else None
 
 
 def paired_runs(own: Sequence[RunRow], other: Sequence[RunRow]) -> list[tuple[RunRow, RunRow]]:
-    """Pairs of the same block and seed; a run without a seed is paired with every seed."""
+    """Pair runs of the same test bed and seed; a run without a seed pairs with every seed."""
     return [
         (one, two)
         for one in own
         for two in other
-        if one.block == two.block and (one.seed == two.seed or None in (one.seed, two.seed))
+        if one.test_bed == two.test_bed and (one.seed == two.seed or None in (one.seed, two.seed))
     ]
 
 
 def compare_pairs(
-    methods: Mapping[str, Sequence[RunRow]], reference: str, measured: Measured, seed: int
+    methods: Mapping[str, Sequence[RunRow]], reference: str, numbers: RunValues, seed: int
 ) -> list[dict[str, Any]]:
-    """Every method against the reference; p-values are Holm-corrected over the methods.
+    """Compare each method with the reference; p-values are Holm-corrected over the methods.
 
     Args:
         methods: Method to its runs, the reference among them.
         reference: Name of the reference.
-        measured: What is compared; higher is better.
+        numbers: What is compared; higher is better.
         seed: Seed of random sign flips.
 
     Returns:
@@ -232,7 +231,7 @@ def compare_pairs(
         lost every pair), ``can_be_significant``, ``significant``, and ``rank_biserial``.
     """
     found = [
-        _against(name, runs, methods[reference], measured, seed)
+        _against(name, runs, methods[reference], numbers, seed)
         for name, runs in methods.items()
         if name != reference
     ]
@@ -251,20 +250,20 @@ def _against(
     name: str,
     runs: Sequence[RunRow],
     reference: Sequence[RunRow],
-    measured: Measured,
+    numbers: RunValues,
     seed: int,
 ) -> dict[str, Any]:
-    known = measured.values
+    known = numbers.values
     pairs = paired_runs([r for r in runs if r in known], [r for r in reference if r in known])
     if not pairs:
         return {"method": name, "pairs": 0}
     differences = pair_differences(*np.array([[known[one], known[two]] for one, two in pairs]).T)
     replicates = None
-    again = measured.replicates
+    again = numbers.replicates
     if all(one in again and two in again for one, two in pairs):
         replicates = np.stack([again[one] - again[two] for one, two in pairs], axis=1)
-    blocks = [one.block for one, _ in pairs]
-    difference = estimate(differences, replicates, blocks, measured.fewest_items)
+    test_beds = [one.test_bed for one, _ in pairs]
+    difference = estimate(differences, replicates, test_beds, numbers.fewest_items)
     return {
         "method": name,
         "pairs": len(pairs),
@@ -282,57 +281,57 @@ _CHUNK = 256
 def resampled_scores(
     rows: Sequence[RunRow], criterion: str, tasks: Sequence[str], resamples: int, seed: int
 ) -> list[np.ndarray | None]:
-    """Test scores of a criterion's picks, resampling the items of each task.
+    """Return test scores of a criterion's picks under resampled items.
 
-    Replicate r takes the same items for every run of a block, and of all blocks that are tested on
-    the same items, so what is easy or hard for all does not blur a difference between them. The
-    draws depend on the seed, the number of the first block with these items, the task and the
-    number of its items alone: another method changes nobody's interval.
+    Replicate r draws the same items for all runs that are tested on the same items, so that items
+    that are easy or hard for all do not blur differences. The draws depend only on the seed, the
+    number of the first test bed with these items, the task and its number of items: another method
+    changes no interval.
 
     Args:
-        rows: Runs that came to their end.
+        rows: Finished runs.
         criterion: Whose picks.
         tasks: Names of the K tasks.
         resamples: Number of replicates, R.
         seed: Seed of the resampling.
 
     Returns:
-        Per row ``(R, K)``; None where it has no such pick or the pick lacks items of a task.
+        Per row ``(R, K)``; None if it has no such pick or no items of a task.
 
     Raises:
-        RunError: Runs of one block have different numbers of items.
+        RunError: Runs of one test bed have different numbers of items.
     """
     found: list[np.ndarray | None] = [None] * len(rows)
-    first: dict[str, int] = {}  # of the blocks with these items, the number of the first one
-    for number, block in enumerate(blocks_of(rows)):
-        told = [
+    first: dict[str, int] = {}  # items to the number of the first test bed with them
+    for number, test_bed in enumerate(list_test_beds(rows)):
+        complete = [
             (at, [np.asarray(items[task], dtype=np.float64) for task in tasks])
             for at, row in enumerate(rows)
-            if row.block == block
+            if row.test_bed == test_bed
             and (items := _items(row, criterion))
             and all(items.get(task) is not None for task in tasks)
         ]
-        if not told:
+        if not complete:
             continue
-        draw = first.setdefault(rows[told[0][0]].data or block, number)
+        draw = first.setdefault(rows[complete[0][0]].data or test_bed, number)
         scores = []
         for column, task in enumerate(tasks):
-            lengths = {len(items[column]) for _, items in told}
+            lengths = {len(items[column]) for _, items in complete}
             if len(lengths) > 1:
                 counts = ", ".join(map(str, sorted(lengths)))
                 raise RunError(
-                    f"runs of '{block}' have {counts} test items of '{task}': they were not made "
-                    "with the same test split; compare runs of one configuration"
+                    f"runs of '{test_bed}' have {counts} test items of '{task}': their test splits "
+                    "differ; compare runs of one configuration"
                 )
             rng = np.random.default_rng([seed, draw, column])
-            scores.append(_means([items[column] for _, items in told], resamples, rng))
-        for place, (at, _) in enumerate(told):
+            scores.append(_means([items[column] for _, items in complete], resamples, rng))
+        for place, (at, _) in enumerate(complete):
             found[at] = np.stack([columns[:, place] for columns in scores], axis=-1)
     return found
 
 
 def fewest_items(rows: Sequence[RunRow], criterion: str) -> int:
-    """Number of items of the smallest task among the picks of these rows; 0 without items."""
+    """Return the number of items of the smallest task of these picks; 0 without items."""
     lengths = [
         len(items) for row in rows for items in _items(row, criterion).values() if items is not None
     ]
@@ -344,11 +343,11 @@ def _items(row: RunRow, criterion: str) -> dict[str, np.ndarray | None]:
 
 
 def _means(items: Sequence[np.ndarray], resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """``(R, runs)`` means over resampled items; how often an item is drawn is multinomial."""
+    """Return ``(R, runs)`` means over resampled items, with multinomial counts."""
     table = np.stack(items, axis=1)
     n = len(table)
     parts = []
-    for start in range(0, resamples, _CHUNK):  # all at once would hold resamples x items
+    for start in range(0, resamples, _CHUNK):  # to bound memory
         counts = rng.multinomial(n, np.full(n, 1 / n), size=min(_CHUNK, resamples - start))
         parts.append(counts @ table / n)
     return np.concatenate(parts)

@@ -14,7 +14,7 @@ import yaml
 from qdmerge.backend import Task
 from qdmerge.compare._methods import Method
 from qdmerge.compare._plan import Plan, PlannedRun, by_domain, check_distinct, domain, prepare
-from qdmerge.compare._shared_backend import SharedEvaluations
+from qdmerge.compare._shared import SharedEvaluations
 from qdmerge.errors import ConfigError, QDMergeError, RunError
 from qdmerge.execution import WorkerPool, limit_threads
 from qdmerge.runs import (
@@ -34,12 +34,7 @@ from qdmerge.storage import locked, write_whole
 
 
 class Counter:
-    """Sums the progress of all runs, which report from threads of their own.
-
-    Args:
-        planned: All runs.
-        listener: Is told of the sum.
-    """
+    """The summed progress of all runs, which report from threads of their own."""
 
     def __init__(self, planned: Sequence[PlannedRun], listener: Listener) -> None:
         self._listener = listener
@@ -50,24 +45,24 @@ class Counter:
         self._done: dict[str, int] = {}
 
     def of(self, planned: PlannedRun) -> Listener:
-        """Hears one run."""
+        """Return the listener of one run."""
 
-        def hear(progress: RunProgress) -> None:
+        def count(progress: RunProgress) -> None:
             if progress.stage == "search":
                 with self._lock:
                     self._done[planned.label] = progress.done
-                    self._tell()
+                    self._report()
 
-        return hear
+        return count
 
     def ended(self, planned: PlannedRun) -> None:
-        """Counts a run as ended, well or not."""
+        """Count a run as ended, well or not."""
         with self._lock:
             self._ended.add(planned.label)
             self._done[planned.label] = planned.config.evaluations
-            self._tell()
+            self._report()
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         stage = f"{len(self._ended)} of {self._runs} runs"
         done = min(sum(self._done.values()), self._total)
         self._listener(RunProgress(stage, done, self._total))
@@ -76,24 +71,25 @@ class Counter:
 _DESCRIPTION, _LOCK = "compare.yaml", ".lock"
 _RUNS_DEPEND_ON = ("threads", "retries", "max_failures")
 _RUNS_PER_WORKER = 2
-"""Runs under way per worker: while one makes a child, another's is evaluated."""
+"""Runs at once per worker: while one makes a child, another's child is evaluated."""
 
 
 class Study:
-    """Runs of several methods and seeds, each in a folder of its own, which share evaluations.
+    """A comparison: runs of several methods and seeds, which share evaluations.
+
+    Each run has a folder of its own.
 
     Args:
-        blocks: Name of a test bed to what all methods are compared on there; the tasks have the
-            same names everywhere.
+        test_beds: Name of a test bed to its configuration; their tasks have the same names.
         methods: Name to method.
-        seeds: Number of seeds, counted up from the configuration's.
+        seeds: Number of seeds; the first is the configuration's.
         evaluations: Models that each search may evaluate on validation.
-        folder: The comparison's folder; one that exists is gone on with, and may gain methods and
-            seeds.
-        workers: Processes that evaluate; None for the configured number.
+        folder: Folder of the comparison. An existing one is resumed; methods and seeds may be
+            added.
+        workers: Worker processes; None for the configured number.
 
     Attributes:
-        config: What the first test bed has.
+        config: Configuration of the first test bed.
         tasks: The tasks; known after :meth:`execute`.
         failures: Label to cause of the runs that failed in this session.
 
@@ -104,7 +100,7 @@ class Study:
 
     def __init__(
         self,
-        blocks: Mapping[str, RunConfig],
+        test_beds: Mapping[str, RunConfig],
         methods: Mapping[str, Method],
         *,
         seeds: int,
@@ -120,8 +116,8 @@ class Study:
         ]
         if problems:
             raise ConfigError("\n".join(problems))
-        self.blocks = dict(blocks)
-        self.config = config = next(iter(blocks.values()))
+        self.test_beds = dict(test_beds)
+        self.config = config = next(iter(test_beds.values()))
         self.methods = dict(methods)
         self.seeds = range(config.seed, config.seed + seeds)
         self.evaluations = evaluations
@@ -134,29 +130,30 @@ class Study:
         self._check_folder()
 
     def _description(self) -> dict[str, Any]:
-        """What may not change between two sessions of a comparison."""
+        """Return what may not change between two sessions of a comparison."""
         now: dict[str, Any] = {"evaluations": self.evaluations, "blocks": {}}
-        for block, config in self.blocks.items():
+        for test_bed, config in self.test_beds.items():
             echo = config.echo()
             # More seeds and other workers change no run; the budget is each method's.
             kept = {key: echo[key] for key in echo if key not in ("seed", "evaluations")}
             execution = kept["execution"]
             kept["execution"] = {key: execution[key] for key in _RUNS_DEPEND_ON}
-            now["blocks"][block] = kept
+            now["blocks"][test_bed] = kept
         return now
 
     def _check_folder(self) -> None:
-        path, now = self.folder / _DESCRIPTION, self._description()
+        path = self.folder / _DESCRIPTION
         try:
             if path.is_file():
                 then = yaml.safe_load(path.read_text(encoding="utf-8"))
-                if then != now:
+                if changed := changed_keys(then, self._description()):
                     raise RunError(
-                        f"{self.folder} holds a comparison of another configuration "
-                        f"({_difference(then, now)}); choose another --out"
+                        f"{self.folder} holds a comparison of another configuration: "
+                        f"{', '.join(filter(None, changed)) or path.name} changed. Choose another "
+                        "--out"
                     )
                 return
-            # A comparison that was refused before it began has left these.
+            # A comparison that was refused before it began leaves these.
             harmless = {_LOCK, f"{path.name}.part"}
             if self.folder.is_dir() and {file.name for file in self.folder.iterdir()} - harmless:
                 raise RunError(f"{self.folder} is not empty; choose another --out")
@@ -166,33 +163,33 @@ class Study:
             raise RunError(f"cannot use {self.folder} for a comparison: {cause}") from error
 
     def execute(self, listener: Listener = lambda progress: None) -> list[PlannedRun]:
-        """Runs what has no results yet; a run that fails is told in :attr:`failures`.
+        """Execute the runs that have no results yet; failed ones are listed in :attr:`failures`.
 
         Args:
-            listener: Is told of the progress over all runs.
+            listener: Called with the progress over all runs.
 
         Returns:
             All runs, finished, or failed.
 
         Raises:
-            ConfigError: Methods that do not fit the configuration; nothing has begun then.
+            ConfigError: Methods that do not fit the configuration; nothing was started.
             QDMergeError: The backend cannot be built.
-            KeyboardInterrupt: Passed on; everything so far is kept.
+            KeyboardInterrupt: Passed on; finished evaluations are kept.
         """
         with locked(self.folder / _LOCK, f"another process is comparing in {self.folder}"):
             threads = self.config.execution.threads or 1
             limit_threads(threads)
             plans = [
-                Plan(block, config, self.methods, self.seeds, self.evaluations)
-                for block, config in self.blocks.items()
+                Plan(test_bed, config, self.methods, self.seeds, self.evaluations)
+                for test_bed, config in self.test_beds.items()
             ]
             for plan in plans:
                 plan.check_settings()
             planned = []
             for plan in plans:
-                tasks, facts, runs = plan.runs(self.folder / "runs" / plan.block, listener)
-                self._check_tasks(plan.block, tasks)
-                self._facts[plan.block] = facts
+                tasks, facts, runs = plan.runs(self.folder / "runs" / plan.test_bed, listener)
+                self._check_tasks(plan.test_bed, tasks)
+                self._facts[plan.test_bed] = facts
                 planned += runs
             check_distinct(planned)
             self._describe()
@@ -215,11 +212,11 @@ class Study:
         except OSError as error:
             raise RunError(f"cannot write {self.folder}: {error}") from error
 
-    def _check_tasks(self, block: str, tasks: Sequence[Task]) -> None:
+    def _check_tasks(self, test_bed: str, tasks: Sequence[Task]) -> None:
         names = [task.name for task in tasks]
         if self.tasks and names != [task.name for task in self.tasks]:
             raise ConfigError(
-                f"test bed '{block}' has other tasks ({', '.join(names)}) than the first one; "
+                f"test bed '{test_bed}' has other tasks ({', '.join(names)}) than the first one; "
                 "compare them one by one"
             )
         self.tasks = tuple(tasks)
@@ -231,7 +228,7 @@ class Study:
         counter: Counter,
         listener: Listener,
     ) -> None:
-        """Runs that share a backend and a space."""
+        """Execute runs that share a backend and a space."""
         open_runs, finished = [], []
         for run in group:
             folder = RunFolder(run.folder)
@@ -239,7 +236,7 @@ class Study:
                 open_runs.append(run)
                 continue
             try:
-                _check_same(folder.read_config(), run)
+                _refuse_other_settings(folder.read_config(), run)
                 results = folder.read_results()
                 self._check_facts(results, run)
                 finished.append((run, results["facts"]))
@@ -261,7 +258,7 @@ class Study:
                 for run in open_runs:
                     counter.ended(run)
                 return
-            for run, recorded in finished:  # what only the group's own backend can tell
+            for run, recorded in finished:  # facts that only the group's own backend has
                 try:
                     _refuse_changed(run, recorded, facts)
                 except RunError as error:
@@ -270,8 +267,8 @@ class Study:
             self._execute_runs(open_runs, SharedBackend(backend, executor), shared, counter)
 
     def _check_facts(self, results: Mapping[str, Any], run: PlannedRun) -> None:
-        """Refuses results that were made with other models, data or numbers than there are now."""
-        base = self.blocks[run.block]
+        """Refuse results of other models, data or number types than the present ones."""
+        base = self.test_beds[run.test_bed]
         names: Sequence[str] = DECISIVE
         if run.method.model == "multitask":
             names = ("dtype", "items")  # another model, of the same settings
@@ -279,7 +276,7 @@ class Study:
             names = ()
         elif run.config.space != base.space:
             names = [name for name in DECISIVE if name != "calibration"]
-        _refuse_changed(run, results["facts"], self._facts[run.block], names)
+        _refuse_changed(run, results["facts"], self._facts[run.test_bed], names)
 
     def _execute_runs(
         self,
@@ -294,7 +291,7 @@ class Study:
             }
             try:
                 while waiting:
-                    # A wait without end would keep Ctrl-C from being heard on some platforms.
+                    # Without a timeout, Ctrl-C is ignored on some platforms.
                     ended, waiting = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
                     for future in ended:
                         future.result()
@@ -309,7 +306,7 @@ class Study:
             folder = RunFolder(planned.folder)
             if folder.config.exists():
                 run = Run.open(planned.folder)
-                _check_same(run.config, planned)
+                _refuse_other_settings(run.config, planned)
             else:
                 run = Run.create(planned.config, planned.folder)
             run.execute(counter.of(planned), backend)
@@ -325,18 +322,17 @@ class Study:
             self.failures |= {run.label: cause for run in runs}
 
 
-def _difference(then: Any, now: Mapping[str, Any]) -> str:
-    """What differs between two plain comparisons, in words."""
-    blocks = then.get("blocks") if isinstance(then, dict) else None
-    if not (isinstance(blocks, dict) and all(isinstance(one, dict) for one in blocks.values())):
-        return f"its {_DESCRIPTION} is damaged"
-    if then.get("evaluations") != now["evaluations"]:
-        return f"{then.get('evaluations')} evaluations, not {now['evaluations']}"
-    if list(blocks) != list(now["blocks"]):
-        return f"test beds {', '.join(map(str, blocks))}, not {', '.join(now['blocks'])}"
-    pairs = [(blocks[block], new) for block, new in now["blocks"].items()]
-    keys = [key for old, new in pairs for key in {**old, **new} if old.get(key) != new.get(key)]
-    return f"other settings of {', '.join(dict.fromkeys(keys))}"
+def changed_keys(then: Any, now: Any) -> list[str]:
+    """List the dotted keys in which two plain settings differ; nothing where they are equal."""
+    if not (isinstance(then, Mapping) and isinstance(now, Mapping)):
+        return [] if then == now else [""]
+    keys = dict.fromkeys([*now, *then])
+    missing = object()
+    return [
+        f"{key}.{below}".rstrip(".")
+        for key in keys
+        for below in changed_keys(then.get(key, missing), now.get(key, missing))
+    ]
 
 
 def _refuse_changed(
@@ -352,10 +348,8 @@ def _refuse_changed(
         )
 
 
-def _check_same(config: RunConfig, planned: PlannedRun) -> None:
-    """Refuses a run that was made with another configuration."""
-    then, now = config.echo(), planned.config.echo()
-    if changed := [key for key in now if then[key] != now[key]]:
+def _refuse_other_settings(config: RunConfig, planned: PlannedRun) -> None:
+    if changed := changed_keys(config.echo(), planned.config.echo()):
         raise RunError(
             f"{planned.folder} holds a run of another configuration: the method, or what all "
             f"methods share, has changed in {', '.join(changed)}. Remove it, or choose another "

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from qdmerge.backend import Task
-from qdmerge.compare._caveats import notes
+from qdmerge.compare._caveats import caveats
 from qdmerge.compare._convergence import curves, reach
 from qdmerge.compare._fronts import Box, fronts, sets
 from qdmerge.compare._rows import RunRow, methods_of
 from qdmerge.compare._statistics import (
-    Measured,
+    RunValues,
     compare_pairs,
     estimated,
     fewest_items,
@@ -37,20 +37,20 @@ def summarize(
     seed: int = 0,
     budget: int | None = None,
 ) -> dict[str, Any]:
-    """Everything that a comparison tells, as JSON can hold it.
+    """Summarize a comparison as plain data.
 
     Args:
         rows: All runs, failed ones too.
         tasks: The K tasks, in the order of the score columns.
         reference: The method that the others are compared with.
         criteria: Criteria whose picks are compared, of :data:`~qdmerge.criteria.CRITERIA`.
-        choose_by: The criterion of the curves and of evaluations to reach a level: the one by
-            which the incumbents of the runs are best.
+        choose_by: Criterion of the curves and of evaluations to reach a level: the one that the
+            runs chose their incumbents by.
         weights: Task to weight, for the criterion ``weights``; other tasks have weight 0.
-        box: Where hypervolume is measured; None for no hypervolume.
+        box: Where hypervolume is values; None for none.
         resamples: Number of resamples of the test items.
         seed: Seed of the resampling and of random sign flips.
-        budget: Evaluations that each search was given; None if not told.
+        budget: Evaluations that each search was given; None if unknown.
 
     Returns:
         ``methods`` (costs, per criterion means with intervals, the set), ``paired``, ``reach``,
@@ -58,20 +58,20 @@ def summarize(
 
     Raises:
         ConfigError: An unknown reference or criterion, or weights missing.
-        RunError: Runs of one block were not tested on the same items.
+        RunError: Runs of one test bed were tested on different items.
     """
     methods = methods_of(rows)
     _check(methods, reference, [*criteria, choose_by])
     _check_weights("weights" in (*criteria, choose_by), weights or {}, tasks)
-    ways = [way for way in CRITERIA if way != "weights" or weights]
+    numbers = [number for number in CRITERIA if number != "weights" or weights]
     if min(task.range[0] for task in tasks) < 0:
-        ways.remove("geometric_mean")
-    numbers = [float((weights or {}).get(task.name, 0)) for task in tasks]
+        numbers.remove("geometric_mean")
+    task_weights = [float((weights or {}).get(task.name, 0)) for task in tasks]
     summary: dict[str, Any] = {
         "tasks": [task.name for task in tasks],
         "reference": reference,
         "criteria": list(criteria),
-        "measures": ways,
+        "measures": numbers,
         "choose_by": choose_by,
         "weights": dict(weights) if weights else None,
         "box": None if box is None else {"low": box.low.tolist(), "high": box.high.tolist()},
@@ -83,31 +83,42 @@ def summarize(
     }
     for criterion in criteria:
         again = resampled_scores(rows, criterion, summary["tasks"], resamples, seed)
-        for way in ways:
-            measured = _test(rows, criterion, way, tasks, numbers, again)
+        for number in numbers:
+            values = _test_values(rows, criterion, number, tasks, task_weights, again)
             for name, runs in methods.items():
                 pick = summary["methods"][name]["picks"].setdefault(criterion, {})
-                pick[way] = estimated(runs, measured, _ends(tasks, way, numbers))
+                pick[number] = estimated(runs, values, _ends(tasks, number, task_weights))
             summary["paired"] += [
-                {"criterion": criterion, "measure": way, **row}
-                for row in compare_pairs(methods, reference, measured, seed)
+                {"criterion": criterion, "measure": number, **row}
+                for row in compare_pairs(methods, reference, values, seed)
             ]
     found, compared = sets(methods, reference, box, seed)
     for name, one in found.items():
         summary["methods"][name]["set"] = one
     summary["paired"] += compared
-    summary["curves"] = curves(rows, methods, ways, numbers)
-    summary["reach"] = reach(methods, choose_by, numbers)
+    summary["curves"] = curves(rows, methods, numbers, task_weights)
+    summary["reach"] = reach(methods, choose_by, task_weights)
     summary["fronts"] = fronts(rows, methods, summary["tasks"])
     summary["failed"] = _failures(rows)
     summary["dropped"] = _dropped(rows)
-    summary["notes"] = notes(summary)
+    summary["notes"] = caveats(summary)
     return summary
+
+
+def ranked(summary: Mapping[str, Any], criterion: str) -> list[str]:
+    """Return the methods, best first by what the criterion wants; those without a pick last."""
+    number = criterion if criterion in summary["measures"] else summary["measures"][0]
+
+    def value(name: str) -> float:
+        pick = (summary["methods"][name]["picks"].get(criterion) or {}).get(number)
+        return pick["value"] if pick else -np.inf
+
+    return sorted(summary["methods"], key=value, reverse=True)
 
 
 def _failures(rows: Sequence[RunRow]) -> list[dict[str, Any]]:
     return [
-        {"method": row.method, "seed": row.seed, "block": row.block, "cause": row.cause}
+        {"method": row.method, "seed": row.seed, "block": row.test_bed, "cause": row.cause}
         for row in rows
         if row.status != "ok"
     ]
@@ -115,7 +126,7 @@ def _failures(rows: Sequence[RunRow]) -> list[dict[str, Any]]:
 
 def _dropped(rows: Sequence[RunRow]) -> list[dict[str, Any]]:
     return [
-        {"method": row.method, "seed": row.seed, "block": row.block, "candidates": row.dropped}
+        {"method": row.method, "seed": row.seed, "block": row.test_bed, "candidates": row.dropped}
         for row in rows
         if row.dropped
     ]
@@ -168,31 +179,31 @@ def _costs(name: str, rows: Sequence[RunRow]) -> dict[str, Any]:
     }
 
 
-def _test(
+def _test_values(
     rows: Sequence[RunRow],
     criterion: str,
-    way: str,
+    number: str,
     tasks: Sequence[Task],
     weights: Sequence[float],
     again: Sequence[np.ndarray | None],
-) -> Measured:
-    """One number over the tasks of the test scores of a criterion's picks."""
+) -> RunValues:
+    """Return one number over the tasks of the test scores of a criterion's picks."""
     values = {}
     replicates = {}
     for row, scores in zip(rows, again, strict=True):
         if row.status != "ok" or criterion not in row.picks:
             continue
         test = row.picks[criterion].test
-        one = over_tasks(way, np.array([test[task.name] for task in tasks]), weights)
+        one = over_tasks(number, np.array([test[task.name] for task in tasks]), weights)
         values[row] = float(one)
         if scores is not None:
-            replicates[row] = over_tasks(way, scores, weights)
-    return Measured(values, replicates, fewest_items(rows, criterion))
+            replicates[row] = over_tasks(number, scores, weights)
+    return RunValues(values, replicates, fewest_items(rows, criterion))
 
 
-def _ends(tasks: Sequence[Task], way: str, weights: Sequence[float]) -> list[float]:
-    """Lowest and highest value that a number over the tasks can take."""
+def _ends(tasks: Sequence[Task], number: str, weights: Sequence[float]) -> list[float]:
+    """Return the lowest and the highest value that a number over the tasks can take."""
     ends = np.array([task.range for task in tasks]).T
     if not np.isfinite(ends).all():
         return [-np.inf, np.inf]
-    return [float(end) for end in over_tasks(way, ends, weights)]
+    return [float(end) for end in over_tasks(number, ends, weights)]

@@ -15,39 +15,43 @@ from qdmerge.compare._fronts import SET, Box, hypervolume, pareto_front
 from qdmerge.compare._plan import PlannedRun
 from qdmerge.compare._rows import RunRow, read_rows
 from qdmerge.compare._study import Study
-from qdmerge.compare._summary import summarize
+from qdmerge.compare._summary import ranked, summarize
 from qdmerge.criteria import CRITERIA, over_tasks
 from qdmerge.errors import ConfigError, RunError
 from qdmerge.runs import RunFolder, versions
 
-_NAMES = {**CRITERIA, "hypervolume": "hypervolume"}
+LABELS = {**CRITERIA, "hypervolume": "hypervolume"}
+
+_POINTER = (
+    '- More: "What to hold against a table" on the documentation page "How to compare methods".'
+)
 
 
 def summary_table(summary: Mapping[str, Any]) -> str:
-    """The comparison as a Markdown page: picks, sets, pairs, evaluations to reach, failures, notes.
+    """Return the comparison as a Markdown page.
 
     Args:
         summary: Of :func:`summarize`.
     """
     lines = [f"# Comparison with {summary['reference']}", ""]
     for criterion in summary["criteria"]:
-        lines += [f"## Chosen by {_NAMES[criterion]}: test scores over the tasks (95 % CI)", ""]
+        lines += [f"## Chosen by {LABELS[criterion]}: test scores over the tasks (95 % CI)", ""]
         lines += [*_picks(summary, criterion), ""]
     if any(method["set"] for method in summary["methods"].values()):
         lines += ["## Sets, on the selection split", "", *_sets(summary), ""]
     for criterion in (*summary["criteria"], SET):
         rows = [row for row in summary["paired"] if row["criterion"] == criterion]
         if rows:
-            of = "hypervolume" if criterion == SET else f"chosen by {_NAMES[criterion]}"
+            of = "hypervolume" if criterion == SET else f"chosen by {LABELS[criterion]}"
             lines += [f"## Difference from {summary['reference']}, in pairs: {of}", ""]
             lines += [*_pairs(rows), ""]
     if summary["reach"]:
         lines += ["## Evaluations to reach another method's final level", ""]
         lines += [*_reach(summary), ""]
     if summary["failed"]:
-        lines += ["## Failed runs", "", "They are in none of the numbers above.", ""]
+        lines += ["## Failed runs", "", "They are part of no number above.", ""]
         lines += [*map(_failure, summary["failed"]), ""]
-    lines += ["## How to read this", "", *(f"- {note}" for note in summary["notes"])]
+    lines += ["## How to read this", "", *(f"- {caveat}" for caveat in summary["notes"]), _POINTER]
     return "\n".join([*lines, ""])
 
 
@@ -57,22 +61,22 @@ def tidy_rows(
     weights: Mapping[str, float] | None = None,
     box: Box | None = None,
 ) -> list[dict[str, Any]]:
-    """One flat record per run and criterion, all with the same keys; a failed run has one.
+    """Return a flat record per run and criterion, all with the same keys; a failed run has one.
 
     Args:
         rows: All runs.
         tasks: Names of the K tasks, in the order of the score columns.
         weights: Task to weight, for the weighted mean.
-        box: Where hypervolume is measured; None for no hypervolume.
+        box: Where hypervolume is measured; None for none.
     """
-    ways = ["mean", "geometric_mean", "minimum", *(["weights"] if weights else [])]
-    numbers = [float((weights or {}).get(task, 0)) for task in tasks]
+    numbers = ["mean", "geometric_mean", "minimum", *(["weights"] if weights else [])]
+    task_weights = [float((weights or {}).get(task, 0)) for task in tasks]
     found = []
     for row in rows:
         about = {
             "method": row.method,
             "seed": row.seed,
-            "block": row.block,
+            "block": row.test_bed,
             "status": row.status,
             "cause": row.cause,
             "evaluations": row.evaluations,
@@ -92,7 +96,10 @@ def tidy_rows(
                     scores = getattr(pick, split)
                     line |= {f"{split}:{task}": scores[task] for task in tasks}
                 test = np.array([pick.test[task] for task in tasks])
-                line |= {f"test_{way}": float(over_tasks(way, test, numbers)) for way in ways}
+                line |= {
+                    f"test_{number}": float(over_tasks(number, test, task_weights))
+                    for number in numbers
+                }
             found.append(line)
     keys = dict.fromkeys(key for line in found for key in line)
     return [{key: line.get(key) for key in keys} for line in found]
@@ -100,11 +107,12 @@ def tidy_rows(
 
 def _picks(summary: Mapping[str, Any], criterion: str) -> list[str]:
     trained = any(method["training"] for method in summary["methods"].values())
-    heads = [*(_NAMES[way] for way in summary["measures"]), "runs", "evaluations", "seconds"]
+    heads = [*(LABELS[number] for number in summary["measures"]), "runs", "evaluations", "seconds"]
     rows = [["method", *heads, *(["training"] if trained else [])]]
-    for name, method in _ranked(summary, criterion):
+    for name in ranked(summary, criterion):
+        method = summary["methods"][name]
         pick = method["picks"].get(criterion) or {}
-        cells = [name, *(_estimate(pick.get(way)) for way in summary["measures"])]
+        cells = [name, *(_estimate(pick.get(number)) for number in summary["measures"])]
         cells += [_runs(method), _whole(method["evaluations"]), _whole(method["seconds"])]
         if trained:
             costs = method["training"] or {}
@@ -113,38 +121,29 @@ def _picks(summary: Mapping[str, Any], criterion: str) -> list[str]:
     return _table(rows)
 
 
-def _ranked(summary: Mapping[str, Any], criterion: str) -> list[tuple[str, Any]]:
-    """The methods, best first by what the criterion wants; those without a pick last."""
-    way = criterion if criterion in summary["measures"] else summary["measures"][0]
-
-    def value(item: tuple[str, Any]) -> float:
-        told = (item[1]["picks"].get(criterion) or {}).get(way)
-        return told["value"] if told else -np.inf
-
-    return sorted(summary["methods"].items(), key=value, reverse=True)
-
-
 def _sets(summary: Mapping[str, Any]) -> list[str]:
     rows = [["method", "hypervolume (95 % CI)", "models", "on the Pareto front"]]
-    told = [(name, method["set"]) for name, method in summary["methods"].items() if method["set"]]
+    known = [(name, method["set"]) for name, method in summary["methods"].items() if method["set"]]
 
     def worth(item: tuple[str, Any]) -> float:
         return item[1]["hypervolume"]["value"] if item[1]["hypervolume"] else 0.0
 
-    for name, one in sorted(told, key=worth, reverse=True):
+    for name, one in sorted(known, key=worth, reverse=True):
         cells = [name, _estimate(one["hypervolume"]), _whole(one["points"]), _whole(one["front"])]
         rows.append([_bold(cell) for cell in cells] if name == summary["reference"] else cells)
     return _table(rows)
 
 
 def _pairs(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    ways = list(dict.fromkeys(row["measure"] for row in rows))
-    table = [["method", "pairs", *(title for way in ways for title in (_NAMES[way], "p", "r"))]]
+    numbers = list(dict.fromkeys(row["measure"] for row in rows))
+    table = [
+        ["method", "pairs", *(title for number in numbers for title in (LABELS[number], "p", "r"))]
+    ]
     for name in dict.fromkeys(row["method"] for row in rows):
         own = {row["measure"]: row for row in rows if row["method"] == name}
-        cells = [name, str(own[ways[0]]["pairs"])]
-        for way in ways:
-            cells += _difference(own[way])
+        cells = [name, str(own[numbers[0]]["pairs"])]
+        for number in numbers:
+            cells += _difference(own[number])
         table.append(cells)
     return _table(table)
 
@@ -160,10 +159,10 @@ def _difference(row: Mapping[str, Any]) -> list[str]:
 
 def _reach(summary: Mapping[str, Any]) -> list[str]:
     reference = summary["reference"]
-    told = {(row["method"], row["target"]): row for row in summary["reach"]}
+    known = {(row["method"], row["target"]): row for row in summary["reach"]}
     rows = [["method", f"{reference} reaches its level after", f"it reaches {reference}'s after"]]
     for name in summary["methods"]:
-        pair = [told.get((reference, name)), told.get((name, reference))]
+        pair = [known.get((reference, name)), known.get((name, reference))]
         if any(pair):
             rows.append([name, *map(_reached, pair)])
     return _table(rows)
@@ -210,11 +209,11 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 _PACKAGES = ("scipy", "moocore", "cma", "pymoo")
-"""Packages that a comparison's numbers depend on, beside those of a run."""
+"""Packages that the task_weights depend on, in addition to those of a run."""
 
 
 def write_comparison(study: Study, planned: Sequence[PlannedRun], reference: str) -> list[Path]:
-    """Writes ``runs.csv``, ``compare.json``, ``compare.md`` and figures into a study's folder.
+    """Write ``compare.md``, ``compare.json``, ``runs.csv`` and figures into a study's folder.
 
     Args:
         study: The study, executed.
@@ -234,9 +233,7 @@ def write_comparison(study: Study, planned: Sequence[PlannedRun], reference: str
     if not any(row.status == "ok" for row in rows):
         first, *others = dict.fromkeys(row.cause for row in rows)
         more = f" ({len(others)} other causes)" if others else ""
-        raise RunError(
-            f"every run failed: {first}{more}. Give the same command again when it is mended"
-        )
+        raise RunError(f"every run failed: {first}{more}. Fix the cause, then repeat the command")
     final = study.config.final
     box = _box(study)
     weights = final.weights or None
@@ -271,13 +268,13 @@ def write_comparison(study: Study, planned: Sequence[PlannedRun], reference: str
     except OSError as error:
         raise RunError(
             f"cannot write the results of the comparison: {error}. The runs are kept; make room, "
-            "then give the same command again"
+            "then repeat the command"
         ) from error
     return [page, data, table, *figures]
 
 
 def _box(study: Study) -> Box | None:
-    """Where hypervolume is measured; None where a task's range is not finite."""
+    """Return where hypervolume is measured; None if a task's range is not finite."""
     try:
         return Box.of(study.tasks)
     except ConfigError:

@@ -27,7 +27,7 @@ from qdmerge.settings._parts import ArchivePart, EmitterPart, Part, SchedulerPar
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
 
 class ExecutionConfig(_Settings):

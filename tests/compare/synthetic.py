@@ -35,14 +35,14 @@ def make_run(
     seed: int | None,
     skill: float,
     tasks: Sequence[str],
-    block: str = "zoo",
+    test_bed: str = "zoo",
     evaluations: int = 150,
     items: int | None = 80,
     spread: float = 0.03,
 ) -> RunRow:
     """A run whose models score about ``skill``; the items of a task are equally hard for all."""
-    rng = np.random.default_rng([sum(map(ord, method + block)), seed or 0])
-    shared = np.random.default_rng(sum(map(ord, block)))
+    rng = np.random.default_rng([sum(map(ord, method + test_bed)), seed or 0])
+    shared = np.random.default_rng(sum(map(ord, test_bed)))
     level = np.clip(skill + rng.normal(0, spread, len(tasks)), 0.02, 0.98)
     hardness = [shared.uniform(-0.3, 0.3, items or 1) for _ in tasks]
 
@@ -75,7 +75,7 @@ def make_run(
     return RunRow(
         method=method,
         seed=seed,
-        block=block,
+        test_bed=test_bed,
         evaluations=evaluations,
         seconds=float(evaluations),
         picks=picks,
@@ -104,14 +104,14 @@ def make_study(
     tasks: Sequence[str],
     seeds: int = 5,
     skill: Mapping[str, float] = SKILL,
-    blocks: Sequence[str] = ("zoo",),
+    test_beds: Sequence[str] = ("zoo",),
 ) -> list[RunRow]:
-    """All methods; those without randomness have one run of few evaluations per block."""
+    """All methods; those without randomness have one run of few evaluations per test_bed."""
     rows = []
-    for block in blocks:
+    for test_bed in test_beds:
         for method, level in skill.items():
             fixed = method in DETERMINISTIC
             for seed in [None] if fixed else range(seeds):
                 spent = 9 if fixed else 150
-                rows.append(make_run(method, seed, level, tasks, block, spent))
+                rows.append(make_run(method, seed, level, tasks, test_bed, spent))
     return rows

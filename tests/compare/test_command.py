@@ -126,7 +126,7 @@ def test_killed_and_given_again_it_ends_the_same(tmp_path):
             ["--methods", "config", "--evaluations", "8"],
             "method 'config': a budget of 8 evaluations",
         ),
-        (["--methods", "finetune"], "do not say how to train one model on all tasks"),
+        (["--methods", "finetune"], "with these settings does not train one model on all tasks"),
     ],
 )
 def test_wrong_input_is_one_line_each(tmp_path, arguments, message):

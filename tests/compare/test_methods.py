@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from qdmerge.compare._methods import METHODS, Ground, configure, misfits
+from qdmerge.compare._methods import METHODS, DomainFacts, configure, incompatibilities
 from qdmerge.errors import ConfigError
 from qdmerge.settings import RunConfig, load_config
 
-GROUND = Ground(tasks=3, experts=3, weights=True, calibrated=True)
+GROUND = DomainFacts(tasks=3, experts=3, weights=True, calibrated=True)
 
 
 def regressing() -> RunConfig:
@@ -24,14 +24,14 @@ def regressing() -> RunConfig:
      ("average", False), ("ties", False), ("regmean", False), ("paper", False)],
 )  # fmt: skip
 def test_a_configured_start_is_for_the_configured_space(method: str, begins: bool) -> None:
-    run = configure(METHODS[method], regressing(), seed=1, evaluations=50, ground=GROUND)
+    run = configure(METHODS[method], regressing(), seed=1, evaluations=50, facts=GROUND)
     assert [part.recipe for part in run.start] == ["regmean"] * begins
 
 
 def test_searches_that_are_told_of_nothing_else_begin_with_nothing_else() -> None:
     config = load_config("llm-tiny", ["space=layer", "start=[average]"], models=False)
     begun = {
-        name: bool(configure(METHODS[name], config, seed=1, evaluations=50, ground=GROUND).start)
+        name: bool(configure(METHODS[name], config, seed=1, evaluations=50, facts=GROUND).start)
         for name in ("random", "cma_es", "nsga2", "m2n2", "map_elites", "config", "average")
     }
     assert [name for name, begins in begun.items() if begins] == ["map_elites", "config"]
@@ -39,17 +39,17 @@ def test_searches_that_are_told_of_nothing_else_begin_with_nothing_else() -> Non
 
 def test_settings_that_tell_no_number_leave_it_open() -> None:
     config = regressing()
-    assert Ground.told_by(config) == Ground(3, 3, weights=True, calibrated=True)
+    assert DomainFacts.from_settings(config) == DomainFacts(3, 3, weights=True, calibrated=True)
     bare = config.backend.model_copy(update={"experts": {}, "tasks": {}})
-    told = Ground.told_by(config.model_copy(update={"backend": bare}))
+    told = DomainFacts.from_settings(config.model_copy(update={"backend": bare}))
     assert (told.tasks, told.experts) == (None, None)
-    assert Ground.told_by(load_config("toy")).experts is None
+    assert DomainFacts.from_settings(load_config("toy")).experts is None
 
 
 def test_every_seed_of_dare_drops_other_elements() -> None:
     for name in ("dare", "dare_ties"):
         runs = [
-            configure(METHODS[name], regressing(), seed=seed, evaluations=50, ground=GROUND)
+            configure(METHODS[name], regressing(), seed=seed, evaluations=50, facts=GROUND)
             for seed in (1, 2)
         ]
         assert [run.space.options for run in runs if run.space] == [{"seed": 1}, {"seed": 2}]
@@ -57,10 +57,10 @@ def test_every_seed_of_dare_drops_other_elements() -> None:
 
 def test_methods_that_measure_layers_need_a_backend_that_shows_them() -> None:
     methods = {name: METHODS[name] for name in ("regmean", "recommended", "ties")}
-    found = misfits(methods, regressing(), replace(GROUND, calibrated=False))
+    found = incompatibilities(methods, regressing(), replace(GROUND, calibrated=False))
     assert [line.split("'")[1] for line in found.splitlines()] == ["regmean", "recommended"]
-    assert "which backend 'llm' does not show for all of them; leave it out" in found
-    assert misfits(methods, regressing(), GROUND) == ""
+    assert "which backend 'llm' does not give for all of them; leave it out" in found
+    assert incompatibilities(methods, regressing(), GROUND) == ""
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from qdmerge.backend import Evaluation
-from qdmerge.compare._shared_backend import SharedEvaluations
+from qdmerge.compare._shared import SharedEvaluations
 from qdmerge.errors import RunError
 from qdmerge.execution import Timed
 from qdmerge.runs import EventLog

@@ -118,8 +118,8 @@ def test_rank_biserial_follows_from_the_wilcoxon_statistic(told):
 def test_interval_contains_the_estimate(values, seed):
     rng = np.random.default_rng(seed)
     replicates = values + rng.normal(0, 0.1, (50, len(values)))
-    blocks = rng.integers(0, 2, len(values)).tolist()
-    found = estimate(values, replicates, blocks, 20)
+    test_beds = rng.integers(0, 2, len(values)).tolist()
+    found = estimate(values, replicates, test_beds, 20)
     assert found.ci95 is not None
     assert found.ci95[0] <= found.value <= found.ci95[1]
 
@@ -135,7 +135,7 @@ def test_seeds_alone_give_the_t_interval():
 def test_blocks_are_fixed_so_what_differs_between_them_widens_nothing():
     values = np.array([0.2, 0.3, 0.7, 0.8])
     found = estimate(values, None, ["a", "a", "b", "b"])
-    # Variance within blocks .005, two degrees of freedom, four runs.
+    # Variance within test_beds .005, two degrees of freedom, four runs.
     half = stats.t.ppf(0.975, 2) * np.sqrt(0.005 / 4)
     np.testing.assert_allclose(found.ci95, (0.5 - half, 0.5 + half))
 
@@ -149,11 +149,11 @@ def test_what_an_interval_covers_is_said():
     assert both.covers == "seeds and items"
 
 
-def run_with_items(method: str, items: np.ndarray, block: str = "zoo") -> RunRow:
+def run_with_items(method: str, items: np.ndarray, test_bed: str = "zoo") -> RunRow:
     """``items`` is ``(K, n)``."""
     own = {f"t{k}": one for k, one in enumerate(items)}
     test = {task: float(one.mean()) for task, one in own.items()}
-    return RunRow(method, 0, block, picks={"mean": Pick("p", "s", test, test, test, own)})
+    return RunRow(method, 0, test_bed, picks={"mean": Pick("p", "s", test, test, test, own)})
 
 
 def test_items_are_resampled_jointly_and_whatever_methods_stand_beside():
@@ -173,8 +173,14 @@ def test_items_are_resampled_jointly_and_whatever_methods_stand_beside():
 def test_test_beds_with_the_same_items_are_resampled_alike():
     items = (np.random.default_rng(0).random((2, 40)) < 0.5).astype(float)
     rows = [
-        replace(run_with_items("a", items, block), data=data)
-        for block, data in [("one", "x"), ("two", "x"), ("three", "y"), ("four", ""), ("five", "")]
+        replace(run_with_items("a", items, test_bed), data=data)
+        for test_bed, data in [
+            ("one", "x"),
+            ("two", "x"),
+            ("three", "y"),
+            ("four", ""),
+            ("five", ""),
+        ]
     ]
     found = resampled_scores(rows, "mean", ["t0", "t1"], 50, 0)
     same = [[np.array_equal(one, other) for other in found] for one in found]
@@ -185,7 +191,7 @@ def test_runs_of_a_block_that_were_tested_on_other_items_are_refused():
     rows = [run_with_items("a", np.zeros((1, 4))), run_with_items("b", np.zeros((1, 5)))]
     with pytest.raises(RunError, match=r"'zoo' have 4, 5 test items of 't0'"):
         resampled_scores(rows, "mean", ["t0"], 10, 0)
-    rows[1] = run_with_items("b", np.zeros((1, 5)), block="another zoo")
+    rows[1] = run_with_items("b", np.zeros((1, 5)), test_bed="another zoo")
     assert all(found is not None for found in resampled_scores(rows, "mean", ["t0"], 10, 0))
 
 

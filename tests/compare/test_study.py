@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from qdmerge.compare import Study, find_methods, vary
+from qdmerge.compare import Study, find_methods, make_test_beds
 from qdmerge.compare._rows import read_rows
 from qdmerge.errors import ConfigError, RunError
 from qdmerge.runs import Run, read_events
@@ -146,9 +146,9 @@ def test_a_failed_run_tells_what_it_had_spent(done):
 @pytest.mark.parametrize(
     ("settings", "more", "message"),
     [
-        (["archive.bins=7"], {}, r"other settings of archive"),
-        ([], {"evaluations": 13}, "12 evaluations, not 13"),
-        (["final.leading=2"], {}, "other settings of final"),
+        (["archive.bins=7"], {}, "blocks.toy.archive.bins changed"),
+        ([], {"evaluations": 13}, ": evaluations changed"),
+        (["final.leading=2"], {}, "blocks.toy.final.leading changed"),
     ],
 )
 def test_a_folder_of_another_configuration_is_refused(done, settings, more, message):
@@ -213,20 +213,20 @@ def test_recipes_of_a_file_choose_among_what_they_tried(tmp_path):
 
 
 def test_test_beds_are_all_combinations():
-    loaded = vary(lambda more: more, "toy", ["backend.dim=4,5", "seed=1"])  # type: ignore[arg-type]
+    loaded = make_test_beds(lambda more: more, "toy", ["backend.dim=4,5", "seed=1"])  # type: ignore[arg-type]
     assert loaded == {
         "dim=4 seed=1": ["backend.dim=4", "seed=1"],
         "dim=5 seed=1": ["backend.dim=5", "seed=1"],
     }
-    assert list(vary(lambda more: toy(*more), "toy", [])) == ["toy"]
+    assert list(make_test_beds(lambda more: toy(*more), "toy", [])) == ["toy"]
     for wrong in ("seed", "seed=", "seed=1,1"):
         with pytest.raises(ConfigError):
-            vary(lambda more: toy(*more), "toy", [wrong])
+            make_test_beds(lambda more: toy(*more), "toy", [wrong])
 
 
 def test_test_beds_that_are_the_same_are_refused(tmp_path):
     for setting in ("seed", "final.leading", "final.bootstrap"):
-        same = vary(lambda more: toy(*more), "toy", [f"{setting}=101,102"])
+        same = make_test_beds(lambda more: toy(*more), "toy", [f"{setting}=101,102"])
         made = Study(
             same,
             find_methods(["random"]),
@@ -294,8 +294,8 @@ def test_misfits_are_told_before_models_are_made(tmp_path, monkeypatch, settings
     config = load_config("llm-tiny", [*QUICK, *settings], models=False)
     monkeypatch.setattr(type(config.backend), "prepare", lambda *_: pytest.fail("models are made"))
     methods = find_methods(["nsga2", "paper"])
-    blocks = {"one": fits, "two": config}
-    made = Study(blocks, methods, seeds=1, evaluations=3, folder=tmp_path / "out")
+    test_beds = {"one": fits, "two": config}
+    made = Study(test_beds, methods, seeds=1, evaluations=3, folder=tmp_path / "out")
     with pytest.raises(ConfigError, match=message):
         made.execute()
 
@@ -348,7 +348,7 @@ def test_a_run_of_a_changed_method_says_what_changed(tmp_path):
         made.execute()
         failures.append(made.failures)
     assert failures[0] == {}
-    assert "has changed in axes. Remove it" in failures[1]["mine, seed 0 on toy"]
+    assert "has changed in axes.high_margin. Remove it" in failures[1]["mine, seed 0 on toy"]
 
 
 @pytest.mark.parametrize("text", ["[1", "5", "evaluations: 12\nblocks: {toy: 5}\n", "\xff"])

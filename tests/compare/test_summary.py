@@ -74,14 +74,14 @@ def test_a_method_without_seeds_meets_every_seed_and_its_interval_is_over_items(
 
 
 def test_pairs_share_block_and_seed():
-    rows = make_study(NAMES, seeds=2, skill=FEW, blocks=("one", "two"))
+    rows = make_study(NAMES, seeds=2, skill=FEW, test_beds=("one", "two"))
     by = {name: [row for row in rows if row.method == name] for name in FEW}
     pairs = paired_runs(by["paper"], by["recommended"])
-    assert [(a.block, a.seed) for a, _ in pairs] == [(b.block, b.seed) for _, b in pairs]
+    assert [(a.test_bed, a.seed) for a, _ in pairs] == [(b.test_bed, b.seed) for _, b in pairs]
     assert len(pairs) == 4
     pairs = paired_runs(by["average"], by["recommended"])
-    assert [(a.block, b.block, b.seed) for a, b in pairs] == [
-        (block, block, seed) for block in ("one", "two") for seed in (0, 1)
+    assert [(a.test_bed, b.test_bed, b.seed) for a, b in pairs] == [
+        (test_bed, test_bed, seed) for test_bed in ("one", "two") for seed in (0, 1)
     ]
 
 
@@ -115,7 +115,7 @@ def test_common_items_make_differences_sharper_than_the_methods_themselves():
 def test_few_seeds_get_a_sentence_instead_of_a_star(summary):
     table = summary_table(summary)
     assert "With 4 pairs and 2 methods compared, nothing can be significant" in table
-    assert "smallest corrected p that the test can give is 0.25" in table
+    assert "smallest corrected p is 0.25" in table
     assert "at least 7 pairs" in table
     assert "too few pairs" in table
     assert " * |" not in table
@@ -291,7 +291,7 @@ def test_candidates_that_could_not_be_evaluated_are_told(rows):
     assert summary_of(rows)["dropped"] == []
     rows = [replace(rows[0], dropped={"gmean:1": "on test: killed"}), *rows[1:]]
     told = summary_of(rows)["notes"]
-    run = f"{rows[0].method}, seed {rows[0].seed} on {rows[0].block}"
+    run = f"{rows[0].method}, seed {rows[0].seed} on {rows[0].test_bed}"
     (note,) = [note for note in told if note.startswith(run)]
     assert note.endswith("could not be evaluated: gmean:1 (on test: killed).")
 
@@ -303,7 +303,7 @@ def test_the_front_of_every_run_is_told(rows):
         if row.method == "paper"
     ]
     told = summary_of(own, reference="paper")["methods"]["paper"]["set"]["fronts"]
-    assert [(one["block"], one["seed"]) for one in told] == [(r.block, r.seed) for r in own]
+    assert [(one["block"], one["seed"]) for one in told] == [(r.test_bed, r.seed) for r in own]
     for one, row in zip(told, own, strict=True):
         front = {tuple(point) for point in one["points"]}
         for point in row.points:

@@ -19,7 +19,7 @@ import yaml
 from scipy.stats import spearmanr
 
 from qdmerge.cli import app
-from qdmerge.compare._methods import METHODS, Ground, Method, configure, find_methods
+from qdmerge.compare._methods import METHODS, DomainFacts, Method, configure, find_methods
 from qdmerge.merges import grid_size
 from qdmerge.settings import load_config
 
@@ -35,7 +35,7 @@ def _at_the_root(monkeypatch):
 
 
 def commands(page: str, program: str) -> list[list[str]]:
-    """Command lines of a page's shell blocks, with their variables put in place."""
+    """Command lines of a page's shell test_beds, with their variables put in place."""
     text = (ROOT / page).read_text(encoding="utf-8")
     if page.startswith("docs/results/"):  # the pages share the variables of their index
         text = (ROOT / "docs/results/index.md").read_text(encoding="utf-8") + text
@@ -111,7 +111,9 @@ def test_the_methods_of_ones_own_are_valid():
 
 def configured(name: str, method: Method):
     config = load_config("llm-tiny", models=False)
-    return configure(method, config, seed=1, evaluations=60, ground=Ground.told_by(config))
+    return configure(
+        method, config, seed=1, evaluations=60, facts=DomainFacts.from_settings(config)
+    )
 
 
 def test_each_step_of_the_ablation_changes_one_thing():
@@ -264,7 +266,7 @@ def test_files_of_methods_fit_the_harder_presets(file: str) -> None:
     for preset in ("llm-conflict", "segmentation-conflict"):
         config = load_config(preset, models=False)
         for method in methods.values():
-            ground = Ground.told_by(config)
-            run = configure(method, config, seed=0, evaluations=50, ground=ground)
+            facts = DomainFacts.from_settings(config)
+            run = configure(method, config, seed=0, evaluations=50, facts=facts)
             assert run.space is not None
             assert file == "variants.yaml" or run.space.name == "regmean"

@@ -28,7 +28,7 @@ class LoRAConfig(BaseModel):
             where the processor computes in it, else float32.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
     rank: PositiveInt = 16
     alpha: PositiveFloat = 32.0

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
-from PIL.TiffImagePlugin import TiffImageFile
 
 from qdmerge.errors import ConfigError
 
@@ -174,6 +173,8 @@ def _open_pixels(path: Path) -> tuple[ImageFile, int]:
 
 
 def _bits(image: ImageFile) -> int:
+    from PIL.TiffImagePlugin import TiffImageFile  # slow to import
+
     if isinstance(image, TiffImageFile):
         return max(image.tag_v2.get(_BITS, (1,)))
     return 16 if "16" in str(image.tile[0][3]) else 8  # the tile's raw mode: "RGB;16B"
@@ -186,6 +187,8 @@ def _problem(image: ImageFile, bits: int) -> str | None:
             f"its EXIF orientation is {orientation}: programs disagree about which way up it is, "
             "and whether its mask is turned alike; rotate the pixels and drop the tag"
         )
+    from PIL.TiffImagePlugin import TiffImageFile
+
     if not isinstance(image, TiffImageFile):
         return None
     if image.n_frames > 1:

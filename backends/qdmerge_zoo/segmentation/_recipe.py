@@ -50,7 +50,7 @@ class Recipe(BaseModel):
         expert_steps: Task to the steps of its expert, where they are not those of ``experts``.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
     seed: int = 0
     images: int = 320

@@ -1,4 +1,4 @@
-"""Evaluations that many runs share: each model once, remembered on disk, ended all at once."""
+"""Evaluations that many runs share: each model once, recorded on disk."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _Key = tuple[str, str, str]
 
 
 class SharedEvaluations:
-    """Evaluates each model once for all runs that ask for it, in one pool of workers.
+    """One pool of workers that evaluates each model once for all runs.
 
-    What was evaluated is kept in a file by domain, split and solution hash, with the seconds it
-    took: a run that takes it from there reports what it would have cost alone.
+    A file keeps evaluations by domain, split and solution hash, with their seconds, so that a run
+    that reuses one reports what it would have cost alone.
 
     Args:
-        pool: Evaluates.
-        path: The file; evaluations in it are known.
+        pool: The workers.
+        path: The file; its evaluations are reused.
 
     Raises:
         RunError: The file is damaged or cannot be written.
@@ -48,15 +48,15 @@ class SharedEvaluations:
         except KeyError as error:
             raise RunError(
                 f"{path} is of another version of qdmerge: its evaluations have no {error}. Remove "
-                "it; what the finished runs have evaluated is in their own logs"
+                "it; the logs of finished runs keep their evaluations"
             ) from error
         self._log.events.clear()
 
     def executor(self, domain: str, build: Callable[[], GenomeBackend]) -> SharedExecutor:
-        """An executor of one domain.
+        """Return an executor of one domain.
 
         Args:
-            domain: Stands for models, tasks, items and space.
+            domain: Fingerprint of models, tasks, items and space.
             build: Builds its backend in a worker.
         """
         return SharedExecutor(self, domain, build)
@@ -64,7 +64,7 @@ class SharedEvaluations:
     def submit(
         self, domain: str, build: Callable[[], GenomeBackend], x: np.ndarray, split: str
     ) -> Future[Timed]:
-        """Starts the evaluation of ``x``, unless it is known or under way."""
+        """Evaluate ``x``, unless it is known or under way."""
         key = (domain, split, solution_id(x))
         future: Future[Timed] = Future()
         begins = False
@@ -86,12 +86,12 @@ class SharedEvaluations:
     def _begin(
         self, domain: str, build: Callable[[], GenomeBackend], x: np.ndarray, split: str
     ) -> Future[Timed]:
-        # Not under the lock that ended evaluations need: a broken pool, which is made anew here,
-        # first waits until all of its evaluations have been told that they ended.
+        # Not under the lock that finished evaluations need: a broken pool is replaced here, which
+        # waits for the callbacks of all its evaluations.
         try:
             with self._pool_lock:
                 return self._pool.submit(domain, build, x, split)
-        except Exception as error:  # all runs that wait for this model must hear of it
+        except Exception as error:  # raised in all runs that wait for this model
             failed: Future[Timed] = Future()
             failed.set_exception(error)
             return failed
@@ -104,7 +104,7 @@ class SharedEvaluations:
                 self._known[key] = begun.result()
                 try:
                     self._remember(key, begun.result())
-                except Exception as cause:  # the runs that wait must hear of it
+                except Exception as cause:  # raised in the runs that wait
                     error = cause
         for future in waiting:
             if error is None:
@@ -121,7 +121,7 @@ class SharedEvaluations:
         self._log.append("evaluation", **where, **plain_scores(Outcome(evaluation, seconds, 1)))
 
     def stop(self) -> None:
-        """Interrupts all runs: what they wait for raises KeyboardInterrupt in their threads."""
+        """Interrupt all runs: their waiting evaluations raise KeyboardInterrupt."""
         with self._lock:
             self._stopped = True
             waiting = [future for futures in self._waiting.values() for future in futures]
@@ -130,7 +130,7 @@ class SharedEvaluations:
             future.set_exception(KeyboardInterrupt())
 
     def close(self) -> None:
-        """Ends the workers and closes the file."""
+        """End the workers and close the file."""
         self._pool.close()
         self._log.close()
 
@@ -146,11 +146,11 @@ class SharedExecutor:
         self._build = build
 
     def submit(self, x: np.ndarray, split: str) -> Future[Timed]:
-        """See :class:`qdmerge.execution.Executor`."""
+        """Evaluate ``x``; see :class:`qdmerge.execution.Executor`."""
         return self._shared.submit(self._domain, self._build, x, split)
 
     def close(self) -> None:
-        """Nothing to end; the workers are shared."""
+        """Do nothing: the workers are shared."""
 
 
 def _error(future: Future[Timed]) -> BaseException | None:
