@@ -1,4 +1,4 @@
-"""What a domain brings: tasks, a space of genomes, and the evaluation of models."""
+"""What a domain brings: tasks, a space of solutions, and the evaluation of models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     SpaceFactory = Callable[[TaskVectors], WeightSpace]
 
 SPLITS = ("validation", "selection", "test")
-"""Evolution sees ``validation``; ``selection`` chooses the result; ``test`` is scored once."""
+"""The search sees ``validation``; ``selection`` chooses the result; ``test`` is scored once."""
 
 SIDE = "reported"
 """The split of a backend's side tasks: score columns are :attr:`GenomeBackend.side_tasks`.
@@ -93,38 +93,37 @@ class Evaluation:
     items: Sequence[Mapping[str, np.ndarray] | None] | None = None
 
     def checked(self, n: int, n_tasks: int, n_measures: int) -> Evaluation:
-        """This evaluation as float64 arrays of the expected shapes.
+        """Return this evaluation as float64 arrays, after a check of their shapes.
 
         Args:
             n: Number of models that were evaluated.
             n_tasks: Number of tasks, K.
             n_measures: Number of the backend's own measures, M.
 
+        Returns:
+            ``(n, K)`` scores and ``(n, M)`` measures, never None.
+
         Raises:
             EvaluationError: An array has another shape, or items do not cover all models.
         """
         scores = np.asarray(self.scores, dtype=np.float64)
-        measures = np.asarray(
-            np.empty((n, 0)) if self.measures is None else self.measures, dtype=np.float64
-        )
-        for name, array, expected in (
-            ("scores", scores, (n, n_tasks)),
-            ("measures", measures, (n, n_measures)),
+        given = np.empty((n, 0)) if self.measures is None else self.measures
+        measures = np.asarray(given, dtype=np.float64)
+        for name, array, columns, expected in (
+            ("scores", scores, "tasks", (n, n_tasks)),
+            ("measures", measures, "measures", (n, n_measures)),
         ):
             if array.shape != expected:
                 raise EvaluationError(
-                    f"the backend returned {name} of shape {array.shape}; "
-                    f"expected (models, {'tasks' if name == 'scores' else 'measures'}) = {expected}"
+                    f"got {name} of shape {array.shape}; expected (models, {columns}) = {expected}"
                 )
         if self.items is not None and len(self.items) != n:
-            raise EvaluationError(
-                f"the backend returned per-item scores of {len(self.items)} models; expected {n}"
-            )
+            raise EvaluationError(f"got per-item scores of {len(self.items)} models; expected {n}")
         return Evaluation(scores, measures, self.items)
 
     @property
     def valid(self) -> np.ndarray:
-        """``(n,)`` bool: rows whose scores and measures are all finite."""
+        """``(n,)`` bool: the rows whose scores and measures are all finite."""
         valid = np.isfinite(self.scores).all(axis=1)
         if self.measures is not None:
             valid &= np.isfinite(self.measures).all(axis=1)
@@ -132,13 +131,13 @@ class Evaluation:
 
 
 class GenomeBackend(Protocol):
-    """A domain. Subclass it to inherit the optional parts, or match its whole shape.
+    """A domain. Subclass it to inherit the optional parts, or match the whole protocol.
 
-    Needed are :attr:`tasks`, :attr:`space` and :meth:`evaluate`; everything else is optional.
+    :attr:`tasks`, :attr:`space` and :meth:`evaluate` are required; everything else is optional.
 
     Attributes:
         tasks: The K tasks, in the order of the score columns.
-        space: The space whose solutions ``x`` this backend can turn into models.
+        space: The space whose solutions ``x`` this backend turns into models.
         measures: The M measures of its own, in the order of the columns; () for none.
         side_tasks: Tasks that the search does not see, such as skills that merging may cost. At
             the end of a run, base, experts, average, aggregate and result are scored on them by
@@ -152,7 +151,7 @@ class GenomeBackend(Protocol):
     side_tasks: Sequence[Task] = ()
 
     def evaluate(self, xs: np.ndarray, split: str) -> Evaluation:
-        """Scores models on all tasks.
+        """Score models on all tasks.
 
         Args:
             xs: ``(n, dim)`` solutions of :attr:`space`.
@@ -166,30 +165,30 @@ class GenomeBackend(Protocol):
         ...
 
     def export(self, x: np.ndarray, path: str | Path) -> Path:
-        """Writes the model of solution ``x`` as a checkpoint that loads without qdmerge."""
+        """Write the model of solution ``x`` as a checkpoint that loads without qdmerge."""
         raise NotImplementedError(f"{type(self).__name__} cannot export models")
 
     def export_adapter(self, x: np.ndarray, path: str | Path) -> Path:
-        """Writes the model of ``x`` as a LoRA adapter on the base: ``qdmerge export --adapter``.
+        """Write the model of ``x`` as a LoRA adapter on the base: ``qdmerge export --adapter``.
 
-        For domains whose experts are LoRA adapters; where the space is a
-        :class:`~qdmerge.spaces.WeightSpace`, its method of the same name does it.
+        For domains whose experts are LoRA adapters. Of a :class:`~qdmerge.spaces.WeightSpace`, the
+        method of the same name does it.
         """
         raise NotImplementedError(
             f"{type(self).__name__} exports no LoRA adapters; leave --adapter out for a whole model"
         )
 
     def illustrate(self, models: Mapping[str, np.ndarray], folder: Path) -> Sequence[Path]:
-        """Draws what models do on held-out examples, in one or more figures of the domain's own.
+        """Draw what models do on held-out examples, in figures of the domain's own.
 
-        A run calls it at its end, where what it raises is told and the run ends well; and
+        A run calls it at its end; exceptions become warnings, and the run still succeeds.
         ``qdmerge report RUN --examples`` calls it again.
 
         Args:
-            models: Name to ``(dim,)`` solution: base, experts (``"expert:NAME"``), plain average
-                where the space can merge, and last the model that the run chose, under its own
-                name in the results.
-            folder: The run's folder of figures; exists. Files of the same names are replaced.
+            models: Name to ``(dim,)`` solution: base, experts (``"expert:NAME"``), the plain
+                average if the space can merge, and last the chosen model under its name in the
+                results.
+            folder: The run's folder of figures; it exists. Files of the same names are replaced.
 
         Returns:
             Paths of the figures in ``folder``.
@@ -197,15 +196,15 @@ class GenomeBackend(Protocol):
         return ()
 
     def facts(self) -> dict[str, Any]:
-        """JSON-able facts for the run's log: device, number of items, sandbox, and the like.
+        """Return JSON-able facts for the run's log: device, number of items, sandbox, and so on.
 
-        ``"weights"`` and ``"items"``, if given, are content hashes: a run is not resumed with
-        others.
+        ``"weights"`` and ``"items"``, if given, are content hashes; a run is not resumed if they
+        have changed.
         """
         return {}
 
     def close(self) -> None:
-        """Releases what the backend holds."""
+        """Release what the backend holds."""
         return None  # an empty body would count as abstract for type checkers  # noqa: RET501
 
 
@@ -218,10 +217,10 @@ def side_tasks(backend: GenomeBackend) -> Sequence[Task]:
 
 
 class BackendConfig(BaseModel):
-    """Settings of a backend, and how to build it from them; target of the entry point.
+    """Settings of a backend, from which it is built; target of the entry point.
 
-    Worker processes build a backend of their own from this, so it must be picklable, and importing
-    it must stay cheap (no torch).
+    It must be picklable, since worker processes build a backend of their own from it, and its
+    import must stay cheap (no torch).
 
     Attributes:
         name: Name in configurations and on the command line.
@@ -312,11 +311,11 @@ class BackendConfig(BaseModel):
         return self
 
     def problems(self) -> list[str]:
-        """All mistakes that can be found without loading weights; empty if there are none."""
+        """Return all mistakes that show without loading weights."""
         return []
 
     def names(self) -> list[str] | None:
-        """Names of tasks and measures, if they are known before building, to check settings by."""
+        """Return the names of tasks and measures that settings refer to; None if not known yet."""
         return None
 
     def model_sources(self) -> Mapping[str, str]:
@@ -342,7 +341,7 @@ class BackendConfig(BaseModel):
     def prepare(self, progress: Progress) -> None:
         """Make what building needs and takes long (downloads, caches), before workers start.
 
-        By default, all that schemes make of the sources that these settings name.
+        By default, what the schemes of the named sources make.
 
         Args:
             progress: Receives stage, steps done, and steps of the stage.
@@ -352,7 +351,7 @@ class BackendConfig(BaseModel):
                 scheme.resolve(source, progress)
 
     def make_experts(self, progress: Progress) -> Mapping[str, Path]:
-        """Makes the models that these settings name and that are not there yet.
+        """Make the models that these settings name and that are missing.
 
         Args:
             progress: Receives stage, steps done, and steps of the stage.
@@ -365,11 +364,11 @@ class BackendConfig(BaseModel):
     def multitask(self) -> Self | None:
         """Return these settings with one expert, ``"all"``: the base fine-tuned on all tasks' data.
 
-        Its :meth:`prepare` makes that model if necessary; tasks, splits and items stay the same,
-        so that its scores compare with those of merged models.
+        Their :meth:`prepare` makes that model if it is missing. Tasks, splits and items stay the
+        same, so its scores compare with those of merged models.
 
         Returns:
-            The settings, or None where this backend cannot train such a model.
+            The settings; None if this backend cannot train such a model.
         """
         return None
 
@@ -399,7 +398,7 @@ class BackendConfig(BaseModel):
         return scheme.training_cost(experts[0]) if scheme else None
 
     def build(self, space: SpaceFactory | None) -> GenomeBackend:
-        """Builds the backend.
+        """Build the backend.
 
         Args:
             space: Makes the space from the task vectors; None for the backend's own choice.

@@ -23,8 +23,8 @@ class RunError(QDMergeError):
     """A run folder cannot be used, or a run cannot go on."""
 
 
-class EvaluationError(QDMergeError):
-    """A backend returned something that is not an evaluation, or evaluations keep failing."""
+class EvaluationError(QDMergeError, ValueError):
+    """Scores are not those of the models that were evaluated, or evaluations keep failing."""
 
 
 class UnsupportedError(QDMergeError):

@@ -1,4 +1,4 @@
-"""CycleQD: the front door of the library."""
+"""CycleQD, the search: ask, tell, best, aggregate."""
 
 from __future__ import annotations
 
@@ -42,13 +42,21 @@ class Elite:
 
 
 def _streams(seed: int) -> list[np.random.SeedSequence]:
-    """The sources of the archives' and of the emitters' seeds."""
+    """Return the sources of the archives' and of the emitters' seeds."""
     return np.random.SeedSequence(seed).spawn(2)
 
 
 def archive_seeds(seed: int, n_tasks: int) -> list[int]:
-    """The archives' own seeds in a search of this seed; they decide the cells of a tessellation."""
+    """Return the archives' own seeds, which decide the cells of a tessellation."""
     return [int(state) for state in _streams(seed)[0].generate_state(n_tasks)]
+
+
+def first_elites(experts: Sequence[str], seeds: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the seeds that enter the archives: the experts, if there are any.
+
+    The base does not, as in the paper.
+    """
+    return tuple(experts) or tuple(seeds)
 
 
 class CycleQD:
@@ -72,8 +80,8 @@ class CycleQD:
             :mod:`qdmerge.schedulers`, or ``functools.partial`` of one.
         axes: How the axes of the archives are sized.
         start: Makes ``(n, dim)`` solutions of the backend's space that are evaluated right after
-            the seeds, such as cheap merging recipes; None for none.
-        seed: The one seed that decides everything random in the search.
+            the seeds, such as merges without search; None for none.
+        seed: Decides everything random in the search.
 
     Raises:
         ConfigError: The archives would have no axis, or a task names an unknown expert.
@@ -105,9 +113,9 @@ class CycleQD:
         self._check_emitters()
 
     def _check_emitters(self) -> None:
-        """Builds and asks the emitters once, on archives of stand-in scores.
+        """Ask the emitters once on archives of made-up scores, before anything is evaluated.
 
-        So a part that does not fit another one is refused here, before anything is evaluated.
+        A part that does not fit another one raises here.
         """
         k, measures = len(self.tasks), self.backend.measures
         scheduler = self._build(np.tile([[0.0], [1.0]], (1, k)))
@@ -127,7 +135,7 @@ class CycleQD:
         """The scheduler.
 
         Raises:
-            RuntimeError: The seeds were not told yet, so there are no archives.
+            RuntimeError: The seeds were not told yet, so the archives do not exist.
         """
         if self._scheduler is None:
             raise RuntimeError(
@@ -147,10 +155,10 @@ class CycleQD:
         return not self._seeds_asked or (self._scheduler is not None and self.scheduler.ready)
 
     def ask(self) -> Batch:
-        """The seeds first, then children of the active task's archive.
+        """Return the seeds first, then children of the active task's archive.
 
         Raises:
-            RuntimeError: The seeds are out, or every emitter waits for results.
+            RuntimeError: The seeds, or the batches of every emitter, were not told yet.
         """
         if not self._seeds_asked:
             self._seeds_asked = True
@@ -159,7 +167,7 @@ class CycleQD:
         return self.scheduler.ask()
 
     def tell(self, batch: Batch, evaluation: Evaluation) -> dict[str, np.ndarray]:
-        """Gives the validation scores of a batch.
+        """Take the validation scores of a batch.
 
         Args:
             batch: A batch from :meth:`ask`, not told yet.
@@ -171,7 +179,7 @@ class CycleQD:
 
         Raises:
             EvaluationError: Arrays of a wrong shape, or a seed that could not be evaluated.
-            ValueError: The batch is not out.
+            ValueError: The batch was not asked for, or was told already.
         """
         backend = self.backend
         evaluation = evaluation.checked(len(batch), len(backend.tasks), len(backend.measures))
@@ -195,8 +203,7 @@ class CycleQD:
             )
         self.seed_scores = dict(zip(batch.names, evaluation.scores, strict=True))
         space = self.backend.space
-        names = space.experts or tuple(batch.names)
-        rows = [batch.names.index(name) for name in names]
+        rows = [batch.names.index(name) for name in first_elites(space.experts, batch.names)]
         self._scheduler = self._build(evaluation.scores[rows])
         measures = evaluation.measures
         self._scheduler.offer(
@@ -230,7 +237,7 @@ class CycleQD:
         return self._scheduler_factory(archives, emitters)
 
     def elites(self, task: str) -> list[Elite]:
-        """All elites of a task's archive, in the archive's order.
+        """Return all elites of a task's archive, in the archive's order.
 
         Raises:
             KeyError: Unknown task.
@@ -247,11 +254,11 @@ class CycleQD:
         ]
 
     def best(self, task: str, by: Literal["quality", "mean"] = "quality") -> Elite:
-        """The best elite of a task's archive.
+        """Return the best elite of a task's archive.
 
         Args:
             task: Name of the task.
-            by: "quality", the score on the task itself; or "mean", the mean over all tasks.
+            by: "quality", the score on the task itself, or "mean", the mean over all tasks.
 
         Raises:
             KeyError: Unknown task.
@@ -268,11 +275,11 @@ class CycleQD:
     def aggregate(
         self, elite: Literal["quality", "mean"] = "quality", scale: float = 1.0
     ) -> np.ndarray:
-        """One model out of all archives; see :func:`qdmerge.operators.softmax_aggregate`.
+        """Merge one elite of each archive; see :func:`qdmerge.operators.softmax_aggregate`.
 
         Args:
-            elite: Which elite of each archive: the one of best "quality", as in the paper, or of
-                best "mean" over the tasks.
+            elite: Which elite of each archive: the best by "quality", as in the paper, or by
+                "mean" over the tasks.
             scale: Factor on the merged task vector; 1 in the paper.
 
         Returns:

@@ -110,7 +110,7 @@ def experts(source: Source, settings: Settings = None) -> None:
     Resumable: run the command again to continue.
     """
     from qdmerge.cli._progress import show_progress
-    from qdmerge.runs import stage_progress
+    from qdmerge.runs._search import stage_progress
     from qdmerge.settings import load_config
 
     backend = load_config(source, settings or [], models=False).backend

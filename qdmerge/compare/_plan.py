@@ -13,15 +13,9 @@ from typing import Any
 from qdmerge.backend import GenomeBackend, Task
 from qdmerge.compare._methods import DomainFacts, Method, configure, incompatibilities
 from qdmerge.errors import ConfigError, QDMergeError
-from qdmerge.runs import (
-    DECISIVE,
-    BuildBackend,
-    Listener,
-    build_search,
-    domain_facts,
-    final_criteria,
-    stage_progress,
-)
+from qdmerge.runs import BuildBackend, Listener, build_search
+from qdmerge.runs._building import DECISIVE, domain_facts, final_criteria
+from qdmerge.runs._search import stage_progress
 from qdmerge.settings import RunConfig
 from qdmerge.spaces import WeightSpace
 

@@ -14,7 +14,9 @@ import numpy as np
 from qdmerge.backend import GenomeBackend
 from qdmerge.errors import RunError
 from qdmerge.execution import Outcome, Timed, WorkerPool
-from qdmerge.runs import EventLog, plain_scores, recalled_outcome, solution_id
+from qdmerge.runs import solution_id
+from qdmerge.runs._log import EventLog
+from qdmerge.runs._search import plain_scores, recalled_outcome
 
 _Key = tuple[str, str, str]
 

@@ -17,18 +17,8 @@ from qdmerge.compare._plan import Plan, PlannedRun, by_domain, check_distinct, d
 from qdmerge.compare._shared import SharedEvaluations
 from qdmerge.errors import ConfigError, QDMergeError, RunError
 from qdmerge.execution import WorkerPool, limit_threads
-from qdmerge.runs import (
-    DECISIVE,
-    BuildBackend,
-    Listener,
-    Run,
-    RunFolder,
-    RunProgress,
-    SharedBackend,
-    changed_facts,
-    domain_facts,
-    warm_up,
-)
+from qdmerge.runs import BuildBackend, Listener, Run, RunFolder, RunProgress, SharedBackend
+from qdmerge.runs._building import DECISIVE, changed_facts, domain_facts, warm_up
 from qdmerge.settings import RunConfig
 from qdmerge.storage import locked, write_whole
 

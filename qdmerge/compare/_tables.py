@@ -18,7 +18,8 @@ from qdmerge.compare._study import Study
 from qdmerge.compare._summary import ranked, summarize
 from qdmerge.criteria import CRITERIA, over_tasks
 from qdmerge.errors import ConfigError, RunError
-from qdmerge.runs import RunFolder, versions
+from qdmerge.runs import RunFolder
+from qdmerge.runs._folder import versions
 
 LABELS = {**CRITERIA, "hypervolume": "hypervolume"}
 

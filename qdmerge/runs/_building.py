@@ -1,4 +1,4 @@
-"""Build backends and searches from settings; what a backend does for a run besides scoring."""
+"""Backends and searches from settings, and what a backend does for a run besides scoring."""
 
 from __future__ import annotations
 
@@ -31,9 +31,15 @@ if TYPE_CHECKING:
     from qdmerge.checkpoints import TaskVectors
     from qdmerge.spaces import Space, WeightSpace
 
+DECISIVE = ("dtype", "weights", "base_files", "statistics", "items", "calibration")
+"""Facts that decide, beside the settings, what a solution scores; the last is the space's."""
+
+_SHOWN = ("base", "expert", "average", "regmean")
+"""Kinds of candidates that are shown beside the chosen one, in this order."""
+
 
 class BuildBackend:
-    """Builds a configuration's backend; picklable, so that workers build their own.
+    """Builder of a configuration's backend; picklable, so that workers build their own.
 
     Args:
         config: The run's configuration.
@@ -44,7 +50,7 @@ class BuildBackend:
         self._space = config.space
 
     def __call__(self) -> GenomeBackend:
-        """Builds the backend with the configured space.
+        """Build the backend with the configured space.
 
         Raises:
             ConfigError: A space is configured, but the backend has one of its own, or does not
@@ -63,49 +69,14 @@ class BuildBackend:
         if not built:
             raise ConfigError(
                 f"backend '{self._backend.name}' has a space of its own, so 'space: {part.name}' "
-                "would be ignored; remove it, or the recipe that sets it"
+                "would be ignored; remove it, or the search preset that sets it"
             )
         built[-1].ready()
         return backend
 
 
-DECISIVE = ("dtype", "weights", "base_files", "statistics", "items", "calibration")
-"""The facts that decide, beside the settings, what a solution scores; the last is the space's."""
-
-
-def changed_facts(
-    recorded: Mapping[str, Any], now: Mapping[str, Any], names: Sequence[str] = DECISIVE
-) -> list[str]:
-    """Names of the facts that are others now than were recorded."""
-    return [name for name in names if recorded.get(name) != now.get(name)]
-
-
-def domain_facts(backend: GenomeBackend) -> dict[str, Any]:
-    """The backend's facts, and what its space adds to what a solution means."""
-    from qdmerge.spaces import WeightSpace
-
-    space = backend.space
-    facts = dict(backend.facts())
-    if isinstance(space, WeightSpace):
-        facts |= {"base_files": space.vectors.companions, **space.facts()}
-    plain: dict[str, Any] = json.loads(json.dumps(facts))  # as a log gives them back
-    return plain
-
-
-def warm_up(backend: GenomeBackend, listener: Listener) -> None:
-    """Lets the space do once what all models need: here, where no evaluation's time limit counts.
-
-    Raises:
-        QDMergeError: The space cannot be used with these experts.
-    """
-    from qdmerge.spaces import WeightSpace
-
-    if isinstance(backend.space, WeightSpace):
-        backend.space.warm_up(stage_progress(listener))
-
-
 def load_backend(source: str | Path, overrides: Sequence[str] = ()) -> GenomeBackend:
-    """Builds the backend of a configuration file, a preset, or a backend's first preset.
+    """Build the backend of a configuration file, a preset, or a backend's first preset.
 
     Args:
         source: Path of a YAML file, or a name of ``qdmerge list``.
@@ -117,22 +88,8 @@ def load_backend(source: str | Path, overrides: Sequence[str] = ()) -> GenomeBac
     return BuildBackend(load_config(source, overrides))()
 
 
-def _start(config: RunConfig) -> Callable[[Space], np.ndarray]:
-    """Makes the solutions of the configured recipes."""
-    from qdmerge.merges import grid, recipe_solutions
-
-    def solutions(space: Space) -> np.ndarray:
-        made = []
-        for part in config.start:
-            rows = grid(part.recipe, len(space.experts), part.axes)
-            made.append(recipe_solutions(part.recipe, space, rows))
-        return np.concatenate(made)
-
-    return solutions
-
-
 def build_search(config: RunConfig, backend: GenomeBackend) -> CycleQD:
-    """The search of a configuration.
+    """Build the search of a configuration.
 
     Raises:
         QDMergeError: Parts that do not fit each other, or options that a part refuses.
@@ -159,8 +116,22 @@ def build_search(config: RunConfig, backend: GenomeBackend) -> CycleQD:
         raise ConfigError(f"a part refuses its options: {error}") from error
 
 
+def _start(config: RunConfig) -> Callable[[Space], np.ndarray]:
+    """Return what makes the solutions that the search begins with."""
+    from qdmerge.merges import grid, recipe_solutions
+
+    def solutions(space: Space) -> np.ndarray:
+        made = []
+        for part in config.start:
+            rows = grid(part.recipe, len(space.experts), part.axes)
+            made.append(recipe_solutions(part.recipe, space, rows))
+        return np.concatenate(made)
+
+    return solutions
+
+
 def final_criteria(settings: FinalConfig, tasks: Sequence[Task]) -> dict[CriterionName, Criterion]:
-    """Return the criteria that fit the tasks, the one that chooses first.
+    """Return the criteria that fit the tasks; the one that chooses is the first.
 
     Raises:
         ConfigError: The one that chooses does not fit.
@@ -169,44 +140,59 @@ def final_criteria(settings: FinalConfig, tasks: Sequence[Task]) -> dict[Criteri
     return fitting_criteria(settings.choose_by, ranges, settings.weights)
 
 
-_SHOWN = ("base", "expert", "average", "regmean")
-"""Kinds of candidates that stand beside the chosen one, in this order."""
+def domain_facts(backend: GenomeBackend) -> dict[str, Any]:
+    """Return the facts of the backend and of its space, as a log would give them back."""
+    from qdmerge.spaces import WeightSpace
+
+    space = backend.space
+    facts = dict(backend.facts())
+    if isinstance(space, WeightSpace):
+        facts |= {"base_files": space.vectors.companions, **space.facts()}
+    plain: dict[str, Any] = json.loads(json.dumps(facts))
+    return plain
+
+
+def changed_facts(
+    recorded: Mapping[str, Any], now: Mapping[str, Any], names: Sequence[str] = DECISIVE
+) -> list[str]:
+    """Return the names of the facts that differ from the recorded ones."""
+    return [name for name in names if recorded.get(name) != now.get(name)]
+
+
+def warm_up(backend: GenomeBackend, listener: Listener) -> None:
+    """Let the space prepare what all models share, while no evaluation's time limit runs.
+
+    Raises:
+        QDMergeError: The space cannot be used with these experts.
+    """
+    from qdmerge.spaces import WeightSpace
+
+    if isinstance(backend.space, WeightSpace):
+        backend.space.warm_up(stage_progress(listener))
 
 
 def can_illustrate(backend: GenomeBackend) -> bool:
-    """Whether the backend has figures of its own."""
+    """Return whether the backend has figures of its own."""
     method = getattr(type(backend), "illustrate", GenomeBackend.illustrate)
     return method is not GenomeBackend.illustrate
 
 
-def models_to_show(folder: RunFolder) -> dict[str, np.ndarray]:
-    """Base, experts, average and chosen model of a run with results; see ``illustrate``.
-
-    Raises:
-        RunError: There are no results yet, or a solution is missing.
-    """
-    results = folder.read_results()
-    rows = [row for kind in _SHOWN for row in results["candidates"] if row["kind"] == kind]
-    rows += [row for row in results["candidates"] if row["name"] == results["chosen"]]
-    return {row["name"]: folder.solutions.get(row["solution"]) for row in rows}
-
-
 def draw_examples(folder: RunFolder, backend: GenomeBackend) -> list[Path]:
-    """Has the backend draw its own figures of a run's models into the folder of figures.
-
-    Returns:
-        Paths of the figures.
+    """Let the backend draw its own figures of a run's models; return their paths.
 
     Raises:
-        ConfigError: The backend has none.
-        RunError: There are no results yet, or the figures could not be drawn.
+        ConfigError: The backend has no figures of its own.
+        RunError: The run has no results yet, or the figures could not be drawn.
     """
     if not can_illustrate(backend):
         raise ConfigError(
             f"{type(backend).__name__} draws no examples, as it has no method 'illustrate'; leave "
             "--examples out"
         )
-    models = models_to_show(folder)
+    results = folder.read_results()
+    rows = [row for kind in _SHOWN for row in results["candidates"] if row["kind"] == kind]
+    rows += [row for row in results["candidates"] if row["name"] == results["chosen"]]
+    models = {row["name"]: folder.solutions.get(row["solution"]) for row in rows}
     try:
         folder.figures.mkdir(exist_ok=True)
         return [Path(path) for path in backend.illustrate(models, folder.figures)]

@@ -11,63 +11,21 @@ from qdmerge.backend import side_tasks
 from qdmerge.criteria import Criterion, CriterionName, geometric_mean
 from qdmerge.errors import EvaluationError
 from qdmerge.merges import Mergeable, Regressing, plain_average, task_arithmetic
-from qdmerge.runs._choice import mean_interval
 from qdmerge.runs._history import History
 from qdmerge.runs._log import SolutionStore, solution_id
-from qdmerge.runs._scores import Candidate, SplitScores
-from qdmerge.runs._side_tasks import score_side_tasks
+from qdmerge.runs._scores import Candidate, SplitScores, mean_interval, score_side_tasks
 from qdmerge.search import CycleQD, Elite
 from qdmerge.settings import FinalConfig
 
-
-def incumbents(
-    history: History, criterion: Criterion, scores: SplitScores, store: SolutionStore
-) -> list[dict[str, Any]]:
-    """The successive best models by validation, scored on the selection split.
-
-    A best validation score overstates, the more so the more models were looked at; the selection
-    split has not been seen by the search.
-
-    Args:
-        history: The run as its log tells it.
-        criterion: The criterion.
-        scores: Evaluates and remembers.
-        store: Has the solutions.
-
-    Returns:
-        Per incumbent, the ``evaluations`` of children up to it, its ``solution`` and its
-        ``selection`` scores; one whose evaluation on that split failed is left out.
-    """
-    names = [task.name for task in history.tasks]
-    best, evaluations, found = float("-inf"), 0, []
-    for model in history.evaluated:
-        evaluations += model.batch >= 0
-        if model.scores is None:
-            continue
-        value = criterion(dict(zip(names, model.scores.tolist(), strict=True)))
-        if value > best:
-            best = value
-            found.append((evaluations, model.solution))
-    xs = {solution: store.get(solution) for _, solution in found}
-    scores.evaluate(list(xs.values()), "selection", "best so far")
-    return [
-        {
-            "evaluations": at,
-            "solution": solution,
-            "selection": scores.scores(xs[solution], "selection"),
-        }
-        for at, solution in found
-        if scores.known(xs[solution], "selection")
-    ]
-
-
 _SHORT: Mapping[CriterionName, str] = {"geometric_mean": "gmean"}
+"""Criteria whose names are shorter in the names of candidates."""
+
 SEARCHED = ("aggregate", "elite")
-"""Kinds of candidates that the search found; one of them is chosen."""
+"""Kinds of candidates that the search found; the choice is among these."""
 
 
 def references(search: CycleQD) -> list[Candidate]:
-    """Base and experts, and the plain average or regression mean where the space has one."""
+    """Return base and experts, and plain average and regression mean if the space has them."""
     space = search.backend.space
     found = [
         Candidate(name, "base", x) if name == "base" else Candidate(f"expert:{name}", "expert", x)
@@ -88,7 +46,7 @@ def _best_scale(
     criterion: Criterion,
     stage: str,
 ) -> tuple[float, np.ndarray]:
-    """The scale whose model is best on validation, and the model; the first one if all fail."""
+    """Return the scale whose model is best on validation, and the model; the first if all fail."""
     models = {scale: make(scale) for scale in scales}
     scores.evaluate(list(models.values()), "validation", stage)
     known = [scale for scale, x in models.items() if scores.known(x, "validation")]
@@ -101,7 +59,7 @@ def _best_scale(
 def scaled_references(
     search: CycleQD, settings: FinalConfig, scores: SplitScores, criterion: Criterion
 ) -> list[Candidate]:
-    """Task arithmetic at the scale that is best on validation, where the space can merge."""
+    """Return task arithmetic at the scale that is best on validation, if the space can merge."""
     space = search.backend.space
     if not isinstance(space, Mergeable):
         return []
@@ -118,7 +76,7 @@ def scaled_references(
 def aggregates(
     search: CycleQD, settings: FinalConfig, scores: SplitScores, criterion: Criterion
 ) -> list[Candidate]:
-    """The paper's aggregate, and its variants: elites by mean, and the best scale of each."""
+    """Return the paper's aggregate and its variants: elites by mean, and the best scale."""
     found = []
     for name, elite in (("aggregate", "quality"), ("aggregate_mean", "mean")):
 
@@ -138,16 +96,10 @@ def elites(
     criteria: Mapping[CriterionName, Criterion],
     children: bool = False,
 ) -> list[Candidate]:
-    """Each archive's best elite, and by every criterion the leading ones on validation.
+    """Return each archive's best elite, and the ``leading`` ones by every criterion on validation.
 
-    Of equal ones the one with the higher mean leads. One that leads by several criteria has as many
-    names; the first stays, so that is of the criterion that chooses, if it is among these.
-
-    Args:
-        search: The finished search.
-        leading: How many by each criterion.
-        criteria: The criteria.
-        children: Leaves out base and experts.
+    Of equal ones the one with the higher mean leads. One may appear under several names.
+    ``children`` leaves base and experts out.
     """
     left_out = {solution_id(x) for x in search.backend.space.seeds.values()} if children else set()
     by_id: dict[str, Elite] = {}
@@ -170,7 +122,7 @@ def elites(
 
 
 def distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Candidates without repetitions of a solution; the first name stays."""
+    """Return the candidates with each solution once, under its first name."""
     found: dict[str, Candidate] = {}
     for candidate in candidates:
         found.setdefault(solution_id(candidate.x), candidate)
@@ -184,19 +136,19 @@ def choose_and_test(
     criteria: Mapping[CriterionName, Criterion],
     seed: int,
 ) -> dict[str, Any]:
-    """Chooses on the selection split, tests once, and returns the table.
+    """Choose on the selection split, test once, and return the table.
 
     Args:
         search: The finished search.
         settings: Which candidates there are, and which are tested.
         scores: Evaluates and remembers.
-        criteria: The criteria; the first one chooses, the others' picks are told.
+        criteria: The criteria; the first one chooses, the others' picks are reported.
         seed: Seed of the bootstrap.
 
     Returns:
-        ``candidates`` (tested), ``chosen``, ``picks`` (criterion to name), ``held_out`` (selection
-        scores of all candidates of the search), ``reported`` (see :func:`score_side_tasks`) and
-        ``dropped`` (names of failed candidates to causes) of ``results.json``.
+        Of ``results.json``: ``candidates`` (tested), ``chosen``, ``picks`` (criterion to name),
+        ``held_out`` (selection scores of all candidates of the search), ``reported`` (scores on
+        side tasks) and ``dropped`` (names of failed candidates to causes).
 
     Raises:
         EvaluationError: Base, an expert, or all that the search found could not be evaluated.
@@ -232,7 +184,7 @@ def choose_and_test(
         left = _evaluated(candidates, tested, scores, "test")
         if len(left) == len(candidates):
             break
-        candidates = left  # without those that failed, another one may be the best
+        candidates = left  # another one may be the best now
     chosen = picks[settings.choose_by]
     return {
         "candidates": [_row(one, scores, settings.bootstrap, seed) for one in tested],
@@ -257,7 +209,7 @@ def _picks(
     criteria: Mapping[CriterionName, Criterion],
     scores: SplitScores,
 ) -> dict[CriterionName, Candidate]:
-    """Criterion to the candidate of the search that is best by it on the selection split."""
+    """Return the candidate of the search that each criterion picks on the selection split."""
     searched = [candidate for candidate in candidates if candidate.kind in SEARCHED]
     return {
         by: max(searched, key=lambda one: criterion(scores.scores(one.x, "selection")))
@@ -271,10 +223,9 @@ def _evaluated(
     scores: SplitScores,
     split: str,
 ) -> list[Candidate]:
-    """The candidates without those tried on the split whose evaluation failed.
+    """Return the candidates without those whose evaluation on the split failed.
 
-    Raises:
-        EvaluationError: One is missing that the table cannot do without.
+    Raises EvaluationError if the table cannot do without one of these.
     """
     left = [one for one in candidates if one not in tried or scores.known(one.x, split)]
     for candidate in candidates:
@@ -282,14 +233,14 @@ def _evaluated(
             raise EvaluationError(
                 f"{candidate.name} could not be evaluated "
                 f"{scores.failures[solution_id(candidate.x)]}. The search is complete and kept; "
-                "mend the cause, then resume"
+                "fix the cause, then resume"
             )
     if not any(candidate.kind in SEARCHED for candidate in left):
         if not scores.failures:
-            raise EvaluationError("the search found no model that 'final.candidates' lets in")
+            raise EvaluationError("the search found no model that 'final.candidates' admits")
         raise EvaluationError(
             f"no model that the search found could be evaluated on {split}; the last cause: "
-            f"{list(scores.failures.values())[-1]}. The search is complete and kept; mend the "
+            f"{list(scores.failures.values())[-1]}. The search is complete and kept; fix the "
             "cause, then resume"
         )
     return left
@@ -308,7 +259,7 @@ def _row(candidate: Candidate, scores: SplitScores, resamples: int, seed: int) -
         split: scores.scores(candidate.x, split) for split in ("validation", "selection", "test")
     }
     test = list(splits["test"].values())
-    items = scores.items(candidate.x, "test")
+    items = list(scores.items(candidate.x, "test").values())
     return {
         "name": candidate.name,
         "kind": candidate.kind,
@@ -320,5 +271,39 @@ def _row(candidate: Candidate, scores: SplitScores, resamples: int, seed: int) -
         "test_mean": float(np.mean(test)),
         "test_gmean": geometric_mean(test) if min(test) >= 0 else None,
         "test_min": float(min(test)),
-        "test_mean_ci95": None if items is None else mean_interval(items, resamples, seed),
+        "test_mean_ci95": mean_interval(items, resamples, seed),
     }
+
+
+def incumbents(
+    history: History, criterion: Criterion, scores: SplitScores, store: SolutionStore
+) -> list[dict[str, Any]]:
+    """Score the successive best models by validation on the selection split.
+
+    The search has not seen that split, while its best validation score overstates.
+
+    Returns:
+        Per incumbent, the ``evaluations`` of children up to it, its ``solution`` and its
+        ``selection`` scores; without those whose evaluation failed.
+    """
+    names = [task.name for task in history.tasks]
+    best, evaluations, found = float("-inf"), 0, []
+    for model in history.evaluated:
+        evaluations += model.batch >= 0
+        if model.scores is None:
+            continue
+        value = criterion(dict(zip(names, model.scores.tolist(), strict=True)))
+        if value > best:
+            best = value
+            found.append((evaluations, model.solution))
+    xs = {solution: store.get(solution) for _, solution in found}
+    scores.evaluate(list(xs.values()), "selection", "best so far")
+    return [
+        {
+            "evaluations": at,
+            "solution": solution,
+            "selection": scores.scores(xs[solution], "selection"),
+        }
+        for at, solution in found
+        if scores.known(xs[solution], "selection")
+    ]

@@ -1,4 +1,4 @@
-"""A run's folder: what is where, and who may use it."""
+"""A run's folder: its files, and which process may use it."""
 
 from __future__ import annotations
 
@@ -26,10 +26,20 @@ _SPARE_BYTES = 64 * 2**20
 
 
 class RunFolder:
-    """Paths of a run.
+    """The folder of a run.
 
     Args:
         path: The folder.
+
+    Attributes:
+        path: The folder.
+        config: Path of ``config.yaml``.
+        log: Path of ``events.jsonl``, the event log.
+        results: Path of ``results.json``.
+        table: Path of ``results.md``.
+        figures: Path of the folder of figures.
+        model: Path of the exported model.
+        solutions: The solutions that the log refers to.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -44,10 +54,10 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: str | Path, config: RunConfig) -> RunFolder:
-        """Makes the folder of a new run and writes its configuration.
+        """Make the folder of a new run and write its configuration.
 
         Raises:
-            RunError: The folder holds something already, or cannot be written.
+            RunError: The folder is not empty, or cannot be written.
         """
         folder = cls(path)
         if folder.log.exists() and folder.log.stat().st_size:
@@ -55,8 +65,8 @@ class RunFolder:
                 f"{folder.path} already holds a run; continue it with `qdmerge resume "
                 f"{folder.path}`, or choose another --out"
             )
-        # A run that was refused before it began has left an empty log and these; it may be mended
-        # and tried again. Without the log, a configuration is somebody's own.
+        # A run that was refused before it began leaves these files, and may be tried again.
+        # A configuration without a log is somebody's own.
         refused = folder.log.exists()
         harmless = {folder.config, folder.log, folder.path / ".lock"} if refused else set()
         try:
@@ -75,10 +85,10 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
-        """The folder of an existing run.
+        """Open the folder of an existing run.
 
         Raises:
-            RunError: There is no run, or one of another format.
+            RunError: The folder holds no run, or one of another format.
         """
         folder = cls(path)
         if not folder.config.is_file():
@@ -119,21 +129,21 @@ class RunFolder:
         data = self.read_plain_config()
         try:
             with warnings.catch_warnings():
-                # Nobody is to rename the settings of a run that is there.
+                # Former names in the file of an existing run are nobody's mistake.
                 warnings.simplefilter("ignore", FutureWarning)
                 return parse_config(data)
         except ConfigError as error:
             raise RunError(f"{self.config} is not valid: {error}") from error
 
     def read_events(self) -> list[dict[str, Any]]:
-        """The events of the run's log; see :func:`qdmerge.runs.read_events`."""
+        """Read the events of the run's log; see :func:`qdmerge.runs.read_events`."""
         return read_events(self.log) if self.log.exists() else []
 
     def read_results(self) -> dict[str, Any]:
-        """The run's results.
+        """Read the run's results.
 
         Raises:
-            RunError: There are none yet, or they are damaged.
+            RunError: The run has no results yet, or they are damaged.
         """
         if not self.results.is_file():
             raise RunError(
@@ -142,7 +152,7 @@ class RunFolder:
         return read_json(self.results)
 
     def write_results(self, results: dict[str, Any]) -> None:
-        """Writes ``results.json`` at once (never half of it).
+        """Write ``results.json``, whole or not at all.
 
         Raises:
             RunError: It cannot be written.
@@ -164,7 +174,7 @@ class RunFolder:
         return locked(self.path / ".lock", f"another process is running in {self.path}")
 
     def check_room(self, n_solutions: int, bytes_each: int) -> None:
-        """Refuses to start a run whose solutions will not fit on the disk.
+        """Check that the run's solutions will fit on the disk.
 
         Raises:
             RunError: Too little room, or the folder cannot be written.
@@ -187,6 +197,6 @@ class RunFolder:
 
 
 def versions(more: Sequence[str] = ()) -> dict[str, str]:
-    """Versions of the packages that decide a run's numbers; of further ones, if installed."""
+    """Return the versions of packages that decide a run's numbers, and of installed ``more``."""
     names = ("qdmerge", "ribs", "torch", "numpy", *(name for name in more if find_spec(name)))
     return {package: version(package) for package in names}

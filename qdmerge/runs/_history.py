@@ -1,4 +1,4 @@
-"""What a log tells: the evaluations of a run, and its archives as they stand."""
+"""What a run's log tells: its evaluations, its archives at any moment, its models by name."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import numpy as np
 
 from qdmerge.archives import build_archives, role_of
 from qdmerge.backend import GenomeBackend, Measure, Task
+from qdmerge.errors import RunError, nearest
+from qdmerge.operators import softmax_aggregate
+from qdmerge.runs._folder import RunFolder
 from qdmerge.runs._log import Event
-from qdmerge.search import archive_seeds
+from qdmerge.search import archive_seeds, first_elites
 from qdmerge.settings import ARCHIVES, RunConfig, build_part
 
 if TYPE_CHECKING:
@@ -31,9 +34,9 @@ class Evaluated:
         batch: Number of its batch; -1 for the seeds.
         task: Active task when it was made; None for seeds.
         parents: Ids of its parents' solutions, or () where unknown.
-        scores: ``(K,)`` validation scores, or None if it failed or waits.
-        measures: ``(M,)`` the backend's own measures, or None likewise.
-        seconds: What its evaluation took.
+        scores: ``(K,)`` float64 validation scores; None if it failed or is not evaluated yet.
+        measures: ``(M,)`` float64, the backend's own measures; None likewise.
+        seconds: Wall time of its evaluation.
         cause: Why it failed, or None.
     """
 
@@ -50,20 +53,20 @@ class Evaluated:
 
 @dataclass
 class History:
-    """A run as its log tells it.
+    """A run, read from its log.
 
     Attributes:
         tasks: The K tasks.
         measures: The backend's own measures.
-        experts: Names of the experts, the seeds that entered the archives.
-        facts: What the backend and the machine said of themselves.
+        experts: Names of the experts.
+        facts: Facts of the backend and the machine.
         evaluated: Every model of the search, in the order it was asked for.
-        told: Numbers of the told batches, in order.
+        told: Numbers of the batches that the search was told, in order.
         stats: Per told batch: evaluations of children so far, and the archives' statistics.
         final: Evaluations after the search: solution, split, scores and items.
         finished: Whether the run has its results.
         stopped: Why the run ended before its end, or None.
-        session_seconds: Wall time of every session.
+        session_seconds: Wall time of each session.
     """
 
     tasks: tuple[Task, ...] = ()
@@ -80,12 +83,12 @@ class History:
 
     @property
     def n_children(self) -> int:
-        """Children whose evaluation ended, failed ones included."""
+        """Number of children whose evaluation ended, failed ones included."""
         return sum(1 for e in self.evaluated if e.batch >= 0 and (e.cause or e.scores is not None))
 
     @property
     def n_failed(self) -> int:
-        """Children whose evaluation failed."""
+        """Number of children whose evaluation failed."""
         return sum(1 for e in self.evaluated if e.cause is not None)
 
     @property
@@ -95,7 +98,7 @@ class History:
         return search + sum(float(event["seconds"]) for event in self.final)
 
     def archives(self, config: RunConfig, upto: int | None = None) -> dict[str, ArchiveBase]:
-        """The archives after the first told batches, rebuilt without emitters.
+        """Rebuild the archives after the first told batches, without emitters.
 
         Their solutions are ``(1,)``: the position in :attr:`evaluated`.
 
@@ -104,23 +107,19 @@ class History:
             upto: How many told batches, the seeds' included; all of them if not given.
 
         Returns:
-            Task name to archive; empty if the seeds were not told yet.
+            Task name to archive; empty before the seeds were told.
         """
-        found: dict[str, ArchiveBase] = {}
-        for found in self.growth(config, [len(self.told) if upto is None else upto]):  # noqa: B007
-            pass
-        return found
+        return next(self.growth(config, [len(self.told) if upto is None else upto]), {})
 
     def growth(self, config: RunConfig, moments: Iterable[int]) -> Iterator[dict[str, ArchiveBase]]:
-        """The archives at several moments of the run, rebuilt once: they grow from one to the next.
+        """Rebuild the archives at several moments of the run; they grow from one to the next.
 
         Args:
             config: The run's configuration.
-            moments: Rising numbers of told batches, the seeds' included; 0 tells nothing.
+            moments: Rising numbers of told batches, the seeds' included.
 
         Yields:
-            The archives at each moment, as :meth:`archives` returns them; what was yielded before
-            has then changed.
+            The same archives at each moment from the seeds on, as :meth:`archives` returns them.
         """
         told = 0
         archives: dict[str, ArchiveBase] = {}
@@ -134,12 +133,12 @@ class History:
                 yield archives
 
     def _told_positions(self) -> list[list[int]]:
-        """Per told batch, what of it was offered to the archives: positions in ``evaluated``."""
+        """Per told batch, the positions in ``evaluated`` that the archives were offered."""
+        seeds = [model.name for model in self.evaluated if model.batch == -1]
+        elites = first_elites(self.experts, seeds)
         by_batch: dict[int, list[int]] = {}
         for position, model in enumerate(self.evaluated):
-            # Of the seeds, only the experts enter the archives; the base does not.
-            seed = model.batch == -1 and bool(self.experts)
-            if model.scores is not None and (not seed or model.name in self.experts):
+            if model.scores is not None and (model.batch >= 0 or model.name in elites):
                 by_batch.setdefault(model.batch, []).append(position)
         return [by_batch.get(batch, []) for batch in self.told]
 
@@ -176,7 +175,7 @@ class History:
 
 
 def read_history(events: Iterable[Event]) -> History:
-    """Reads a log's events."""
+    """Read the events of a log."""
     history = History()
     position_of: dict[tuple[int, int], int] = {}
     session = [0.0, 0.0]
@@ -223,12 +222,10 @@ def _read_start(history: History, event: Event) -> None:
 
 
 def describe_domain(backend: GenomeBackend) -> dict[str, Any]:
-    """Tasks, measures and experts of a backend, as :func:`read_history` reads them.
-
-    Infinite ends of ranges are written as text, which JSON has no number for.
-    """
+    """Return tasks, measures and experts of a backend, as :func:`read_history` reads them."""
 
     def plain(part: Task | Measure) -> dict[str, Any]:
+        # JSON has no number for infinite ends.
         ends = [end if np.isfinite(end) else str(end) for end in part.range]
         return {**asdict(part), "range": ends}
 
@@ -259,3 +256,57 @@ def _with_outcome(model: Evaluated, event: Event) -> Evaluated:
         seconds=float(event["seconds"]),
         cause=None,
     )
+
+
+def lookup_solution(folder: RunFolder, config: RunConfig, what: str) -> np.ndarray:
+    """Look up the solution of a model, without replay and backend.
+
+    Args:
+        folder: The run's folder.
+        config: Its configuration.
+        what: In a finished run "chosen" or a candidate's name; at any time "best:TASK",
+            "aggregate", a seed's name, or the beginning of the id of an evaluated solution.
+
+    Returns:
+        ``(dim,)`` solution.
+
+    Raises:
+        RunError: The run has no such model.
+    """
+    history = read_history(folder.read_events())
+    best = {
+        task: int(archive.best_elite["solution"][0])
+        for task, archive in history.archives(config).items()
+    }
+    by_name = {model.name: model.solution for model in history.evaluated if model.name}
+    by_name |= {
+        f"best:{task}": history.evaluated[position].solution for task, position in best.items()
+    }
+    if folder.results.is_file():  # names of the results win
+        results = folder.read_results()
+        by_name |= {row["name"]: row["solution"] for row in results["candidates"]}
+        by_name["chosen"] = by_name[results["chosen"]]
+    if what not in by_name and what == "aggregate" and best:
+        models = [history.evaluated[position] for position in best.values()]
+        scores = [model.scores for model in models]
+        qualities = [row[task] for task, row in enumerate(scores) if row is not None]
+        xs = [folder.solutions.get(model.solution) for model in models]
+        return softmax_aggregate(np.stack(xs), np.array(qualities))
+    if what in by_name:
+        return folder.solutions.get(by_name[what])
+    return folder.solutions.get(_by_id(history, what, list(by_name)))
+
+
+def _by_id(history: History, what: str, names: list[str]) -> str:
+    ids = {model.solution for model in history.evaluated}
+    ids |= {event["solution"] for event in history.final}
+    found = [identity for identity in ids if len(what) >= 4 and identity.startswith(what)]
+    if len(found) > 1:
+        raise RunError(f"'{what}' is the beginning of {len(found)} ids; give more of it")
+    if not found:
+        known = ", ".join([*names, "aggregate"])
+        raise RunError(
+            f"there is no model '{what}' in this run{nearest(what, names)} Known: {known}, or the "
+            "id of an evaluated solution"
+        )
+    return found[0]

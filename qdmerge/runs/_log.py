@@ -20,24 +20,24 @@ from qdmerge.storage import write_whole
 
 
 def solution_id(x: np.ndarray) -> str:
-    """Content hash of a ``(dim,)`` solution: 16 hexadecimal digits of its dtype and bytes."""
+    """Return the content hash of a ``(dim,)`` solution: 16 hex digits of its dtype and bytes."""
     digest = hashlib.sha256(x.dtype.str.encode())
     digest.update(np.ascontiguousarray(x).tobytes())
     return digest.hexdigest()[:16]
 
 
 class SolutionStore:
-    """A folder of solutions, ``<id>.npy``.
+    """A folder of solutions, ``ID.npy``, each kept once.
 
     Args:
-        folder: The folder; made if missing.
+        folder: The folder; made if it is missing.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def put(self, x: np.ndarray) -> str:
-        """Keeps a ``(dim,)`` solution durably; returns its id.
+        """Write a ``(dim,)`` solution to the disk; return its id.
 
         Raises:
             RunError: It cannot be written (disk full, say).
@@ -59,7 +59,7 @@ class SolutionStore:
         return identity
 
     def get(self, identity: str) -> np.ndarray:
-        """The solution of an id.
+        """Read the solution of an id.
 
         Raises:
             RunError: It is missing, or its content does not match its id.
@@ -75,6 +75,7 @@ class SolutionStore:
 
 
 Event = dict[str, Any]
+"""A line of the log: ``event`` (its kind), ``time`` in seconds, and facts of that kind."""
 
 
 def _encode(event: Event) -> bytes:
@@ -84,11 +85,7 @@ def _encode(event: Event) -> bytes:
 
 
 def _decode(line: bytes) -> Event:
-    """An event of a line.
-
-    Raises:
-        ValueError: Not JSON, or another checksum than when it was written.
-    """
+    """Return the event of a line; raise ValueError if the line is damaged."""
     event = json.loads(line)
     if not isinstance(event, dict):
         raise ValueError("not an event")
@@ -100,7 +97,7 @@ def _decode(line: bytes) -> Event:
 
 
 def read_events(path: Path) -> list[Event]:
-    """All events of a log. A torn last line (the run was killed while writing it) is left out.
+    """Read all events of a log, without a torn last line (the run was killed while writing it).
 
     Raises:
         RunError: The log cannot be read, or a complete line is damaged.
@@ -109,7 +106,7 @@ def read_events(path: Path) -> list[Event]:
 
 
 def _scan(path: Path) -> Iterator[tuple[Event, int]]:
-    """Events with the position behind each."""
+    """Yield the events and the position behind each."""
     try:
         lines = path.read_bytes().splitlines(keepends=True)
     except OSError as error:
@@ -132,7 +129,7 @@ def _scan(path: Path) -> Iterator[tuple[Event, int]]:
 
 
 class EventLog:
-    """Appends events to a log; each is flushed and fsynced.
+    """An event log that is appended to; each event is on the disk before the next step.
 
     Args:
         path: The file. If it exists, a torn last line is cut off.
@@ -144,7 +141,7 @@ class EventLog:
     def __init__(self, path: Path) -> None:
         self._path = path
         self.events: list[Event] = []
-        """Events that were in the file when it was opened."""
+        """Events that the file held when it was opened."""
         end = 0
         if path.exists():
             for event, end in _scan(path):  # noqa: B007
@@ -158,14 +155,14 @@ class EventLog:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing was ever written."""
+        """Whether the log holds nothing."""
         return self._file.tell() == 0
 
     def append(self, kind: str, **fields: Any) -> Event:
-        """Writes an event durably.
+        """Write an event to the disk.
 
         Args:
-            kind: What happened; the event's ``"event"``.
+            kind: What happened; the event's ``event``.
             fields: JSON-able facts about it.
 
         Raises:
@@ -184,6 +181,6 @@ class EventLog:
         return event
 
     def close(self) -> None:
-        """Closes the file; never raises: :meth:`append` has told what could not be written."""
+        """Close the file; never raises, since :meth:`append` raised what could not be written."""
         with suppress(OSError):
             self._file.close()

@@ -46,11 +46,11 @@ def _digest(settings: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class SharedBackend:
-    """What evaluates the models of a run.
+    """A backend and its executor, for several runs of the same domain and space.
 
     Attributes:
-        backend: The domain, with the run's space.
-        executor: Evaluates models of the same backend.
+        backend: The backend.
+        executor: Evaluates models of that backend.
     """
 
     backend: GenomeBackend
@@ -58,14 +58,16 @@ class SharedBackend:
 
 
 class Run:
-    """A run in its folder, new or begun.
+    """A run in its folder, new, interrupted or finished.
 
     Args:
         folder: The run's folder.
         config: Its configuration.
 
     Attributes:
-        warnings: What went wrong without harm to the results, a line each.
+        folder: The run's folder.
+        config: Its configuration.
+        warnings: Problems that do not affect the results, a line each.
     """
 
     def __init__(self, folder: RunFolder, config: RunConfig) -> None:
@@ -75,26 +77,26 @@ class Run:
 
     @classmethod
     def create(cls, config: RunConfig, out: str | Path) -> Run:
-        """A new run in a new folder.
+        """Begin a run in a new folder.
 
         Raises:
-            RunError: The folder holds something already, or cannot be written.
+            RunError: The folder is not empty, or cannot be written.
         """
         return cls(RunFolder.create(out, config), config)
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
-        """The run of a folder.
+        """Open the run in a folder.
 
         Raises:
-            RunError: There is none, or it cannot be read.
+            RunError: The folder holds no run, or it cannot be read.
         """
         folder = RunFolder.open(path)
         return cls(folder, folder.read_config())
 
     @property
     def threads(self) -> int:
-        """CPU threads of each worker."""
+        """CPU threads of each worker; by default the cores are shared among the workers."""
         execution = self.config.execution
         return execution.threads or max(1, (os.cpu_count() or 1) // execution.workers)
 
@@ -103,16 +105,19 @@ class Run:
         listener: Listener = lambda progress: None,
         shared: SharedBackend | None = None,
     ) -> dict[str, Any]:
-        """Starts the run, or goes on where its log ends; returns ``results.json``.
+        """Start the run, or resume it from its event log.
 
         Args:
-            listener: Is told of the progress.
+            listener: Receives the progress.
             shared: Backend and executor that several runs share; the caller closes them, and
-                no model is exported or drawn. None for ones of the run's own.
+                nothing is exported or drawn. None to build them for this run.
+
+        Returns:
+            The content of ``results.json``.
 
         Raises:
-            QDMergeError: The run cannot start or go on; what is in the log is kept.
-            KeyboardInterrupt: Passed on, after the log is complete.
+            QDMergeError: The run cannot start or continue; what is in the log is kept.
+            KeyboardInterrupt: Passed on after the log is complete.
         """
         began = round(time.time(), 3)
         with self.folder.locked():
@@ -141,17 +146,20 @@ class Run:
                 log.close()
 
     def illustrate(self, listener: Listener = lambda progress: None) -> list[Path]:
-        """Has the backend draw its own figures of a finished run anew; returns their paths.
+        """Let the backend draw its own figures of a finished run.
 
         Args:
-            listener: Is told of the progress.
+            listener: Receives the progress.
+
+        Returns:
+            Paths of the figures.
 
         Raises:
             ConfigError: The backend has no figures of its own.
-            RunError: There are no results yet, other models or data than the run's, or the figures
+            RunError: The run has no results yet, its models or data have changed, or the figures
                 could not be drawn.
         """
-        self.folder.read_results()  # before the backend is built, which may take long
+        self.folder.read_results()  # before the backend is built, which can take long
         backend = self._build(listener)
         try:
             _check_same_domain(self.folder.read_events()[0], self._start_facts(backend))
@@ -171,7 +179,7 @@ class Run:
             return
         if log.events[0]["event"] != "start":
             raise RunError(f"{self.folder.log} does not begin with a start; it is not a run's log")
-        # As it was written, too: a setting may have been renamed since.
+        # The file as it was written counts, too: a setting may have been renamed since.
         known = (_digest(self.config.echo()), _digest(self.folder.read_plain_config()))
         if log.events[0]["config"] not in known:
             raise RunError(
@@ -219,7 +227,8 @@ class Run:
             log.append("resume", began=began, versions=versions())
         else:
             log.append("start", began=began, **start)
-        if not _done(log):
+        done = any(event["event"] == "done" for event in log.events)
+        if not done:
             warm_up(backend, listener)
         logged.run()
         side = [task.name for task in side_tasks(backend)]
@@ -229,17 +238,19 @@ class Run:
             history = read_history(self.folder.read_events())
             criterion = criteria[config.final.choose_by]
             table["incumbents"] = incumbents(history, criterion, scores, store)
-        return self._finish(log, search, scores, table)
+        if not done:
+            log.append("done", chosen=table["chosen"])
+        return self._write_results(search, scores, table)
 
     def _export(self, backend: GenomeBackend, table: dict[str, Any]) -> None:
-        """Exports the chosen model into the folder, if the backend can export."""
+        """Export the chosen model into the folder, if the backend can export."""
         if type(backend).export is GenomeBackend.export or self.folder.model.exists():
             return
         chosen = next(row for row in table["candidates"] if row["name"] == table["chosen"])
         backend.export(self.folder.solutions.get(chosen["solution"]), self.folder.model)
 
     def _illustrate(self, backend: GenomeBackend, listener: Listener) -> None:
-        """Has the backend draw its own figures, if it has any; the results do not need them."""
+        """Let the backend draw its own figures; an error becomes a warning."""
         if not can_illustrate(backend):
             return
         listener(_EXAMPLES)
@@ -265,11 +276,9 @@ class Run:
             **describe_domain(backend),
         }
 
-    def _finish(
-        self, log: EventLog, search: CycleQD, scores: SplitScores, table: dict[str, Any]
+    def _write_results(
+        self, search: CycleQD, scores: SplitScores, table: dict[str, Any]
     ) -> dict[str, Any]:
-        if not _done(log):
-            log.append("done", chosen=table["chosen"])
         history = read_history(self.folder.read_events())
         results = {
             "tasks": search.tasks,
@@ -291,16 +300,8 @@ class Run:
         return results
 
 
-def _done(log: EventLog) -> bool:
-    return any(event["event"] == "done" for event in log.events)
-
-
 def _check_same_domain(recorded: Event, now: Event) -> None:
-    """Refuses to go on with other tasks, models or data than those that were scored.
-
-    Raises:
-        RunError: They changed since the run began.
-    """
+    """Raise RunError if tasks, models or data have changed since the run began."""
     changed = [
         name
         for name in ("tasks", "measures", "experts")
@@ -315,7 +316,7 @@ def _check_same_domain(recorded: Event, now: Event) -> None:
 
 
 def _log_stop(log: EventLog, reason: str) -> None:
-    """Notes why a run that had begun stopped; if that cannot be written, the error itself tells."""
+    """Log why a run stopped; the error itself is raised in any case."""
     if not log.empty:
         with suppress(RunError):
             log.append("stop", reason=reason)
@@ -324,17 +325,17 @@ def _log_stop(log: EventLog, reason: str) -> None:
 def run_or_resume(
     config: RunConfig, path: str | Path, listener: Listener = lambda progress: None
 ) -> dict[str, Any]:
-    """The results of a run; it is started, or goes on where its log ends, if it has none yet.
+    """Return the results of a run; if it has none yet, start it or resume it from its log.
 
-    So a script that compares many runs can be stopped and started again.
+    A script of many runs can thus be interrupted and run again.
 
     Args:
         config: The run's configuration.
         path: The run's folder.
-        listener: Is told of the progress.
+        listener: Receives the progress.
 
     Returns:
-        ``results.json``.
+        The content of ``results.json``.
 
     Raises:
         RunError: The folder holds a run of another configuration, or the run fails.

@@ -1,14 +1,14 @@
-"""Models of the results table, and their scores on the splits."""
+"""Scores after the search: on any split and on side tasks, with bootstrap intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from qdmerge.backend import SIDE, SPLITS
+from qdmerge.backend import SIDE, SPLITS, Task
 from qdmerge.execution import Evaluator, PendingEvaluation
 from qdmerge.runs._log import EventLog, SolutionStore, solution_id
 from qdmerge.runs._search import Listener, RunProgress, plain_scores
@@ -32,7 +32,7 @@ class Candidate:
 
 
 class SplitScores:
-    """Scores of models on any split, each evaluated once and kept in the log.
+    """Scores of models on any split; each is evaluated once and kept in the log.
 
     Args:
         tasks: Names of the tasks.
@@ -40,7 +40,7 @@ class SplitScores:
         evaluator: Evaluates.
         log: Holds the evaluations of earlier sessions, and takes new ones.
         store: Keeps the solutions.
-        listener: Is told of the progress.
+        listener: Receives the progress.
     """
 
     def __init__(
@@ -64,17 +64,15 @@ class SplitScores:
         }
         self.failures: dict[str, str] = {}
         """Solution id to where and why its evaluation failed, in this session."""
-        self.evaluations = 0
-        """Evaluations that the run needed after the search, earlier sessions included."""
-        self.evaluations += len(self._known)
-        self.seconds = sum(float(event["seconds"]) for event in self._known.values())
+        self.evaluations = len(self._known)
+        """Evaluations after the search, earlier sessions included."""
 
     def know(self, x: np.ndarray, scores: Sequence[float]) -> None:
-        """Takes over validation scores that the search has measured."""
+        """Take over validation scores that the search measured."""
         self._known.setdefault(("validation", solution_id(x)), {"scores": list(scores)})
 
     def evaluate(self, xs: Sequence[np.ndarray], split: str, stage: str) -> None:
-        """Evaluates all solutions that are not known on the split, all workers busy.
+        """Evaluate all solutions that are not known on the split, with all workers busy.
 
         One that fails is logged with its cause and stays unknown; see :meth:`known`.
         """
@@ -104,22 +102,165 @@ class SplitScores:
             )
             self._known[split, identity] = event
             self.evaluations += 1
-            self.seconds += outcome.seconds
         if pending:
             self._listener(RunProgress(stage, len(pending), len(pending)))
 
     def known(self, x: np.ndarray, split: str) -> bool:
-        """Whether a solution's scores on a split are known."""
+        """Return whether a solution's scores on a split are known."""
         return (split, solution_id(x)) in self._known
 
     def scores(self, x: np.ndarray, split: str) -> dict[str, float]:
-        """Task name to score of an evaluated solution."""
+        """Return the scores of an evaluated solution, by task name."""
         values = self._known[split, solution_id(x)]["scores"]
         return dict(zip(self._tasks[split], values, strict=True))
 
-    def items(self, x: np.ndarray, split: str) -> list[np.ndarray] | None:
-        """Per task, the scores of single items, if the backend gives them."""
+    def items(self, x: np.ndarray, split: str) -> dict[str, np.ndarray]:
+        """Return the scores of single items by task name; {} if the backend gives none."""
         items = self._known[split, solution_id(x)].get("items")
         if items is None:
-            return None
-        return [np.asarray(items[task], float) for task in self._tasks[split]]
+            return {}
+        return {task: np.asarray(items[task], float) for task in self._tasks[split]}
+
+
+def _interval(
+    samples: Sequence[np.ndarray],
+    statistic: Callable[..., np.ndarray],
+    resamples: int,
+    seed: int,
+    batch: int | None = None,
+) -> list[float]:
+    """Return the 95 % percentile bootstrap interval of a statistic of independent samples."""
+    from scipy.stats import bootstrap  # takes a second to import
+
+    rng = np.random.default_rng(seed)
+    interval = bootstrap(
+        samples, statistic, n_resamples=resamples, batch=batch, method="percentile", rng=rng
+    ).confidence_interval
+    return [float(interval.low), float(interval.high)]
+
+
+def mean_interval(items: Sequence[np.ndarray], resamples: int, seed: int) -> list[float] | None:
+    """Return the 95 % bootstrap interval of the mean over tasks, resampling each task's items.
+
+    Args:
+        items: Per task, ``(n_items,)`` scores whose mean is the task's score.
+        resamples: Number of resamples.
+        seed: Seed of the resampling.
+
+    Returns:
+        Lower and upper end; None without items, or where a task has only one.
+    """
+    if min(map(len, items), default=0) < 2:
+        return None
+
+    def mean_over_tasks(*samples: np.ndarray, axis: int) -> np.ndarray:
+        return np.mean([sample.mean(axis=axis) for sample in samples], axis=0)
+
+    return _interval(items, mean_over_tasks, resamples, seed)
+
+
+def relative_interval(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]], resamples: int, seed: int
+) -> list[float] | None:
+    """Return the 95 % bootstrap interval of the mean over tasks of a model's relative scores.
+
+    The model and the base are resampled with the same items, so items that are easy or hard for
+    both do not count. A resample in which the base scores 0 counts as infinite.
+
+    Args:
+        pairs: Per task, ``(n_items,)`` scores of the model and of the base.
+        resamples: Number of resamples.
+        seed: Seed of the resampling.
+
+    Returns:
+        Lower and upper end; None where a task has only one item, or where the base scores 0 in so
+        many resamples (2.5 %) that there is no upper end.
+    """
+    if min((len(own) for own, _ in pairs), default=0) < 2:
+        return None
+
+    def mean_over_tasks(*drawn: np.ndarray, axis: int) -> np.ndarray:
+        ratios = []
+        for (own, base), items in zip(pairs, drawn, strict=True):
+            reference = base[items].mean(axis=axis)
+            ratio = np.full_like(reference, np.inf)
+            np.divide(own[items].mean(axis=axis), reference, out=ratio, where=reference > 0)
+            ratios.append(ratio)
+        return np.mean(ratios, axis=0)
+
+    positions = [np.arange(len(own)) for own, _ in pairs]
+    with np.errstate(invalid="ignore"):  # infinite ones have no standard error, which is not used
+        # All resamples at once would hold resamples x items.
+        low, high = _interval(positions, mean_over_tasks, resamples, seed, batch=100)
+    return [low, high] if np.isfinite(high) else None
+
+
+def score_side_tasks(
+    tasks: Sequence[Task],
+    candidates: Sequence[Candidate],
+    chosen: Candidate,
+    scores: SplitScores,
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Score base, experts, average, aggregate and chosen model on the side tasks.
+
+    Args:
+        tasks: The side tasks.
+        candidates: All candidates.
+        chosen: The chosen one.
+        scores: Evaluates and remembers.
+        resamples: Number of resamples of the bootstrap.
+        seed: Its seed.
+
+    Returns:
+        {} without tasks; else ``tasks``, their names, and ``rows``. A row has a model's ``name``
+        and, if its evaluation failed, the cause as ``failed``; else its ``scores``, their ``ci95``
+        (None without items), their values ``relative`` to the base's (None where the base scores
+        0), the ``mean`` of these (arXiv 2410.14735, table 3), and its ``mean_ci95``.
+    """
+    if not tasks:
+        return {}
+    shown = [
+        one
+        for one in candidates
+        if one.kind in ("base", "expert", "average", "regmean")
+        or one.name in ("aggregate", chosen.name)
+    ]
+    scores.evaluate([one.x for one in shown], SIDE, "side tasks")
+    base = next(one for one in shown if one.kind == "base").x
+    known = scores.known(base, SIDE)
+    reference = scores.scores(base, SIDE) if known else {}
+    base_items = scores.items(base, SIDE) if known else {}
+    rows: list[dict[str, Any]] = []
+    for one in shown:
+        if not scores.known(one.x, SIDE):
+            rows.append({"name": one.name, "failed": scores.failures[solution_id(one.x)]})
+            continue
+        values, items = scores.scores(one.x, SIDE), scores.items(one.x, SIDE)
+        relative = {
+            task: value / reference[task] if reference.get(task) else None
+            for task, value in values.items()
+        }
+        defined = [value for value in relative.values() if value is not None]
+        pairs = [
+            (items[task], base_items[task])
+            for task, value in relative.items()
+            if value is not None and task in items and task in base_items
+        ]
+        rows.append(
+            {
+                "name": one.name,
+                "scores": values,
+                "ci95": {
+                    task: mean_interval([items[task]], resamples, seed) if task in items else None
+                    for task in values
+                },
+                "relative": relative,
+                "mean": float(np.mean(defined)) if defined else None,
+                "mean_ci95": None
+                if one.kind == "base"
+                else relative_interval(pairs, resamples, seed),
+            }
+        )
+    return {"tasks": [task.name for task in tasks], "rows": rows}

@@ -1,4 +1,4 @@
-"""The search of a run: ask, evaluate, log, tell; and the replay of what the log holds."""
+"""The search of a run: ask, evaluate, log, tell; and the replay of its log."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from qdmerge.backend import Evaluation, Progress
 from qdmerge.errors import EvaluationError, RunError
 from qdmerge.execution import Evaluator, Outcome, PendingEvaluation
+from qdmerge.runs._folder import versions
 from qdmerge.runs._history import Stats
 from qdmerge.runs._log import Event, EventLog, SolutionStore, solution_id
 from qdmerge.schedulers import Batch
@@ -22,12 +23,12 @@ class RunProgress:
     """Where a run stands.
 
     Attributes:
-        stage: What is going on ("search", "selection", ...).
+        stage: What is running ("search", "selection", ...).
         done: Evaluations of this stage that ended.
-        total: Evaluations of this stage.
-        task: Active task, in the search.
-        failed: Failed evaluations of the search so far.
-        stats: The archives' statistics, in the search.
+        total: All evaluations of this stage; 0 for a stage without any.
+        task: In the search, the active task.
+        failed: In the search, failed evaluations so far.
+        stats: In the search, the archives' statistics.
     """
 
     stage: str
@@ -39,7 +40,7 @@ class RunProgress:
 
 
 Listener = Callable[[RunProgress], None]
-"""Called as a run goes on."""
+"""Receives the progress of a run."""
 
 
 def stage_progress(listener: Listener) -> Progress:
@@ -48,7 +49,7 @@ def stage_progress(listener: Listener) -> Progress:
 
 
 def archive_stats(search: CycleQD) -> Stats:
-    """Elites, coverage, QD score and best objective of each archive; None where undefined."""
+    """Return elites, coverage, QD score and best objective of each archive; None if undefined."""
 
     def number(value: Any) -> float | None:
         return float(value) if value is not None and np.isfinite(value) else None
@@ -66,7 +67,7 @@ def archive_stats(search: CycleQD) -> Stats:
 
 @dataclass
 class _Out:
-    """A batch that is out."""
+    """A batch that was asked for and not told yet."""
 
     batch: Batch
     outcomes: dict[int, Outcome]
@@ -74,20 +75,20 @@ class _Out:
 
 
 class LoggedSearch:
-    """A search whose every step is in the log before the next one.
+    """Runs a search, logging each step before the next.
 
-    Results depend on ``in_flight``, not on timing or on the number of workers: batches are told in
-    the order they were asked for, and the next one is asked for only then.
+    Batches are told in the order they were asked for, and the next one is asked for only then, so
+    results depend on ``in_flight``, but neither on timing nor on the number of workers.
 
     Args:
-        search: The search, nothing asked of it yet.
+        search: The search, not asked for anything yet.
         evaluator: Evaluates on the validation split.
-        log: The run's log; what it holds is replayed.
+        log: The run's log.
         store: Keeps the solutions.
         budget: Children to evaluate.
         in_flight: Batches that may be out at once.
         max_failures: Failures in a row that stop the run.
-        listener: Is told of the progress.
+        listener: Receives the progress.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class LoggedSearch:
         self._failures_in_a_row = 0
 
     def replay(self) -> None:
-        """Repeats what the log holds, with the recorded scores; evaluates nothing.
+        """Repeat what the log holds, with the recorded scores; evaluate nothing.
 
         Raises:
             RunError: The log does not fit its configuration, or this machine or its library
@@ -158,7 +159,7 @@ class LoggedSearch:
     def _replay_outcome(self, event: Event) -> None:
         out, outcome = self._out[event["batch"]], recalled_outcome(event)
         if out.batch.task is None and outcome.cause:
-            return  # Nothing can start without the seeds, so a failed one is tried again.
+            return  # The search cannot start without its seeds, so a failed one is tried again.
         out.outcomes[event["index"]] = outcome
         self._count(event["batch"], outcome)
 
@@ -174,8 +175,6 @@ class LoggedSearch:
             )
 
     def _suspects(self) -> str:
-        from qdmerge.runs._folder import versions
-
         recorded = self._log.events[0].get("versions", {})
         changed = [
             f"{name} was {recorded.get(name)}, is {now}"
@@ -187,7 +186,7 @@ class LoggedSearch:
         return "the same versions are installed, so suspect another CPU, or changed experts or code"
 
     def run(self) -> None:
-        """Searches until the budget is spent.
+        """Search until the budget is spent.
 
         Raises:
             RunError: Too many failures in a row, or the log cannot be written.
@@ -196,15 +195,15 @@ class LoggedSearch:
         for out in self._out.values():
             self._submit(out)
         while True:
-            while len(self._out) < self._in_flight and self._has_budget and self.search.ready:
+            while (
+                len(self._out) < self._in_flight
+                and self._asked < self._budget
+                and self.search.ready
+            ):
                 self._submit(self._ask())
             if not self._out:
                 return
             self._finish(next(iter(self._out.values())))
-
-    @property
-    def _has_budget(self) -> bool:
-        return self._asked < self._budget
 
     def _ask(self) -> _Out:
         batch = self.search.ask()
@@ -234,7 +233,7 @@ class LoggedSearch:
                 out.pending[index] = self._evaluator.submit(x, "validation")
 
     def _finish(self, out: _Out) -> None:
-        """Waits for a batch, logs its outcomes and tells it."""
+        """Wait for a batch, log its outcomes and tell the search."""
         for index, pending in out.pending.items():
             outcome = pending.result()
             out.outcomes[index] = outcome
@@ -253,7 +252,7 @@ class LoggedSearch:
             if self._failures_in_a_row >= self._max_failures:
                 raise RunError(
                     f"{self._failures_in_a_row} evaluations failed in a row, the last one with: "
-                    f"{outcome.cause}. All results so far are kept; mend the cause, then resume"
+                    f"{outcome.cause}. All results so far are kept; fix the cause, then resume"
                 )
         del self._out[out.batch.id]
         self._tell(out)
@@ -291,28 +290,22 @@ class LoggedSearch:
 
 
 def plain_scores(outcome: Outcome) -> dict[str, Any]:
-    """The scores of an outcome that did not fail, as the log keeps them."""
+    """Return the scores of an outcome that did not fail, as the log keeps them."""
     evaluation = outcome.evaluation
     assert evaluation is not None
     measures = evaluation.measures
+    items = None if evaluation.items is None else evaluation.items[0]
     return {
         "scores": evaluation.scores[0].tolist(),
         "measures": [] if measures is None else measures[0].tolist(),
-        "items": _plain_items(evaluation),
+        "items": items and {task: np.asarray(one, float).tolist() for task, one in items.items()},
         "seconds": round(outcome.seconds, 4),
         "attempts": outcome.attempts,
     }
 
 
-def _plain_items(evaluation: Evaluation) -> dict[str, list[float]] | None:
-    items = None if evaluation.items is None else evaluation.items[0]
-    if items is None:
-        return None
-    return {task: np.asarray(values, float).tolist() for task, values in items.items()}
-
-
 def recalled_outcome(event: Event) -> Outcome:
-    """The outcome that an event of a log tells of: the inverse of :func:`plain_scores`."""
+    """Return the outcome in an event of the log; the inverse of :func:`plain_scores`."""
     if event["event"] == "failed":
         return Outcome(None, 0.0, event["attempts"], event["cause"])
     items = event.get("items")

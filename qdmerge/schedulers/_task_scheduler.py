@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qdmerge.archives import role_of
+from qdmerge.backend import Evaluation
 
 if TYPE_CHECKING:
     from ribs.archives import ArchiveBase
@@ -203,7 +204,8 @@ class TaskScheduler(ABC):
             Task name to ``(n,)`` pyribs add status: 0 not added, 1 improved a cell, 2 new cell.
 
         Raises:
-            ValueError: The batch is not out, or an array has a wrong shape.
+            ValueError: The batch is not out.
+            EvaluationError: An array has a wrong shape.
         """
         if batch.id not in self._out:
             raise ValueError(
@@ -230,7 +232,7 @@ class TaskScheduler(ABC):
         """Offers solutions from elsewhere (the experts) to every archive; nobody is told.
 
         Raises:
-            ValueError: An array has a wrong shape.
+            EvaluationError: An array has a wrong shape.
         """
         batch = Batch(-1, None, solutions)
         scores, measures, valid = self._checked(batch, scores, measures)
@@ -242,19 +244,9 @@ class TaskScheduler(ABC):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         n, k = len(batch), len(self.tasks)
         own = next(iter(self.archives.values())).measure_dim - (k - 1)
-        scores = np.asarray(scores, dtype=np.float64)
-        measures = np.asarray(np.empty((n, 0)) if measures is None else measures, dtype=np.float64)
-        if scores.shape != (n, k):
-            raise ValueError(
-                f"scores must have shape (solutions, tasks) = {(n, k)}, but have {scores.shape}"
-            )
-        if measures.shape != (n, own):
-            raise ValueError(
-                f"measures must have shape (solutions, own measures) = {(n, own)}, "
-                f"but have {measures.shape}"
-            )
-        valid = np.isfinite(scores).all(axis=1) & np.isfinite(measures).all(axis=1)
-        return scores, measures, valid
+        evaluation = Evaluation(scores, measures).checked(n, k, own)
+        assert evaluation.measures is not None
+        return evaluation.scores, evaluation.measures, evaluation.valid
 
     def _offer(
         self,

@@ -12,7 +12,7 @@ from qdmerge.backend import Evaluation
 from qdmerge.compare._shared import SharedEvaluations
 from qdmerge.errors import RunError
 from qdmerge.execution import Timed
-from qdmerge.runs import EventLog
+from qdmerge.runs._log import EventLog
 
 X = np.eye(3)
 DONE: Timed = (Evaluation(np.array([[0.5]])), 1.0)

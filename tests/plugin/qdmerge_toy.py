@@ -17,15 +17,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from PIL import Image
 
-from qdmerge.backend import (
-    SIDE,
-    SPLITS,
-    BackendConfig,
-    Evaluation,
-    GenomeBackend,
-    Measure,
-    Task,
-)
+from qdmerge.backend import SIDE, SPLITS, BackendConfig, Evaluation, GenomeBackend, Measure, Task
 from qdmerge.spaces import VectorSpace
 
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qdmerge.errors import RunError
-from qdmerge.runs import EventLog, read_events
+from qdmerge.runs import read_events
+from qdmerge.runs._log import EventLog
 
 numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53), 2**53)
 values = st.recursive(
@@ -104,7 +105,7 @@ def test_a_full_disk_is_a_clear_error_and_loses_nothing(tmp_path):
 import resource
 from pathlib import Path
 from qdmerge.errors import RunError
-from qdmerge.runs import EventLog
+from qdmerge.runs._log import EventLog
 log = EventLog(Path({str(path)!r}))
 resource.setrlimit(resource.RLIMIT_FSIZE, ({path.stat().st_size + 10}, {resource.RLIM_INFINITY}))
 try:

@@ -12,7 +12,7 @@ from scipy.stats import gmean
 
 from qdmerge.errors import ConfigError, EvaluationError, RunError, UnsupportedError
 from qdmerge.runs import Run, RunFolder, lookup_solution, read_events, read_history, solution_id
-from qdmerge.runs._choice import mean_interval
+from qdmerge.runs._scores import mean_interval
 from qdmerge.settings import RunConfig
 from tests.runs.conftest import timeless, toy_config
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from qdmerge.reports import results_markdown, side_tasks_table
 from qdmerge.runs import Run
-from qdmerge.runs._side_tasks import relative_interval
+from qdmerge.runs._scores import relative_interval
 from tests.runs.conftest import timeless, toy_config
 
 

@@ -124,12 +124,12 @@ def test_telling_twice_or_what_was_never_asked_for(make_parts: MakeParts) -> Non
         (
             (4, 2),
             (4, 1),
-            r"scores must have shape \(solutions, tasks\) = \(4, 3\), but have \(4, 2",
+            r"scores of shape \(4, 2\); expected \(models, tasks\) = \(4, 3\)",
         ),
-        ((3, 3), (3, 1), r"\(4, 3\), but have \(3, 3\)"),
-        ((4, 3), None, r"measures must have shape .* = \(4, 1\), but have \(4, 0\)"),
-        ((4, 3), (4, 2), r"but have \(4, 2\)"),
-        ((12,), (4, 1), r"but have \(12,\)"),
+        ((3, 3), (3, 1), r"shape \(3, 3\); expected .* = \(4, 3\)"),
+        ((4, 3), None, r"measures of shape \(4, 0\); expected .* = \(4, 1\)"),
+        ((4, 3), (4, 2), r"measures of shape \(4, 2\)"),
+        ((12,), (4, 1), r"scores of shape \(12,\)"),
     ],
 )
 def test_wrong_shapes_change_nothing(
@@ -180,7 +180,7 @@ def test_offered_solutions_enter_every_archive_and_nobody_is_told(make_parts: Ma
     assert [len(archive) for archive in parts.archives.values()] == [2, 2, 2]
     assert [emitter.itrs for listed in parts.emitters.values() for emitter in listed] == [0, 0, 0]
     assert scheduler.out == []
-    with pytest.raises(ValueError, match="scores must have shape"):
+    with pytest.raises(ValueError, match="got scores of shape"):
         scheduler.offer(x, np.zeros((3, 2)))
 
 

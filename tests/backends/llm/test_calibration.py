@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from qdmerge.cli import app
 from qdmerge.errors import ConfigError
-from qdmerge.runs import changed_facts, domain_facts
+from qdmerge.runs._building import changed_facts, domain_facts
 from qdmerge.spaces import RegMeanSpace
 from qdmerge_llm.config import LLMConfig
 from qdmerge_llm.items import split_of
