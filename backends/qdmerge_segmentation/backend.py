@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +16,8 @@ from qdmerge.checkpoints import TaskVectors
 from qdmerge.errors import ConfigError
 from qdmerge.execution import device_facts, pick_device, pick_dtype
 from qdmerge.spaces import SpectralSpace
-from qdmerge_segmentation.calibration import ExpertsAtWork
+from qdmerge_segmentation.calibration import ExpertCalibration
 from qdmerge_segmentation.data import ImageSet
-from qdmerge_segmentation.metrics import METRICS
 from qdmerge_segmentation.models import (
     Segmenter,
     has_batch_norm,
@@ -32,7 +30,6 @@ from qdmerge_segmentation.training import trained_images
 if TYPE_CHECKING:
     from qdmerge.backend import SpaceFactory
     from qdmerge.spaces import WeightSpace
-    from qdmerge_segmentation.config import SegmentationConfig
 
 
 @dataclass(frozen=True)
@@ -51,8 +48,10 @@ class SegmentationTask:
     images: Mapping[str, ImageSet]
     labels: Sequence[int] | None = None
 
-
-_LABELS = {"dice": "mean Dice", "iou": "mean IoU"}
+    def scores(self, masks: Sequence[np.ndarray], split: str) -> np.ndarray:
+        """Return the score of each image of a split, ``(n_images,)``, from predicted masks."""
+        pairs = zip(masks, self.images[split].masks, strict=True)
+        return np.array([self.score(*pair) for pair in pairs])
 
 
 class SegmentationBackend(GenomeBackend):
@@ -61,10 +60,9 @@ class SegmentationBackend(GenomeBackend):
     One model is held in memory; each solution is expressed into its parameters in place. The score
     of a task is the mean over its images.
 
-    The running statistics of BatchNorm layers are of the activations of the model they were
-    measured with, so merged ones fit no model. Where statistics are given, they are measured anew
-    after each expression (as in REPAIR, Jordan et al. 2023, arXiv 2211.08403); base and experts
-    keep their own.
+    Running statistics of BatchNorm layers describe the activations of one model, so merged ones fit
+    none. With ``statistics`` they are re-estimated after each expression (as in REPAIR, Jordan et
+    al. 2023, arXiv 2211.08403); base and experts keep their own.
 
     Args:
         segmenter: The model that solutions are expressed into.
@@ -101,46 +99,55 @@ class SegmentationBackend(GenomeBackend):
             self._statistics_facts = {"statistics": statistics.fingerprint}
 
     @classmethod
-    def from_config(
-        cls, config: SegmentationConfig, space: SpaceFactory | None = None
+    def load(
+        cls,
+        models: Mapping[str, Path],
+        tasks: Sequence[SegmentationTask],
+        training: Mapping[str, Callable[[int], ImageSet]],
+        space: SpaceFactory | None = None,
+        *,
+        dtype: str = "float32",
+        device: str = "auto",
+        batch_size: int = 16,
+        reestimate_images: int | None = 32,
+        **options: Any,
     ) -> SegmentationBackend:
-        """Builds the backend of a configuration; see :meth:`SegmentationConfig.build`."""
-        tasks = [
-            SegmentationTask(
-                Task(name, _LABELS[task.metric], (0.0, 1.0), task.expert),
-                METRICS[task.metric],
-                {split: config.images(name, split) for split in config.evaluated},
-                task.labels,
-            )
-            for name, task in config.tasks.items()
-        ]
-        paths = {name: config.resolve(source) for name, source in config.model_sources().items()}
-        _refuse_seen_images(tasks, paths)
-        base = paths.pop("base")
-        device = pick_device(config.device)
+        """Load base and experts from disk.
+
+        Args:
+            models: Where base and experts lie; the base is named "base".
+            tasks: The K tasks.
+            training: Task to a function that returns at most so many of its training images.
+            space: Makes the space from the task vectors; None for the spectral space.
+            dtype: Number type that models run in; see :func:`qdmerge.execution.pick_dtype`.
+            device: Where they run; see :func:`qdmerge.execution.pick_device`.
+            batch_size: Images evaluated together.
+            reestimate_images: Training images of each task that BatchNorm layers are measured on;
+                None to merge their statistics like weights.
+            **options: Of :func:`qdmerge_segmentation.models.load_segmenter`.
+
+        Raises:
+            ConfigError: Settings do not fit, or a model was trained on images that it is scored on.
+            CheckpointError: A model cannot be loaded.
+        """
+        _refuse_seen_images(tasks, models)
+        place = pick_device(device)
         segmenter = load_segmenter(
-            base,
-            image_size=config.image_size,
-            prompt=config.prompt,
-            factory=config.factory,
-            dtype=pick_dtype(config.dtype, device),
-            device=device,
-            trust_remote_code=config.trust_remote_code,
+            models["base"], dtype=pick_dtype(dtype, place), device=place, **options
         )
         segmenter.module.eval().requires_grad_(False)
         statistics = None
-        if config.reestimate_batch_norm and has_batch_norm(segmenter.module):
-            limit = config.reestimate_images
-            statistics = _joined([config.images(task, "train", limit) for task in config.tasks])
-        vectors = TaskVectors(base, paths)
+        if reestimate_images is not None and has_batch_norm(segmenter.module):
+            statistics = _joined([read(reestimate_images) for read in training.values()])
+        experts = {name: path for name, path in models.items() if name != "base"}
+        vectors = TaskVectors(models["base"], experts)
         chosen = space(vectors) if space else SpectralSpace(vectors)
-        backend = cls(segmenter, chosen, tasks, statistics, config.batch_size)
-        images = {name: partial(config.images, name, "train") for name in config.tasks}
-        chosen.calibrate(ExpertsAtWork(backend, images))
+        backend = cls(segmenter, chosen, tasks, statistics, batch_size)
+        chosen.calibrate(ExpertCalibration(segmenter, backend.tasks, training))
         return backend
 
     def evaluate(self, xs: np.ndarray, split: str) -> Evaluation:
-        """Scores models on all tasks.
+        """Score models on all tasks.
 
         Args:
             xs: ``(n, dim)`` solutions of :attr:`space`.
@@ -157,19 +164,12 @@ class SegmentationBackend(GenomeBackend):
     def _evaluate_one(self, x: np.ndarray, split: str) -> dict[str, np.ndarray]:
         self.express(x)
         return {
-            task.task.name: np.array(
-                [
-                    task.score(predicted, truth)
-                    for predicted, truth in zip(
-                        self._predict(task, split), task.images[split].masks, strict=True
-                    )
-                ]
-            )
+            task.task.name: task.scores(self._predict(task, split), split)
             for task in self.segmentation_tasks
         }
 
     def express(self, x: np.ndarray) -> None:
-        """Writes the model of ``x`` into :attr:`segmenter`, statistics included."""
+        """Write the model of ``x`` into :attr:`segmenter`, statistics included."""
         self.space.express(x, self.segmenter.weights)
         if self._statistics is not None and not self._is_seed(x):
             reestimate_batch_norm(self.segmenter, self._statistics, self._batch_size)
@@ -178,7 +178,7 @@ class SegmentationBackend(GenomeBackend):
         return any(np.array_equal(x, seed) for seed in self.space.seeds.values())
 
     def predictions(self, x: np.ndarray, task: str, split: str) -> list[np.ndarray]:
-        """The masks that the model of ``x`` predicts, ``(h, w)`` bool for each image of a split.
+        """Return the masks that a model predicts, ``(h, w)`` bool for each image of a split.
 
         Raises:
             KeyError: Unknown task or split.
@@ -187,7 +187,7 @@ class SegmentationBackend(GenomeBackend):
         return self._predict(self.segmentation_task(task), split)
 
     def segmentation_task(self, name: str) -> SegmentationTask:
-        """The task of a name.
+        """Return the task of a name.
 
         Raises:
             KeyError: There is none.
@@ -204,7 +204,7 @@ class SegmentationBackend(GenomeBackend):
         )
 
     def export(self, x: np.ndarray, path: str | Path) -> Path:
-        """Writes the model of ``x``, statistics included, in the format of the base.
+        """Write the model of ``x``, statistics included, in the format of the base.
 
         A model of transformers becomes a directory that plain transformers loads.
         """
@@ -219,13 +219,31 @@ class SegmentationBackend(GenomeBackend):
         return self.space.export(x, Path(path), replace=statistics)
 
     def illustrate(self, models: Mapping[str, np.ndarray], folder: Path) -> Sequence[Path]:
-        """Draws held-out images with the masks that models predict, one figure per task."""
-        from qdmerge_segmentation.figures import draw_predictions
+        """Draw test images with the masks that models predict, one figure per task.
 
-        return draw_predictions(self, models, folder)
+        Args:
+            models: Name to solution ``(dim,)``, in the order base, experts (``expert:NAME``),
+                others.
+            folder: Where ``predictions-TASK.png`` is written.
+        """
+        from qdmerge.reports import save_figure
+        from qdmerge_segmentation.figures import task_figure
+
+        masks: dict[str, dict[str, list[np.ndarray]]] = {}
+        for model, x in models.items():
+            self.express(x)
+            for task in self.segmentation_tasks:
+                masks.setdefault(task.task.name, {})[model] = self._predict(task, "test")
+        figures = []
+        for task in self.segmentation_tasks:
+            name, found = task.task.name, masks[task.task.name]
+            scores = {model: task.scores(masks, "test") for model, masks in found.items()}
+            figure = task_figure(task.task, task.images["test"], found, scores, "test")
+            figures.append(save_figure(figure, folder / f"predictions-{name}.png"))
+        return figures
 
     def facts(self) -> dict[str, Any]:
-        """Device, number type, versions; content hashes of weights and images, and the splits."""
+        """Return device, dtype and versions, hashes of weights and images, and the splits."""
         module = self.segmenter.module
         parameter = next(module.parameters())
         return {
@@ -251,11 +269,7 @@ class SegmentationBackend(GenomeBackend):
 
 
 def _refuse_seen_images(tasks: Sequence[SegmentationTask], models: Mapping[str, Path]) -> None:
-    """Refuses to score models on images that one of them was trained on.
-
-    Raises:
-        ConfigError: There are such images; the first split that holds some is named.
-    """
+    """Refuse to score models on images that one of them was trained on."""
     for name, path in models.items():
         seen = trained_images(path)
         for task in tasks:

@@ -1,46 +1,49 @@
-"""The experts at work on training images, for spaces that look at what layers receive."""
+"""What experts do on training images, for spaces that look at what layers receive."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 
+from qdmerge.backend import Task
 from qdmerge_segmentation.data import ImageSet
+from qdmerge_segmentation.models import Segmenter
 
-if TYPE_CHECKING:
-    from qdmerge_segmentation.backend import SegmentationBackend
-
-_BATCH = 16  # images at once
+_BATCH = 16
+"""Images at once."""
 
 
-class ExpertsAtWork:
+class ExpertCalibration:
     """A :class:`qdmerge.spaces.Calibration`: experts segment images of their own tasks.
 
     Args:
-        backend: The backend whose live model is used.
-        images: Name of a task to what gives at most so many training images of it.
+        segmenter: The live model.
+        tasks: The tasks.
+        images: Name of a task to a function that returns at most so many training images of it.
     """
 
     def __init__(
-        self, backend: SegmentationBackend, images: Mapping[str, Callable[[int], ImageSet]]
+        self,
+        segmenter: Segmenter,
+        tasks: Sequence[Task],
+        images: Mapping[str, Callable[[int], ImageSet]],
     ) -> None:
-        self.module = backend.segmenter.weights
-        self._backend = backend
+        self.module = segmenter.weights
+        self._segmenter = segmenter
         self._images = images
         self._tasks: dict[str, list[str]] = {}
-        for task in backend.tasks:
+        for task in tasks:
             self._tasks.setdefault(task.expert or task.name, []).append(task.name)
         self.experts = tuple(self._tasks)
 
     def key(self, examples: int) -> str:
-        """A hash of images in the model's size, prompts included, of its code and number type."""
-        segmenter = self._backend.segmenter
-        made = f"{self._backend.facts()['dtype']} {segmenter.module}"
-        digest = hashlib.sha256(made.encode())
+        """Return a hash of images in the model's size, prompts, the model's code and its dtype."""
+        module = self._segmenter.module
+        dtype = str(next(module.parameters()).dtype).removeprefix("torch.")
+        digest = hashlib.sha256(f"{dtype} {module}".encode())
         for expert, names in self._tasks.items():
             for name in names:
                 digest.update(f"{expert} {name}".encode())
@@ -50,12 +53,11 @@ class ExpertsAtWork:
         return digest.hexdigest()
 
     def passes(self, expert: str, examples: int) -> Iterator[Callable[[], object]]:
-        """Sends training images of the expert's tasks through the live model."""
-        segmenter = self._backend.segmenter
+        """Yield calls that send training images of the expert's tasks through the live model."""
         for name in self._tasks[expert]:
-            for batch in segmenter.batches(self._inputs(name, examples), _BATCH):
-                yield partial(segmenter.maps, batch)
+            for batch in self._segmenter.batches(self._inputs(name, examples), _BATCH):
+                yield partial(self._segmenter.maps, batch)
 
     def _inputs(self, name: str, examples: int) -> dict[str, torch.Tensor]:
         chosen = self._images[name](examples)
-        return self._backend.segmenter.inputs(chosen.images, chosen.masks)
+        return self._segmenter.inputs(chosen.images, chosen.masks)

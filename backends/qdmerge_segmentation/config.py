@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator
 
-from qdmerge.backend import BackendConfig, Progress
+from qdmerge.backend import BackendConfig, Progress, Task
 from qdmerge.checkpoints import (
     SourceKind,
     checkpoint_problems,
@@ -19,8 +20,18 @@ from qdmerge.checkpoints import (
     scheme_name,
 )
 from qdmerge.errors import ConfigError, nearest
-from qdmerge_segmentation.data import ImageSet, Sample, find_samples, load_set, split_samples
-from qdmerge_segmentation.models import model_problems
+from qdmerge_segmentation.data import ImageFolder, ImageSet
+from qdmerge_segmentation.metrics import MEANS, METRICS
+from qdmerge_segmentation.models import Prompt, model_problems
+from qdmerge_segmentation.training import (
+    UNET,
+    Model,
+    Plan,
+    TrainingConfig,
+    TrainingTask,
+    make_models,
+    missing_models,
+)
 
 if TYPE_CHECKING:
     from qdmerge.backend import SpaceFactory
@@ -32,22 +43,19 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 _FRACTIONS: dict[Split, float] = {"train": 0.5, "validation": 0.15, "selection": 0.1, "test": 0.25}
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
-
-
-class TaskConfig(_Settings):
+class TaskConfig(BaseModel):
     """One task: where its images are, what is foreground, and what is measured.
 
     Attributes:
-        data: Folder with ``images/`` and ``masks/`` and perhaps ``index.csv``, or
-            part of a scheme (``tiny://data/NAME``).
+        data: Folder with ``images/``, ``masks/`` and perhaps ``index.csv``; or a scheme's source.
         classes: Values of an index mask that are foreground; None for binary masks.
         other_classes: Further values that an index mask may hold beside 0, or "any".
         labels: Labels of the model that mean foreground; None for models of one or two labels.
         metric: The score of an image: "dice" or "iou".
         expert: Expert of this task; None means the one of the same name, if there is one.
     """
+
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
     data: str
     classes: Annotated[tuple[int, ...], Field(min_length=1)] | None = None
@@ -57,83 +65,30 @@ class TaskConfig(_Settings):
     expert: str | None = None
 
 
-class StageConfig(_Settings):
-    """How one model is trained: AdamW, a linear warm-up, then a linear fall to zero.
-
-    Attributes:
-        steps: Optimizer steps.
-        rate: Peak learning rate.
-        batch_size: Images a step.
-        replay: Share of each batch that an expert takes from the other tasks; the base takes from
-            all tasks alike.
-        warmup: Steps of the warm-up.
-        weight_decay: Of AdamW.
-        only: Beginnings of the names of the parameters that are trained; () for all.
-    """
-
-    steps: PositiveInt = 100
-    rate: PositiveFloat = 1e-3
-    batch_size: PositiveInt = 16
-    replay: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    warmup: Annotated[int, Field(ge=0)] = 10
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    only: tuple[str, ...] = ()
-
-
-class TrainingConfig(_Settings):
-    """How `qdmerge experts` makes the models that are not there yet.
-
-    Attributes:
-        start: What a missing base is trained from: "unet", a small new U-Net; or a directory or
-            Hub id. A base that is there is used as it is.
-        base: Training of a missing base, on all tasks.
-        experts: Training of each missing expert, from the base, on its task.
-        expert_steps: Expert to its number of steps, where that is not the one of ``experts``.
-        augment: Mirror and turn training images at random.
-        validate_every: Steps between two points of the validation curve.
-        seed: Decides initial weights, batches and augmentation.
-    """
-
-    start: str = "unet"
-    base: StageConfig = StageConfig(steps=200, rate=2e-3)
-    experts: StageConfig = StageConfig(steps=100, rate=1e-3, replay=0.15)
-    expert_steps: dict[str, PositiveInt] = Field(default_factory=dict)
-    augment: bool = True
-    validate_every: PositiveInt = 25
-    seed: Annotated[int, Field(ge=0)] = 0
-
-    def expert(self, name: str) -> StageConfig:
-        """How the expert of a name is trained."""
-        steps = self.expert_steps.get(name, self.experts.steps)
-        return self.experts.model_copy(update={"steps": steps})
-
-
 class SegmentationConfig(BackendConfig):
     """Segmentation models that are merged, and the images they are scored on.
 
     Attributes:
-        base: Directory, Hub id, or part of a scheme (``tiny://base``); with `factory`, a
-            safetensors file, too.
-        experts: Expert name to the like; fine-tuned from ``base``.
+        base: Directory, Hub id, or source of a scheme; with `factory`, also a safetensors file.
+        experts: Expert name to its source; fine-tuned from ``base``.
         tasks: Task name to its settings; the order is that of the score columns.
         factory: ``module:callable`` that makes the torch module; None for models of transformers.
         trust_remote_code: Run model code that lies beside the weights (transformers).
-        prompt: What Segment Anything is told about each image, the same for all models: a box
-            around the true region, a point deep inside it, or none.
+        prompt: What Segment Anything gets with each image, the same for all models: a box around
+            the true region, a point deep inside it, or none.
         image_size: Side, in pixels, of the square that images are resized to for the model; None
             for the model's own. Scores are of masks in their own size.
-        fractions: Share of the images in each split; the default's where a split is not named.
+        fractions: Share of the images in each split; the default where a split is not named.
         split_seed: Decides which group falls into which split.
         max_images: Split to the most images of a task to use; all if a split is not named.
-        reestimate_batch_norm: Measure the running statistics of BatchNorm layers anew on training
-            images after each expression, instead of merging them. Models without such layers do
-            not care.
+        reestimate_batch_norm: Re-estimate the running statistics of BatchNorm layers on training
+            images after each expression, instead of merging them; no effect on other models.
         reestimate_images: Training images of each task used for that.
         batch_size: Images evaluated together.
         dtype: Number type that models run in; "auto" is bfloat16 where the processor or GPU
             computes in it, else float32.
         device: "cpu", "cuda", "cuda:N", or "auto" (a GPU if there is one).
-        training: How missing models are made.
+        training: How `qdmerge experts` trains missing models.
     """
 
     name: ClassVar[str] = "segmentation"
@@ -147,7 +102,7 @@ class SegmentationConfig(BackendConfig):
     tasks: dict[str, TaskConfig] = Field(min_length=1)
     factory: str | None = None
     trust_remote_code: bool = False
-    prompt: Literal["box", "point", "none"] | None = None
+    prompt: Prompt | None = None
     image_size: PositiveInt | None = None
     fractions: dict[Split, Fraction] = Field(default_factory=lambda: dict(_FRACTIONS))
     split_seed: Annotated[int, Field(ge=0)] = 0
@@ -172,11 +127,11 @@ class SegmentationConfig(BackendConfig):
         return fractions
 
     def problems(self) -> list[str]:
-        """All mistakes that show without loading weights, building or downloading anything."""
+        """Return all mistakes that can be found without loading, building or downloading."""
         return self._model_problems() + self.data_problems()
 
     def names(self) -> list[str]:
-        """Names of the tasks."""
+        """Return the names of the tasks."""
         return list(self.tasks)
 
     @property
@@ -200,8 +155,8 @@ class SegmentationConfig(BackendConfig):
         """
         return fetch(source, self.scheme(source))
 
-    def source_problem(self, source: str, what: SourceKind) -> str | None:
-        """Return what is wrong with the source of a model or of images, or None; only look."""
+    def _source_problem(self, source: str, what: SourceKind) -> str | None:
+        """Return what is wrong with the source of a model or of images, or None; fetch nothing."""
         try:
             if scheme := self.scheme(source):
                 return scheme.problem(source, what)
@@ -212,27 +167,31 @@ class SegmentationConfig(BackendConfig):
             return None
         return missing("directory", source)
 
+    def _problems_of(self, source: str, what: SourceKind) -> list[str]:
+        """Return what is wrong with the source of a model, as far as its files show."""
+        problem = self._source_problem(source, what)
+        if problem is not None or not is_local(source):
+            return [problem] if problem is not None else []
+        return model_problems(self.resolve(source), self.factory, self.prompt)
+
     def _model_problems(self) -> list[str]:
         found = self.name_problems()
         here = {}
         for name, source in self.model_sources().items():
-            base = name == "base"
-            who = "base" if base else f"expert '{name}'"
-            problem = self.source_problem(source, "base" if base else "expert")
-            if problem:
-                made = "; `qdmerge experts` makes it" if is_local(source) else ""
-                found.append(f"{who}: {problem}{made}")
-            elif is_local(source):
+            who = "base" if name == "base" else f"expert '{name}'"
+            wrong = self._problems_of(source, "base" if name == "base" else "expert")
+            if is_local(source) and Path(source).expanduser().exists():
                 here[name] = self.resolve(source)
-                wrong = model_problems(here[name], self.factory, self.prompt)
-                found += [f"{who}: {line}" for line in wrong]
+            elif is_local(source):
+                wrong = [f"{line}; `qdmerge experts` makes it" for line in wrong]
+            found += [f"{who}: {line}" for line in wrong]
         place = here.pop("base", None)
         if place and here:
             found += checkpoint_problems(place, here)
         return found
 
     def name_problems(self) -> list[str]:
-        """What is wrong with the names of experts."""
+        """Return what is wrong with the names of experts."""
         found = []
         if "base" in self.experts:
             found.append("an expert cannot be named 'base'; that name is the base model's")
@@ -248,10 +207,10 @@ class SegmentationConfig(BackendConfig):
         return found
 
     def data_problems(self) -> list[str]:
-        """What is wrong with the tasks' images; all of them are read."""
+        """Read all images of the tasks, and return what is wrong with them."""
         found = []
         for name, task in self.tasks.items():
-            problem = self.source_problem(task.data, "data")
+            problem = self._source_problem(task.data, "data")
             if problem is None and scheme_name(task.data) is None:
                 try:
                     for split in self.fractions:
@@ -262,19 +221,22 @@ class SegmentationConfig(BackendConfig):
                 found += [f"task '{name}': {line}" for line in problem.split("\n")]
         return found
 
-    def samples(self, task: str) -> dict[Split, list[Sample]]:
-        """The images of a task by split; which they are depends on data and `split_seed` alone.
-
-        Raises:
-            ConfigError: The folder is wrong, or a split would be empty.
-        """
-        folder = self.resolve(self.tasks[task].data)
-        fractions = {str(split): fraction for split, fraction in self.fractions.items()}
-        parts = split_samples(find_samples(folder), fractions, self.split_seed)
-        return {split: parts[split][: self.max_images.get(split)] for split in self.fractions}
+    def image_folder(self, task: str) -> ImageFolder:
+        """Return the folder of a task's images, made or downloaded when needed, and its splits."""
+        settings, known = self.tasks[task], None
+        if settings.classes is not None and settings.other_classes != "any":
+            known = (*settings.classes, *settings.other_classes)
+        return ImageFolder(
+            path=self.resolve(settings.data),
+            classes=settings.classes,
+            known=known,
+            fractions={str(split): fraction for split, fraction in self.fractions.items()},
+            seed=self.split_seed,
+            limits={str(split): limit for split, limit in self.max_images.items()},
+        )
 
     def images(self, task: str, split: Split, limit: int | None = None) -> ImageSet:
-        """The images and masks of a task's split, in memory.
+        """Read the images and masks of a task's split.
 
         Args:
             task: Name of the task.
@@ -282,16 +244,13 @@ class SegmentationConfig(BackendConfig):
             limit: Most images to read; None for all.
 
         Raises:
-            ConfigError: See :meth:`samples`; or an image or mask cannot be used.
+            ConfigError: The folder is wrong, the split would be empty, or an image or mask cannot
+                be used.
         """
-        settings = self.tasks[task]
-        known = None
-        if settings.classes is not None and settings.other_classes != "any":
-            known = {*settings.classes, *settings.other_classes}
-        return load_set(self.samples(task)[split][:limit], settings.classes, known)
+        return self.image_folder(task).read(split, limit)
 
     def expert_of(self, task: str) -> str | None:
-        """The expert of a task, if there is one."""
+        """Return the expert of a task, if there is one."""
         return self.tasks[task].expert or (task if task in self.experts else None)
 
     def multitask(self) -> SegmentationConfig | None:
@@ -310,26 +269,105 @@ class SegmentationConfig(BackendConfig):
         return self.model_copy(update={"experts": {"all": source}, "tasks": tasks})
 
     def make_experts(self, progress: Progress) -> dict[str, Path]:
-        """Trains base and experts whose directories are missing; see :class:`TrainingConfig`.
+        """Train base and experts whose directories are missing; see :class:`TrainingConfig`.
 
         Raises:
             ConfigError: The data or names are wrong.
             RunError: The training of a model failed.
         """
-        from qdmerge_segmentation.training import make_models
-
         problems = self.name_problems() + self.data_problems()
         if problems:
             raise ConfigError("\n".join(problems))
         self.prepare(progress)
-        return make_models(self, progress)
+        plan = self.training_plan()
+        absent = self.missing_models(plan)
+        for name in self.model_sources():
+            if name not in absent:
+                progress(f"{name} is there", 1, 1)
+        return make_models(plan, absent, progress, fetch=self.resolve)
+
+    def training_plan(self) -> Plan:
+        """Return how all models on this machine are trained, existing or not."""
+        models = {}
+        for name, source in self.model_sources().items():
+            if not is_local(source):
+                continue
+            base = name == "base"
+            start = self.training.start if base else self.base
+            own = [task for task in self.tasks if base or self.expert_of(task) == name]
+            models[name] = Model(
+                name=name,
+                target=Path(source).expanduser(),
+                start=str(Path(start).expanduser()) if is_local(start) else start,
+                start_name=Path(start).name if base else "base",
+                stage=self.training.base if base else self.training.expert(name),
+                own=tuple(own),
+                others=tuple(task for task in self.tasks if task not in own),
+            )
+        tasks = {
+            name: TrainingTask(
+                images=self.image_folder(name), metric=task.metric, labels=task.labels
+            )
+            for name, task in self.tasks.items()
+        }
+        same = ("image_size", "prompt", "factory", "trust_remote_code", "device", "batch_size")
+        options = {name: getattr(self, name) for name in same}
+        return Plan(models=models, tasks=tasks, training=self.training, **options)
+
+    def missing_models(self, plan: Plan) -> dict[str, Model]:
+        """Return the models of a plan that are missing, the base first.
+
+        Raises:
+            ConfigError: They cannot be trained; all mistakes, one a line.
+        """
+        remote = next(filter(is_hub_id, self.model_sources().values()), None)
+        if not plan.models and remote:
+            raise ConfigError(
+                f"all models are taken from the Hub. To train one into a new directory '{remote}', "
+                f"write './{remote}'"
+            )
+        return missing_models(plan, self._start_problems())
+
+    def _start_problems(self) -> list[str]:
+        """Return what is wrong with the model that a missing base starts from."""
+        start = self.training.start
+        if start != UNET:
+            return [f"training.start: {line}" for line in self._problems_of(start, "base")]
+        if self.factory is None:
+            return []
+        return [
+            "training.start 'unet' is a model of transformers, but factory is set; name a "
+            "safetensors file with the weights that a missing base starts from"
+        ]
 
     def build(self, space: SpaceFactory | None = None) -> SegmentationBackend:
-        """Loads the base model and the images; makes or downloads them when needed.
+        """Load the base model and the images; make or download them when needed.
 
         Args:
             space: Makes the space from the task vectors; None for the spectral space.
         """
-        from qdmerge_segmentation.backend import SegmentationBackend
+        from qdmerge_segmentation.backend import SegmentationBackend, SegmentationTask
 
-        return SegmentationBackend.from_config(self, space)
+        tasks = [
+            SegmentationTask(
+                Task(name, MEANS[task.metric], (0.0, 1.0), task.expert),
+                METRICS[task.metric],
+                {split: self.images(name, split) for split in self.evaluated},
+                task.labels,
+            )
+            for name, task in self.tasks.items()
+        ]
+        return SegmentationBackend.load(
+            {name: self.resolve(source) for name, source in self.model_sources().items()},
+            tasks,
+            {name: partial(self.images, name, "train") for name in self.tasks},
+            space,
+            image_size=self.image_size,
+            prompt=self.prompt,
+            factory=self.factory,
+            trust_remote_code=self.trust_remote_code,
+            dtype=self.dtype,
+            device=self.device,
+            batch_size=self.batch_size,
+            reestimate_images=self.reestimate_images if self.reestimate_batch_norm else None,
+        )

@@ -1,8 +1,8 @@
-"""How well a predicted mask agrees with the true one: scores of single images.
+"""Scores of single images: how well a predicted mask agrees with the true one.
 
-Both scores lie in [0, 1], do not change when the masks change places, and order the predictions of
-an image alike: ``iou = dice / (2 - dice)``. An image without foreground scores 1 where the
-prediction is empty, too, and 0 where a single pixel was predicted.
+Both scores lie in [0, 1], are symmetric, and rank the predictions of an image alike:
+``iou = dice / (2 - dice)``. An image without foreground scores 1 if the prediction is empty, and 0
+if a single pixel is predicted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Metric = Callable[[np.ndarray, np.ndarray], float]
 
 
 def dice(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """``2 |P and T| / (|P| + |T|)``, the F1 score of the foreground pixels (Dice 1945).
+    """Return ``2 |P and T| / (|P| + |T|)``, the F1 score of the foreground pixels (Dice 1945).
 
     Args:
         predicted: ``(h, w)`` bool.
@@ -32,7 +32,7 @@ def dice(predicted: np.ndarray, truth: np.ndarray) -> float:
 
 
 def iou(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """``|P and T| / |P or T|``, intersection over union (Jaccard 1912).
+    """Return ``|P and T| / |P or T|``, intersection over union (Jaccard 1912).
 
     Args:
         predicted: ``(h, w)`` bool.
@@ -49,10 +49,12 @@ def iou(predicted: np.ndarray, truth: np.ndarray) -> float:
 
 
 METRICS: dict[str, Metric] = {"dice": dice, "iou": iou}
+MEANS = {"dice": "mean Dice", "iou": "mean IoU"}
+"""What the mean over images is called."""
 
 
 def _counts(predicted: np.ndarray, truth: np.ndarray) -> tuple[int, int]:
-    """Pixels in both masks, and the sum of the masks' pixels."""
+    """Count the pixels in both masks, and the sum of the masks' pixels."""
     if predicted.dtype != bool or truth.dtype != bool or predicted.shape != truth.shape:
         raise ValueError(
             "expected two bool masks of one size; got "

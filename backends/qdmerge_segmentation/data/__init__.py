@@ -2,6 +2,7 @@
 
 - :func:`find_samples`: find the images of a folder and their masks, by name.
 - :func:`split_samples`: split them by group, never by image.
+- :class:`ImageFolder`: a folder, what is foreground in its masks, and how it is split.
 - :func:`load_set`: read and check images and masks.
 - :func:`read_image`, :func:`read_mask`: read one file.
 """
@@ -10,10 +11,11 @@ from __future__ import annotations
 
 from qdmerge_segmentation.data._folder import SUFFIXES, Sample, find_samples, split_samples
 from qdmerge_segmentation.data._pixels import read_image, read_mask
-from qdmerge_segmentation.data._set import ImageSet, load_set
+from qdmerge_segmentation.data._set import ImageFolder, ImageSet, load_set
 
 __all__ = [
     "SUFFIXES",
+    "ImageFolder",
     "ImageSet",
     "Sample",
     "find_samples",

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
 from qdmerge.errors import ConfigError
-from qdmerge_segmentation.data._folder import Sample
+from qdmerge_segmentation.data._folder import Sample, find_samples, split_samples
 from qdmerge_segmentation.data._pixels import read_image, read_mask
 
 _SHOWN = 5
@@ -97,3 +98,45 @@ def load_set(
         tuple(image for image, _ in pairs),
         tuple(mask for _, mask in pairs),
     )
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """The images of one task: their folder, what is foreground in their masks, and their splits.
+
+    Attributes:
+        path: Folder with ``images/`` and ``masks/``; see :func:`find_samples`.
+        classes: Values of an index mask that are foreground; None for binary masks.
+        known: Values that an index mask may hold besides; None for any.
+        fractions: Split to its share of the images, in the order of the splits.
+        seed: Decides which group falls into which split.
+        limits: Split to the most images of it to use; all where a split is not named.
+    """
+
+    path: Path
+    classes: tuple[int, ...] | None
+    known: tuple[int, ...] | None
+    fractions: Mapping[str, float]
+    seed: int
+    limits: Mapping[str, int]
+
+    def samples(self) -> dict[str, list[Sample]]:
+        """Return the images by split, unread; path, fractions and seed alone decide them.
+
+        Raises:
+            ConfigError: The folder is wrong, or a split would be empty.
+        """
+        parts = split_samples(find_samples(self.path), self.fractions, self.seed)
+        return {split: parts[split][: self.limits.get(split)] for split in self.fractions}
+
+    def read(self, split: str, limit: int | None = None) -> ImageSet:
+        """Read the images and masks of a split.
+
+        Args:
+            split: Name of the split.
+            limit: Most images to read; None for all.
+
+        Raises:
+            ConfigError: See :meth:`samples`; or an image or mask cannot be used.
+        """
+        return load_set(self.samples()[split][:limit], self.classes, self.known)

@@ -4,6 +4,7 @@
 - :func:`load_segmenter`: load what transformers segments with, Segment Anything, or any torch
   module by factory.
 - :func:`model_problems`: list what keeps a model from being loaded, without torch.
+- :func:`foreground`: log-odds of the foreground from logits.
 - :func:`predict`: masks in the images' own size.
 - :func:`has_batch_norm`, :func:`reestimate_batch_norm`: statistics that are not to be merged.
 - :class:`UNetConfig`, :class:`UNetForSemanticSegmentation`: a small model of our own.

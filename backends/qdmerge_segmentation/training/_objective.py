@@ -10,9 +10,12 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+_SMOOTHING = 1.0
+"""Pixels added to both halves of the Dice fraction; an empty mask then has a gradient."""
+
 
 def generator(seed: int, *what: str | int) -> np.random.Generator:
-    """The generator that belongs to a seed and a purpose: the same for the same, always."""
+    """Return the random generator of a seed and a purpose."""
     text = "\0".join(map(str, (seed, *what)))
     return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:16]))
 
@@ -20,18 +23,17 @@ def generator(seed: int, *what: str | int) -> np.random.Generator:
 class Mix:
     """The order in which a model sees the training images of several tasks.
 
-    The places of all batches, one batch after the other, go to the replayed tasks at even distances
-    and else to the model's own ones, where several tasks take turns. Each task's images come in
-    rounds: all of them once in a new order, then again. So every batch has nearly the same
-    composition, every image is seen as often as any other of its task, and nothing has to be
-    remembered between steps.
+    Replayed tasks get evenly spaced places in the row of all batches, the model's own tasks the
+    others; several tasks take turns. A task's images come in rounds, each round in a new order. So
+    batches have nearly the same composition, all images of a task are seen equally often, and a
+    batch depends on its step alone.
 
     Args:
         own: Tasks that the model is trained for.
         others: Tasks that are replayed; may be empty.
         sizes: Task to the number of its images.
         replay: Share of the places that replayed tasks get.
-        seed: Decides the order of the images, together with the name.
+        seed: Decides, with the name, the order of the images.
         name: Name of the model.
     """
 
@@ -53,7 +55,7 @@ class Mix:
         )
 
     def batch(self, step: int, size: int) -> list[tuple[str, int]]:
-        """Task and index of each image of a step's batch."""
+        """Return task and index of each image of a step's batch."""
         return [self._at(place) for place in range(step * size, (step + 1) * size)]
 
     def _at(self, place: int) -> tuple[str, int]:
@@ -68,13 +70,10 @@ class Mix:
 
 
 def turned(array: np.ndarray, symmetry: int) -> np.ndarray:
-    """An image or a mask under one of the eight symmetries of the square.
+    """Return an image or a mask, ``(h, w, ...)``, under one of the square's eight symmetries.
 
-    Args:
-        array: ``(h, w, ...)``.
-        symmetry: 0 to 7: so many quarter turns (modulo 4), then mirrored from 4 on. Images that are
-            not square are not turned by 90 degrees, which would change their shape: for them, the
-            quarter turn is left out.
+    Symmetry 0 to 7: as many quarter turns, modulo 4; mirrored from 4 on. Images that are not square
+    keep their shape: they are turned by 0 or 180 degrees.
     """
     quarters, mirrored = symmetry % 4, symmetry >= 4
     if array.shape[0] != array.shape[1]:
@@ -83,20 +82,16 @@ def turned(array: np.ndarray, symmetry: int) -> np.ndarray:
     return np.ascontiguousarray(array[:, ::-1] if mirrored else array)
 
 
-_SMOOTHING = 1.0
-"""Pixels added to both halves of the Dice fraction; an empty mask then has a gradient."""
-
-
 def segmentation_loss(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Binary cross-entropy, the mean over pixels, plus ``1 - (2 sum p t + 1) / (sum p + t + 1)``.
+    """Return pixels' mean binary cross-entropy plus ``1 - (2 sum p t + 1) / (sum p + t + 1)``.
 
     The second term is the soft Dice loss (Milletari et al. 2016, arXiv 1606.04797) of
-    ``p = sigmoid(logits)``, in its linear form; the sum of both is what nnU-Net is trained with
-    (Isensee et al. 2021, arXiv 1809.10486).
+    ``p = sigmoid(logits)``, in its linear form; nnU-Net is trained with the sum of both (Isensee et
+    al. 2021, arXiv 1809.10486).
 
     Args:
-        logits: ``(n, h', w')``, foreground log-odds. They are resized bilinearly to the truth's
-            size, as they are for predictions, so that thin structures count at full resolution.
+        logits: ``(n, h', w')``, foreground log-odds, resized bilinearly to the truth's size like
+            predictions, so that thin structures count at full resolution.
         truth: ``(n, h, w)`` float in [0, 1].
 
     Returns:
@@ -116,9 +111,9 @@ def segmentation_loss(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor
 
 
 def truth_of(masks: Sequence[np.ndarray], size: tuple[int, int]) -> torch.Tensor:
-    """Masks, ``(h, w)`` bool each, as ``(n, *size)`` float: the share of foreground in each pixel.
+    """Return masks, ``(h, w)`` bool each, as ``(n, *size)`` float: each pixel's foreground share.
 
-    A mask that is larger than ``size`` is averaged, not sampled: lines of one pixel leave a trace.
+    Larger masks are averaged, not sampled, so that lines of one pixel leave a trace.
     """
     return torch.cat([_resized(mask, size) for mask in masks])
 

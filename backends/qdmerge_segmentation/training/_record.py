@@ -3,54 +3,35 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
-if TYPE_CHECKING:
-    from qdmerge_segmentation.config import SegmentationConfig
-    from qdmerge_segmentation.training._plan import Model
-
 RECORD = "training.yaml"
-"""The history of a model's training; a name that exports of merged models do not copy."""
+"""The history of a model's training; exports of merged models do not copy files of this name."""
 TRAINED_ON = "trained_on"
-"""The key of the hashes of all images that the model was trained on, its base's left out."""
+"""The key of the hashes of all images that the model was trained on, without its base's."""
 _MEASURED = ("qdmerge", "torch", "transformers", "numpy")
 
 
-def settings_of(model: Model, config: SegmentationConfig) -> dict[str, Any]:
-    """All settings that decide the course of a training, the images apart; no paths."""
-    training = config.training
-    return {
-        "model": model.name,
-        "tasks": list(model.own),
-        "start": "base" if model.name != "base" else Path(model.start).name,
-        "stage": model.stage.model_dump(mode="json"),
-        "augment": training.augment,
-        "validate_every": training.validate_every,
-        "seed": training.seed,
-        "image_size": config.image_size,
-        "prompt": config.prompt,
-        "factory": config.factory,
-        "metrics": {name: task.metric for name, task in config.tasks.items()},
-        "labels": {
-            name: None if task.labels is None else list(task.labels)
-            for name, task in config.tasks.items()
-        },
-    }
+def versions() -> dict[str, str]:
+    """Return the versions that a training depends on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in _MEASURED}}
 
 
-def write_record(file: Path, facts: dict[str, Any]) -> None:
-    """Writes a training's history: settings, versions, time, and the validation curve."""
-    versions = {"python": platform.python_version(), **{name: version(name) for name in _MEASURED}}
-    text = yaml.safe_dump({**facts, "versions": versions}, sort_keys=False, width=100)
-    file.write_text(text, encoding="utf-8")
+def write_record(file: Path, facts: Mapping[str, Any], earlier: Sequence[Any]) -> None:
+    """Write a training's history, with the versions now and, if resumed, those that began it."""
+    record = {**facts, "versions": versions()}
+    if earlier:
+        record["earlier_versions"] = list(earlier)
+    file.write_text(yaml.safe_dump(record, sort_keys=False, width=100), encoding="utf-8")
 
 
 def trained_images(model: Path) -> set[str]:
-    """Hashes of the images that a model was trained on, as far as its history tells.
+    """Return the hashes of the images that a model was trained on, as far as its history says.
 
     Args:
         model: Folder of a model, or the file of its weights.
@@ -60,7 +41,7 @@ def trained_images(model: Path) -> set[str]:
 
 
 def training_seconds(model: Path) -> float | None:
-    """How long the training of a model took, as far as its history tells; None if it is not there.
+    """Return how long the training of a model took; None without a history.
 
     Args:
         model: Folder of a model, or the file of its weights.
@@ -70,14 +51,14 @@ def training_seconds(model: Path) -> float | None:
 
 
 def record_of(model: Path) -> Path:
-    """Where the history of a model lies: in its folder, or beside its file of weights."""
+    """Return the file of a model's history: in its folder, or beside its file of weights."""
     if model.suffix == ".safetensors":
         return model.with_suffix(f".{RECORD}")
     return model / RECORD
 
 
 def read_record(file: Path) -> dict[str, Any] | None:
-    """What :func:`write_record` wrote; None if there is nothing of the kind."""
+    """Read what :func:`write_record` wrote; None if there is nothing of the kind."""
     try:
         facts = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):

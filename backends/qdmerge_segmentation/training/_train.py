@@ -1,66 +1,77 @@
-"""Training of models in a process of one thread, so that one seed gives one result.
+"""The training of one model, in a process of one thread, so that one seed gives one result.
 
-Run as ``python -m qdmerge_segmentation.training._train CONFIG NAME...`` with the configuration as
-JSON; see :func:`qdmerge_segmentation.training.make_models`. It reports ``{"name", "done"}``.
+Run as ``python -m qdmerge_segmentation.training._train PLAN NAME...`` with the plan as JSON; see
+:func:`qdmerge_segmentation.training.make_models`. It reports ``{"name", "done"}``.
 """
 
 from __future__ import annotations
 
 import shutil
 import sys
+from pathlib import Path
 
 import torch
 import transformers
 
+from qdmerge.checkpoints import weights_digest
 from qdmerge.execution import Report, job_main, pick_device
-from qdmerge.storage import locked
-from qdmerge_segmentation.config import SegmentationConfig
+from qdmerge.training import unfinished
 from qdmerge_segmentation.models import load_segmenter
-from qdmerge_segmentation.training._formats import publish, save_model, write_unet
-from qdmerge_segmentation.training._parameters import check_beginnings
-from qdmerge_segmentation.training._plan import UNET, local_models
-from qdmerge_segmentation.training._record import write_record
-from qdmerge_segmentation.training._state import LOCK
-from qdmerge_segmentation.training._trainer import Training
+from qdmerge_segmentation.training._files import publish, save_model, write_unet
+from qdmerge_segmentation.training._plan import UNET, Plan
+from qdmerge_segmentation.training._record import versions, write_record
+from qdmerge_segmentation.training._trainer import Training, check_prefixes
 
 
-def make(name: str, config: SegmentationConfig, report: Report) -> None:
-    """Trains a model of a configuration and puts it to its place."""
-    model = local_models(config)[name]
-    model.state.mkdir(parents=True, exist_ok=True)
-    busy = f"Another process is training {model.name} in {model.state.name}"
-    with locked(model.state / LOCK, busy):
-        if model.start == UNET:
-            start = write_unet(model.state / "start", config.training.seed)
-        else:
-            start = config.resolve(model.start)
-        segmenter = load_segmenter(
-            start,
-            image_size=config.image_size,
-            prompt=config.prompt,
-            factory=config.factory,
-            dtype=torch.float32,
-            device=pick_device(config.device),
-            trust_remote_code=config.trust_remote_code,
-        )
-        for stage in ("base", "experts"):  # found before the base is trained, not after
-            only = getattr(config.training, stage).only
-            check_beginnings(segmenter.module, only, f"training.{stage}.only")
-        history = Training(model, config, segmenter).run(report)
-        made = save_model(segmenter, start, config, model.state / "model")
-        write_record(made / model.record.name, history)
-        publish(made, model)
-    shutil.rmtree(model.state)
+def make(name: str, plan: Plan, report: Report) -> None:
+    """Train a model of a plan and move it to its place."""
+    model, device = plan.models[name], pick_device(plan.device)
+    images = {
+        task: {split: settings.images.read(split) for split in ("train", "validation")}
+        for task, settings in plan.tasks.items()
+    }
+    made_from = {
+        "start": UNET if model.start == UNET else weights_digest(Path(model.start)),
+        "settings": plan.settings_of(model),
+        "images": {
+            task: {split: found.fingerprint for split, found in splits.items()}
+            for task, splits in images.items()
+        },
+        "device": device.type,
+        "versions": versions(),
+    }
+    with unfinished(model.target, made_from) as (state, earlier):
+        if not model.is_there:  # another process may have made it meanwhile
+            start = Path(model.start)
+            if model.start == UNET:
+                start = write_unet(state / "start", plan.training.seed)
+            segmenter = load_segmenter(
+                start,
+                image_size=plan.image_size,
+                prompt=plan.prompt,
+                factory=plan.factory,
+                dtype=torch.float32,
+                device=device,
+                trust_remote_code=plan.trust_remote_code,
+            )
+            for stage in ("base", "experts"):  # before the base is trained, not after
+                only = getattr(plan.training, stage).only
+                check_prefixes(segmenter.module, only, f"training.{stage}.only")
+            history = Training(model, plan, segmenter, images, state).run(report)
+            made = save_model(segmenter, start, plan, state / "model")
+            write_record(made / model.record.name, history, earlier)
+            publish(made, model)
+        shutil.rmtree(state)
 
 
 def _work(report: Report) -> None:
     torch.set_num_threads(1)
-    # Only warned of where a GPU has no such algorithm; on a CPU all have.
+    # Only a warning where a GPU lacks a deterministic algorithm; CPUs have all.
     torch.use_deterministic_algorithms(True, warn_only=True)
     transformers.utils.logging.disable_progress_bar()
-    settings, *names = sys.argv[1:]
+    plan, *names = sys.argv[1:]
     for name in names:
-        make(name, SegmentationConfig.model_validate_json(settings), report)
+        make(name, Plan.model_validate_json(plan), report)
 
 
 if __name__ == "__main__":

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from qdmerge.errors import RunError
+from qdmerge.errors import ConfigError, RunError, nearest
 from qdmerge.execution import Report
+from qdmerge_segmentation.data import ImageSet
 from qdmerge_segmentation.metrics import METRICS
-from qdmerge_segmentation.models import Segmenter, predict
-from qdmerge_segmentation.models._segmenter import foreground
+from qdmerge_segmentation.models import Segmenter, foreground, predict
+from qdmerge_segmentation.training._files import Position, restore_state, save_state
 from qdmerge_segmentation.training._objective import (
     Mix,
     generator,
@@ -24,18 +24,13 @@ from qdmerge_segmentation.training._objective import (
     truth_of,
     turned,
 )
-from qdmerge_segmentation.training._parameters import choose_parameters, train_mode
-from qdmerge_segmentation.training._record import TRAINED_ON, settings_of
-from qdmerge_segmentation.training._state import Position, State, tensors_of
-
-if TYPE_CHECKING:
-    from qdmerge_segmentation.config import SegmentationConfig, StageConfig
-    from qdmerge_segmentation.training._plan import Model
+from qdmerge_segmentation.training._plan import Model, Plan, StageConfig
+from qdmerge_segmentation.training._record import TRAINED_ON
 
 REPORT_SECONDS = 2.0
 """Least time between two reports."""
 SAVE_SECONDS = 30.0
-"""Most work that is lost when a training is ended."""
+"""Most work that an interruption costs."""
 _NORM = 1.0
 """Gradients of a greater norm are scaled down to it."""
 
@@ -44,26 +39,35 @@ class Training:
     """The training of one model.
 
     Args:
-        model: What is trained.
-        config: The configuration.
+        model: The model.
+        plan: Its settings.
         segmenter: Holds the weights to start from.
+        images: Task to its images, "train" and "validation".
+        folder: Where the state of the training lies.
     """
 
-    def __init__(self, model: Model, config: SegmentationConfig, segmenter: Segmenter) -> None:
+    def __init__(
+        self,
+        model: Model,
+        plan: Plan,
+        segmenter: Segmenter,
+        images: Mapping[str, Mapping[str, ImageSet]],
+        folder: Path,
+    ) -> None:
         self.model = model
-        self.config = config
+        self.plan = plan
         self.segmenter = segmenter
+        self.images = images
+        self.folder = folder
         self.device = next(segmenter.module.parameters()).device
-        self.train = {task: config.images(task, "train") for task in config.tasks}
-        self.validation = {task: config.images(task, "validation") for task in config.tasks}
-        sizes = {task: len(images) for task, images in self.train.items()}
-        stage, seed = model.stage, config.training.seed
+        sizes = {task: len(splits["train"]) for task, splits in images.items()}
+        stage, seed = model.stage, plan.training.seed
         self._mix = Mix(model.own, model.others, sizes, stage.replay, seed, model.name)
         chosen = choose_parameters(segmenter.module, stage.only)
         self._optimizer = torch.optim.AdamW(chosen, lr=stage.rate, weight_decay=stage.weight_decay)
 
     def run(self, report: Report) -> dict[str, Any]:
-        """Trains to the end, from where an earlier process came to.
+        """Train to the end, from the last state that was saved.
 
         Returns:
             The history for the record.
@@ -71,78 +75,65 @@ class Training:
         Raises:
             RunError: The loss is not finite.
         """
-        state = State(self.model.state, self.key())
-        module, stage = self.segmenter.module, self.model.stage
-        position = state.restore(module, self._optimizer)
+        module, steps = self.segmenter.module, self.model.stage.steps
+        position = restore_state(self.folder, module, self._optimizer)
         report({"name": self.model.name, "done": position.step})
         began = time.perf_counter() - position.seconds
         reported = saved = position.seconds
         if position.step == 0:
             self._mark(position)
-        while position.step < stage.steps:
+        while position.step < steps:
             position.losses.append(self.step(position.step))
             position.step += 1
-            last = position.step == stage.steps
-            due = last or position.step % self.config.training.validate_every == 0
+            last = position.step == steps
+            due = last or position.step % self.plan.training.validate_every == 0
             if due:
                 self._mark(position)
             position.seconds = time.perf_counter() - began
             if not last and (due or position.seconds - saved > SAVE_SECONDS):
-                state.save(module, self._optimizer, position)
+                save_state(self.folder, module, self._optimizer, position)
                 saved = position.seconds
             if due or position.seconds - reported > REPORT_SECONDS:
                 report({"name": self.model.name, "done": position.step})
                 reported = position.seconds
+        return self._history(position)
+
+    def _history(self, position: Position) -> dict[str, Any]:
+        seen = [
+            image
+            for task, splits in self.images.items()
+            if task in self.model.own or self.model.stage.replay
+            for image in splits["train"].hashes
+        ]
         return {
-            **settings_of(self.model, self.config),
+            **self.plan.settings_of(self.model),
             "images": {
-                task: {"train": len(images), "validation": len(self.validation[task])}
-                for task, images in self.train.items()
+                task: {split: len(images) for split, images in splits.items()}
+                for task, splits in self.images.items()
             },
-            TRAINED_ON: " ".join(
-                image
-                for task, images in self.train.items()
-                if task in self.model.own or stage.replay
-                for image in images.hashes
-            ),
+            TRAINED_ON: " ".join(seen),
             "device": self.device.type,
             "seconds": round(position.seconds, 1),
             "curve": position.curve,
         }
 
     def _mark(self, position: Position) -> None:
-        """Adds a point to the curve: the mean loss since the point before, and the scores."""
+        """Add a point to the curve: the mean loss since the last point, and the scores."""
         loss = round(float(np.mean(position.losses)), 6) if position.losses else None
         point = {"step": position.step, "loss": loss, "validation": self.validate()}
         position.curve.append(point)
         position.losses.clear()
 
-    def key(self) -> str:
-        """Hash of the initial weights, the settings, the images and the kind of device."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(tensors_of(self.segmenter.module).items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-        images = [
-            (task, self.train[task].fingerprint, self.validation[task].fingerprint)
-            for task in self.config.tasks
-        ]
-        settings = settings_of(self.model, self.config)
-        digest.update(json.dumps([settings, images, self.device.type]).encode())
-        return digest.hexdigest()
-
     def step(self, step: int) -> float:
-        """Takes one optimizer step; returns the loss.
-
-        All that is drawn for it depends on seed, name and step alone.
+        """Take one optimizer step and return the loss; seed, name and step decide every draw.
 
         Raises:
             RunError: The loss is not finite.
         """
-        stage, training = self.model.stage, self.config.training
+        stage, training = self.model.stage, self.plan.training
         batch = self._mix.batch(step, stage.batch_size)
         rng = generator(training.seed, self.model.name, "step", step)
-        torch.manual_seed(int(rng.integers(2**63)))  # dropout knows no other generator
+        torch.manual_seed(int(rng.integers(2**63)))  # dropout draws from the global generator
         symmetries = rng.integers(8, size=len(batch)) * training.augment
         train_mode(self.segmenter.module)
         loss = self._loss(batch, symmetries.tolist())
@@ -162,19 +153,20 @@ class Training:
         return value
 
     def _loss(self, batch: Sequence[tuple[str, int]], symmetries: Sequence[int]) -> torch.Tensor:
-        """The mean loss of a batch: task and index of each image, and how it is turned."""
+        """Return the mean loss of a batch: task and index of each image, and how it is turned."""
         images, masks = [], []
         for (task, index), symmetry in zip(batch, symmetries, strict=True):
-            # Prompts are made from masks, so image and mask are turned before all else.
-            images.append(turned(self.train[task].images[index], symmetry))
-            masks.append(turned(self.train[task].masks[index], symmetry))
+            # Prompts are made from masks, so image and mask are turned first.
+            train = self.images[task]["train"]
+            images.append(turned(train.images[index], symmetry))
+            masks.append(turned(train.masks[index], symmetry))
         inputs = self.segmenter.inputs(images, masks)
         height, width = inputs["pixel_values"].shape[-2:]
         truth = truth_of(masks, (height, width)).to(self.device)
         maps = self.segmenter.maps({key: one.to(self.device) for key, one in inputs.items()})
         rows: dict[tuple[int, ...] | None, list[int]] = {}
         for row, (task, _) in enumerate(batch):
-            rows.setdefault(self.config.tasks[task].labels, []).append(row)
+            rows.setdefault(self.plan.tasks[task].labels, []).append(row)
         losses = [
             segmentation_loss(foreground(maps[some], labels).float(), truth[some]).sum()
             for labels, some in rows.items()
@@ -182,24 +174,58 @@ class Training:
         return torch.stack(losses).sum() / len(batch)
 
     def validate(self) -> dict[str, float]:
-        """The mean score of each task on its validation images."""
+        """Return the mean score of each task on its validation images."""
         self.segmenter.module.eval()
-        return {task: round(self._score(task), 6) for task in self.config.tasks}
+        return {task: round(self._score(task), 6) for task in self.plan.tasks}
 
     def _score(self, task: str) -> float:
-        settings, images = self.config.tasks[task], self.validation[task]
-        measure, size, scores = METRICS[settings.metric], self.config.batch_size, []
+        settings, images = self.plan.tasks[task], self.images[task]["validation"]
+        score, size, scores = METRICS[settings.metric], self.plan.batch_size, []
         for first in range(0, len(images), size):
             masks = images.masks[first : first + size]
             inputs = self.segmenter.inputs(images.images[first : first + size], masks)
             sizes = [mask.shape for mask in masks]
             found = predict(self.segmenter, inputs, sizes, size, labels=settings.labels)
-            scores += [measure(*pair) for pair in zip(found, masks, strict=True)]
+            scores += [score(*pair) for pair in zip(found, masks, strict=True)]
         return float(np.mean(scores))
 
 
 def rate_at(step: int, stage: StageConfig) -> float:
-    """The learning rate of a step, counted from 0, as a fraction of its peak."""
+    """Return the learning rate of a step, counted from 0, as a fraction of its peak."""
     if step < stage.warmup:
         return (step + 1) / stage.warmup
     return (stage.steps - step) / max(1, stage.steps - stage.warmup)
+
+
+def check_prefixes(module: torch.nn.Module, only: Sequence[str], where: str) -> None:
+    """Check that some parameter's name begins with each prefix of the setting ``where``."""
+    names = [name for name, _ in module.named_parameters()]
+    parts = [name.split(".") for name in names]
+    known = {".".join(part[:depth]) for part in parts for depth in range(1, len(part) + 1)}
+    for prefix in only:
+        if not any(name.startswith(prefix) for name in names):
+            raise ConfigError(
+                f"{where}: no parameter's name begins with '{prefix}'"
+                f"{nearest(prefix, sorted(known))} "
+                f"They begin with {', '.join(sorted({part[0] for part in parts}))}."
+            )
+
+
+def choose_parameters(module: torch.nn.Module, only: Sequence[str]) -> list[torch.nn.Parameter]:
+    """Freeze all parameters but those with one of the prefixes (() freezes none); return the rest.
+
+    Parameters that were frozen before stay frozen.
+    """
+    for name, parameter in module.named_parameters():
+        if only and not name.startswith(tuple(only)):
+            parameter.requires_grad_(False)
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
+def train_mode(module: torch.nn.Module) -> None:
+    """Set training mode, but not for frozen parts: their statistics and outputs stay."""
+    module.train()
+    for part in module.modules():
+        parameters = list(part.parameters())
+        if parameters and not any(p.requires_grad for p in parameters):
+            part.eval()

@@ -14,8 +14,6 @@ from qdmerge.backend import Progress
 from qdmerge_zoo.segmentation._images import write_images
 from qdmerge_zoo.segmentation._recipe import VERSION, Recipe
 
-PROCESSES = 2
-"""Experts trained at a time, one thread each."""
 _MEASURED = ("torch", "transformers", "numpy", "scipy", "pillow")
 
 
@@ -25,11 +23,9 @@ def build(recipe: Recipe, folder: Path, progress: Progress) -> None:
     Raises:
         RunError: If the training of a model fails; the message ends with the cause.
     """
-    from qdmerge_segmentation.training import make_models
-
     started = time.perf_counter()
     _draw(recipe, folder, progress)
-    make_models(recipe.config(folder), progress, PROCESSES)
+    recipe.config(folder).make_experts(progress)
     facts = {
         "version": VERSION,
         "settings": json.loads(recipe.dump()),

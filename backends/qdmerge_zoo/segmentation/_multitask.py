@@ -30,9 +30,7 @@ def multitask(
     source = zoo(cache=cache, progress=progress, recipe=recipe)
 
     def build(folder: Path) -> None:
-        from qdmerge_segmentation.training import make_models
-
-        make_models(recipe.multitask_config(source, folder), report)
+        recipe.multitask_config(source, folder).make_experts(report)
 
     entry = multitask_place(recipe, cache).parent
     built_once(entry, build, "The tiny segmentation models")

@@ -8,13 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from qdmerge_segmentation.config import (
-    SegmentationConfig,
-    Split,
-    StageConfig,
-    TaskConfig,
-    TrainingConfig,
-)
+from qdmerge_segmentation.config import SegmentationConfig, Split, TaskConfig
+from qdmerge_segmentation.training import StageConfig, TrainingConfig
 from qdmerge_zoo.segmentation._images import ALL_TASKS
 
 VERSION = 1

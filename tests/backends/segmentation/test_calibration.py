@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from qdmerge.cli import app
 from qdmerge.settings import parse_config
 from qdmerge.spaces import RegMeanSpace
-from qdmerge_segmentation.calibration import ExpertsAtWork
+from qdmerge_segmentation.calibration import ExpertCalibration
 from qdmerge_zoo.segmentation import TASKS, Recipe, zoo
 
 
@@ -113,10 +113,10 @@ def test_a_run_of_the_recommended_recipe(settings: dict[str, Any], tmp_path: Pat
 def test_experts_that_cannot_be_watched_end_it_before_anything_is_evaluated(
     settings: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    def passes(self: ExpertsAtWork, expert: str, examples: int) -> Any:
+    def passes(self: ExpertCalibration, expert: str, examples: int) -> Any:
         raise torch.OutOfMemoryError("out of memory\non some device")
 
-    monkeypatch.setattr(ExpertsAtWork, "passes", passes)
+    monkeypatch.setattr(ExpertCalibration, "passes", passes)
     monkeypatch.setenv("QDMERGE_CACHE", str(tmp_path / "cache"))
     path, out = tmp_path / "study.yaml", tmp_path / "out"
     path.write_text(yaml.safe_dump({"backend": settings}))

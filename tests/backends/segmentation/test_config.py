@@ -132,7 +132,10 @@ def test_splits_keep_groups_together_and_follow_the_seed(study):
 
     def splits(seed: int) -> dict[str, set[str]]:
         config = load_config(study, [f"backend.split_seed={seed}"]).backend
-        return {name: {s.group for s in part} for name, part in config.samples("leaf").items()}
+        return {
+            name: {s.group for s in part}
+            for name, part in config.image_folder("leaf").samples().items()
+        }
 
     first = splits(0)
     assert sorted(group for groups in first.values() for group in groups) == [
@@ -148,8 +151,13 @@ def test_splits_keep_groups_together_and_follow_the_seed(study):
 def test_a_limit_of_images_takes_the_first_of_the_split(study):
     whole = load_config(study).backend
     few = load_config(study, ["backend.max_images.train=2"]).backend
-    assert few.samples("leaf")["train"] == whole.samples("leaf")["train"][:2]
-    assert few.samples("leaf")["test"] == whole.samples("leaf")["test"]
+    assert (
+        few.image_folder("leaf").samples()["train"]
+        == whole.image_folder("leaf").samples()["train"][:2]
+    )
+    assert (
+        few.image_folder("leaf").samples()["test"] == whole.image_folder("leaf").samples()["test"]
+    )
 
 
 def test_both_presets_are_valid_settings(tmp_path, monkeypatch):

@@ -18,7 +18,7 @@ from qdmerge.settings import load_config
 from qdmerge.spaces import ExpertSpace
 from qdmerge.storage import intact
 from qdmerge_segmentation.config import SegmentationConfig, TaskConfig
-from qdmerge_segmentation.training import _make
+from qdmerge_segmentation.training import Plan, _make
 from qdmerge_segmentation.training._train import make
 from qdmerge_zoo.schemes import TinySegmentation
 from qdmerge_zoo.segmentation import ALL_TASKS, Recipe, multitask, zoo
@@ -38,9 +38,9 @@ def in_this_process() -> Iterator[None]:
     """Train here: a process of its own takes seconds to begin; test_make.py has tests of those."""
 
     def run(jobs: Sequence[Job], processes: int, report: Report) -> None:
-        for settings, *names in (job.arguments for job in jobs):
+        for plan, *names in (job.arguments for job in jobs):
             for name in names:
-                make(name, SegmentationConfig.model_validate_json(settings), report)
+                make(name, Plan.model_validate_json(plan), report)
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

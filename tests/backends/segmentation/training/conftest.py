@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 
 from qdmerge_segmentation.config import SegmentationConfig
+from qdmerge_segmentation.training import Model
+from qdmerge_segmentation.training import _train as train
 from tests.backends.segmentation.conftest import Family, pictures, save, unet
 
 MakeConfig = Callable[..., SegmentationConfig]
@@ -96,3 +98,12 @@ def stop_at(step: int) -> Callable[[dict[str, Any]], None]:
 
 def ignore(facts: dict[str, Any]) -> None:
     pass
+
+
+def models_of(config: SegmentationConfig) -> dict[str, Model]:
+    return config.training_plan().models
+
+
+def make(name: str, config: SegmentationConfig, report: Callable[[dict[str, Any]], None]) -> None:
+    """Train a model of a configuration in this process."""
+    train.make(name, config.training_plan(), report)

@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from qdmerge_segmentation.training import make_models
-from qdmerge_segmentation.training._train import make
-from tests.backends.segmentation.training.conftest import MakeConfig, ignore
+from tests.backends.segmentation.training.conftest import MakeConfig, ignore, make
 from tests.trained import same
 
 WEIGHTS = "model.safetensors"
@@ -36,12 +34,12 @@ def test_a_killed_process_leaves_what_is_needed_to_end_in_the_same_weights(
             raise KeyboardInterrupt  # and the process is killed with SIGKILL
 
     with pytest.raises(KeyboardInterrupt):
-        make_models(settings, killing)
+        settings.make_experts(killing)
     assert [path.name for path in models.iterdir()] == ["base.training"]
     assert list((models / "base.training").glob("step-*"))
 
     calls: list[tuple[str, int, int]] = []
-    made = make_models(settings, lambda *call: calls.append(call))
+    made = settings.make_experts(lambda *call: calls.append(call))
     assert made == {"base": models / "base", "a": models / "a"}
     resumed = [done for name, done, _ in calls if name == "base"]
     assert resumed[0] == 0
@@ -51,5 +49,5 @@ def test_a_killed_process_leaves_what_is_needed_to_end_in_the_same_weights(
     assert sorted(path.name for path in models.iterdir()) == ["a", "base", "training.png"]
 
     calls.clear()
-    assert make_models(settings, lambda *call: calls.append(call)) == {}
+    assert settings.make_experts(lambda *call: calls.append(call)) == {}
     assert calls == [("base is there", 1, 1), ("a is there", 1, 1)]

@@ -16,10 +16,8 @@ from qdmerge.errors import ConfigError, RunError
 from qdmerge.spaces import ExpertSpace
 from qdmerge_segmentation.models import load_segmenter
 from qdmerge_segmentation.training import _trainer
-from qdmerge_segmentation.training._plan import local_models
-from qdmerge_segmentation.training._train import make
 from tests.backends.segmentation.conftest import KINDS, SAM_SIDE, Family, pictures
-from tests.backends.segmentation.training.conftest import MakeConfig, ignore, of_kind
+from tests.backends.segmentation.training.conftest import MakeConfig, ignore, make, of_kind
 
 
 def test_training_learns(config: MakeConfig, start: str, tmp_path: Path) -> None:
@@ -147,6 +145,7 @@ def test_prompts_follow_the_turned_mask(
     family: Callable[[str], Family],
     config: MakeConfig,
     monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     sam = family("sam")
     settings = config(**{**of_kind("sam", sam), "prompt": prompt})
@@ -161,7 +160,12 @@ def test_prompts_follow_the_turned_mask(
 
     monkeypatch.setattr(segmenter, "maps", lambda inputs: (seen.append(inputs), maps(inputs))[1])
     monkeypatch.setattr(_trainer, "segmentation_loss", spied_loss)
-    training = _trainer.Training(local_models(settings)["a"], settings, segmenter)
+    plan = settings.training_plan()
+    images = {
+        task: {split: settings.images(task, split) for split in ("train", "validation")}
+        for task in plan.tasks
+    }
+    training = _trainer.Training(plan.models["a"], plan, segmenter, images, tmp_path)
     for step in range(3):
         training.step(step)
     for inputs, truth in zip(seen, truths, strict=True):

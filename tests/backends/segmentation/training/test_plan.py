@@ -11,9 +11,14 @@ from typing import Any
 import pytest
 
 from qdmerge.errors import ConfigError
-from qdmerge_segmentation.training import missing_models
+from qdmerge_segmentation.config import SegmentationConfig
+from qdmerge_segmentation.training import Model
 from tests.backends.segmentation.conftest import Family
 from tests.backends.segmentation.training.conftest import MakeConfig
+
+
+def missing_models(config: SegmentationConfig) -> dict[str, Model]:
+    return config.missing_models(config.training_plan())
 
 
 def test_models_that_are_there_or_elsewhere_are_not_missing(
@@ -49,7 +54,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a file without factory": (
         {"experts": {"a": "./a.safetensors"}},
-        r"a: 'a\.safetensors' names a file; that takes a factory",
+        r"a: 'a\.safetensors' names a file, which needs a factory",
     ),
     "paths that read as models on the Hub": (
         {"base": "models/base", "experts": {"a": "models/a"}},
@@ -76,7 +81,7 @@ def test_a_folder_that_is_no_model_is_not_written_over(config: MakeConfig, tmp_p
     notes = tmp_path / "models" / "base" / "notes.txt"
     notes.parent.mkdir(parents=True)
     notes.write_text("mine")
-    with pytest.raises(ConfigError, match=r"base: .*config\.json.*; remove it to make it anew"):
+    with pytest.raises(ConfigError, match=r"base: .*config\.json.*; remove it to train it again"):
         missing_models(config())
     assert notes.read_text() == "mine"
 

@@ -8,9 +8,9 @@ from typing import Any
 import yaml
 from PIL import Image
 
-from qdmerge_segmentation.training._curves import curves_figure, draw_curves
-from qdmerge_segmentation.training._train import make
-from tests.backends.segmentation.training.conftest import MakeConfig, ignore
+from qdmerge_segmentation.figures import curves_figure
+from qdmerge_segmentation.training._make import draw_curves
+from tests.backends.segmentation.training.conftest import MakeConfig, ignore, make
 
 
 def test_the_history_tells_all_settings_and_no_paths(
@@ -32,7 +32,7 @@ def test_the_history_tells_all_settings_and_no_paths(
     assert yaml.safe_load((tmp_path / "models/base/training.yaml").read_text())["start"] == "start"
     modes = {file.stat().st_mode for file in (tmp_path / "models/a").iterdir()}
     assert len(modes) == 1  # whoever may read the history may read the weights
-    figure = draw_curves(settings, ["base", "a"])
+    figure = draw_curves(settings.training_plan(), ["base", "a"])
     assert figure == tmp_path / "models" / "training.png"
     with Image.open(figure) as image:
         assert image.width > 1000
@@ -46,7 +46,7 @@ def test_curves_are_drawn_beside_what_was_made_not_beside_a_base_that_was_there(
     before = sorted(there.iterdir())
     settings = config(base=str(there / "base"))
     make("a", settings, ignore)
-    assert draw_curves(settings, ["a"]) == tmp_path / "models" / "training.png"
+    assert draw_curves(settings.training_plan(), ["a"]) == tmp_path / "models" / "training.png"
     assert sorted(there.iterdir()) == before
 
 

@@ -12,13 +12,13 @@ import pytest
 import yaml
 
 from qdmerge.errors import RunError
-from qdmerge_segmentation.training._plan import local_models
-from qdmerge_segmentation.training._train import make
 from tests.backends.segmentation.conftest import Family
 from tests.backends.segmentation.training.conftest import (
     MakeConfig,
     Stopped,
     ignore,
+    make,
+    models_of,
     of_kind,
     stop_at,
 )
@@ -94,10 +94,10 @@ def test_a_damaged_state_is_discarded(
 
 def test_two_processes_do_not_train_one_model(config: MakeConfig, tmp_path: Path) -> None:
     settings = config()
-    state = local_models(settings)["base"].state
+    state = models_of(settings)["base"].target.with_name("base.training")
     state.mkdir(parents=True)
     with (
         filelock.FileLock(state / "lock"),
-        pytest.raises(RunError, match=r"Another process is training base in base\.training"),
+        pytest.raises(RunError, match=r"another process is training \S+base; wait"),
     ):
         make("base", settings, ignore)
