@@ -34,7 +34,7 @@ def differentiable(space: Space) -> tuple[Weights, torch.Tensor]:
     parts: dict[str, Part] = {}
     for name in vectors.names:
         base = vectors.base(name)
-        if not vectors.touched(name):
+        if not vectors.is_changed(name):
             parts[name] = partial(_constant, base)
             continue
         deltas = torch.stack([vectors.delta(expert, name) for expert in vectors.experts])

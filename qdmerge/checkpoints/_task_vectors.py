@@ -73,7 +73,7 @@ class TaskVectors:
         """Whether the tensor is merged; other tensors are taken from the base."""
         return self.checkpoint.tensors[name].floating
 
-    def touched(self, name: str) -> bool:
+    def is_changed(self, name: str) -> bool:
         """Whether any expert can differ from the base here; adapters leave most tensors alone."""
         return self.floating(name) and any(self.rank(k, name) for k in self.experts)
 

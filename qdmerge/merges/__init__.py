@@ -1,11 +1,13 @@
-"""Merges without search: recipes, and the grids of their free parameters.
+"""Merges without search: recipes, and the merge grids of their free parameters.
 
-- :func:`plain_average`, :func:`task_arithmetic`: recipes that are linear, in any space that is
-  :class:`Mergeable`; regression means, in any that is :class:`Regressing`.
-- :func:`ties`, :func:`dare`, :func:`dare_ties`, :func:`slerp`: recipes that are not, a tensor at a
-  time; :class:`TiesSpace`, :class:`DareSpace`, :class:`DareTiesSpace`, :class:`SlerpSpace`: their
-  free parameters as solutions.
-- :class:`RecipeEmitter`: tries the grid of a recipe; :func:`grid`, :func:`grid_size`.
+- :func:`plain_average`, :func:`task_arithmetic`: linear recipes, as solutions of any space that is
+  :class:`Mergeable`. Regression means: solutions of any space that is :class:`Regressing`.
+- :func:`ties`, :func:`dare`, :func:`dare_ties`, :func:`slerp`, :func:`slerp_chain`: formulas that
+  are not linear, a tensor at a time; :func:`trim`, :func:`drop`, :func:`draws`: their steps.
+- :class:`RecipeSpace`: a formula's free parameters as solutions: :class:`TiesSpace`,
+  :class:`DareSpace`, :class:`DareTiesSpace`, :class:`SlerpSpace`.
+- :data:`Recipe`, :class:`Axes`, :func:`grid`, :func:`grid_size`, :func:`recipe_solutions`: the
+  merge grid of a recipe; :class:`RecipeEmitter`: evaluates it in a run.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""RecipeEmitter: a recipe's grid as a pyribs emitter."""
+"""A recipe's merge grid as a pyribs emitter."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class RecipeEmitter(EmitterBase):
-    """Emits all solutions of a recipe's grid in one batch, once.
+    """An emitter of all solutions of a recipe's merge grid, in one batch.
 
     Meant for the scheduler ``fixed`` and a budget of :func:`grid_size` evaluations.
 
@@ -26,16 +26,16 @@ class RecipeEmitter(EmitterBase):
         archive: Archive of the active task.
         spec: What the search provides.
         recipe: The recipe. ``experts`` tries the experts alone. Linear ones (``average``,
-            ``task_arithmetic``, ``tilted``) need a space that can merge, the others the space of
-            their name.
-        scales: See :class:`Axes`; None for the recipe's own.
-        densities: See :class:`Axes`; None for the recipe's own.
-        tilts: See :class:`Axes`; None for the recipe's own.
-        ridges: See :class:`Axes`; None for the recipe's own.
-        ts: See :class:`Axes`; None for the recipe's own.
+            ``task_arithmetic``, ``tilted``) need a space that can merge; ``regmean`` one with
+            regression means; the others the space of their name.
+        scales: See :class:`Axes`.
+        densities: See :class:`Axes`.
+        tilts: See :class:`Axes`.
+        ridges: See :class:`Axes`.
+        ts: See :class:`Axes`.
 
     Raises:
-        ConfigError: A recipe and a space that do not fit, or what :func:`grid` refuses.
+        ConfigError: The space cannot express the recipe, or :func:`grid` refuses an option.
     """
 
     def __init__(
@@ -64,18 +64,18 @@ class RecipeEmitter(EmitterBase):
 
     @property
     def batch_size(self) -> int:
-        """Solutions of the one batch."""
+        """Number of solutions in the one batch."""
         return len(self._solutions)
 
     def ask(self) -> np.ndarray:
-        """All solutions, ``(batch_size, dim)``.
+        """Return all solutions, ``(batch_size, dim)``.
 
         Raises:
-            ConfigError: They were asked for before: the run's budget is larger than the grid.
+            ConfigError: They were returned before: the run's budget exceeds the grid.
         """
         if self._asked:
             raise ConfigError(
-                f"recipe '{self._recipe}' has {self.batch_size} solutions, and all were tried; "
+                f"recipe '{self._recipe}' has {self.batch_size} solutions, all evaluated; "
                 f"set 'evaluations: {self.batch_size}'"
             )
         self._asked = True

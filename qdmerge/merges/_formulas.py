@@ -9,9 +9,15 @@ from typing import Literal
 
 import torch
 
+Rescale = Literal["density", "l1"]
+"""How the elements left make up for those dropped; see :func:`drop`."""
+
+_COLLINEAR = 0.9995
+"""Above this cosine, in magnitude, directions count as one line; the limit is mergekit's."""
+
 
 def trim(delta: torch.Tensor, density: float) -> torch.Tensor:
-    """The largest magnitudes of a task vector, all others zero (TIES, section 4.1, step 1).
+    """Keep a task vector's largest magnitudes, zero all others (TIES, section 4.1, step 1).
 
     Kept are ``max(1, floor(density * n))`` of ``n`` elements, and all that are as large as the
     smallest of them; none at a density of 0.
@@ -34,10 +40,10 @@ def trim(delta: torch.Tensor, density: float) -> torch.Tensor:
 def merge_agreeing(
     deltas: Sequence[torch.Tensor], weights: Sequence[float], *, mean: bool
 ) -> torch.Tensor:
-    """Elect a sign for each parameter, and merge the weighted elements that have it.
+    """Elect a sign for each parameter, and merge the weighted elements of that sign.
 
     The sign is that of ``sum_k weights[k] deltas[k]``, positive where this is 0 (TIES, arXiv
-    2306.01708, section 4.1, steps 2 and 3; weights as mergekit has them).
+    2306.01708, section 4.1, steps 2 and 3; weights as in mergekit).
 
     Args:
         deltas: K task vectors of one tensor, float32.
@@ -62,10 +68,10 @@ def merge_agreeing(
 
 
 def ties(deltas: Iterable[torch.Tensor], weights: Sequence[float], density: float) -> torch.Tensor:
-    """TIES-Merging (arXiv 2306.01708): the weighted mean of trimmed task vectors that agree.
+    """Return the weighted mean of trimmed, agreeing task vectors (TIES, arXiv 2306.01708).
 
     As mergekit's ``ties``: trimmed per tensor, normalized. Both sources multiply the result by a
-    scale ``lambda``; this function leaves it to the caller.
+    scale ``lambda``; here the caller does.
 
     Args:
         deltas: K task vectors of one tensor, float32: a tensor of shape ``(K, ...)``, or one after
@@ -79,15 +85,10 @@ def ties(deltas: Iterable[torch.Tensor], weights: Sequence[float], density: floa
     return merge_agreeing([trim(delta, density) for delta in deltas], weights, mean=True)
 
 
-#: How the elements left make up for those dropped; see :func:`drop`.
-Rescale = Literal["density", "l1"]
-
-
 def draws(seed: int, expert: str, name: str, shape: Sequence[int]) -> torch.Tensor:
-    """Uniform draws in [0, 1) for one expert's task vector of one tensor.
+    """Return uniform draws in [0, 1) for one expert's task vector of one tensor.
 
-    They depend on the arguments alone, so every process draws the same, on whatever device it
-    computes.
+    They depend on the arguments alone: the same in every process, whatever the device.
 
     Returns:
         Float32 on the CPU, of ``shape``.
@@ -100,7 +101,7 @@ def draws(seed: int, expert: str, name: str, shape: Sequence[int]) -> torch.Tens
 def drop(
     delta: torch.Tensor, draw: torch.Tensor, density: float, rescale: Rescale = "density"
 ) -> torch.Tensor:
-    """A task vector with elements dropped at random and the rest rescaled (DARE, arXiv 2311.03099).
+    """Drop elements of a task vector at random and rescale the rest (DARE, arXiv 2311.03099).
 
     Args:
         delta: Task vector of one tensor, float32.
@@ -127,7 +128,7 @@ def dare(
     draws: Iterable[torch.Tensor],
     rescale: Rescale = "density",
 ) -> torch.Tensor:
-    """DARE with task arithmetic: the weighted sum of sparse task vectors (arXiv 2311.03099).
+    """Return the weighted sum of sparse task vectors: DARE with task arithmetic (arXiv 2311.03099).
 
     With ``rescale="l1"`` as mergekit's ``dare_linear``.
 
@@ -159,7 +160,7 @@ def dare_ties(
     draws: Iterable[torch.Tensor],
     rescale: Rescale = "density",
 ) -> torch.Tensor:
-    """DARE with TIES: sparse task vectors, merged where they have the elected sign.
+    """Merge sparse task vectors where they have the elected sign: DARE with TIES.
 
     With ``rescale="l1"`` as mergekit's ``dare_ties``: the weighted sum, not the mean, of the
     elements that agree (arXiv 2311.03099, 2306.01708). Arguments as for :func:`dare`.
@@ -171,12 +172,8 @@ def dare_ties(
     return merge_agreeing(left, weights, mean=False)
 
 
-#: Above this cosine, in magnitude, directions count as one line; the limit is mergekit's.
-COLLINEAR = 0.9995
-
-
 def slerp(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
-    """``sin((1-t) w) / sin(w) a + sin(t w) / sin(w) b`` with ``w`` the angle between the tensors.
+    """Return ``(sin((1-t) w) a + sin(t w) b) / sin(w)``, ``w`` the angle between the tensors.
 
     Shoemake 1985, "Animating rotation with quaternion curves". As mergekit's
     ``slerp``: each whole tensor is one vector, not normalized itself, and nearly collinear tensors
@@ -189,7 +186,7 @@ def slerp(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
     """
     norm = math.prod(float(torch.linalg.vector_norm(v)) or 1.0 for v in (a, b))
     cosine = float(torch.dot(a.flatten(), b.flatten())) / norm
-    if abs(cosine) > COLLINEAR:
+    if abs(cosine) > _COLLINEAR:
         return (1 - t) * a + t * b
     angle = math.acos(cosine)
     sine = math.sin(angle)
@@ -197,9 +194,9 @@ def slerp(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
 
 
 def slerp_chain(weights: Iterable[torch.Tensor], ts: Sequence[float]) -> torch.Tensor:
-    """``slerp(... slerp(slerp(w_1, w_2, t_2), w_3, t_3) ..., w_K, t_K)``.
+    """Return ``slerp(... slerp(slerp(w_1, w_2, t_2), w_3, t_3) ..., w_K, t_K)``.
 
-    With ``t_k = 1 / k`` all count alike, as far as the order of a chain allows.
+    With ``t_k = 1 / k`` all models count alike, as far as the order of a chain allows.
 
     Args:
         weights: K models' weights of one tensor, float32: a tensor of shape ``(K, ...)``, or one

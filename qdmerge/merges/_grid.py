@@ -24,22 +24,25 @@ Recipe = Literal[
     "dare_ties",
     "slerp",
 ]
-#: Recipes that are linear merges; they work in every space that can merge.
+"""Names of the merges without search."""
+
 LINEAR = ("average", "task_arithmetic", "tilted")
+"""Recipes that are linear merges; they work in every space that can merge."""
+
 Rows = list[list[float]]
 
 
 @dataclass(frozen=True)
 class Axes:
-    """What a grid runs over; None where a recipe has no such axis, or keeps its own values.
+    """What a merge grid runs over; None for an axis that a recipe lacks, or keeps its own values of.
 
     Attributes:
         scales: Of task arithmetic, DARE and DARE-TIES the one weight of all experts; of TIES, SLERP
             and the regression mean the factor on the merged task vector.
-        densities: Shares of the task vectors' elements that stay.
+        densities: Shares of the task vectors' elements that stay, 0 to 1.
         tilts: The weight of one expert, and that of all others.
-        ridges: What is added to the diagonals of regression means.
-        ts: Of SLERP, where between two experts; of a chain, ``t_n`` gives every later expert the
+        ridges: What is added to the diagonals of regression means; above 0.
+        ts: Of SLERP, where between two experts, 0 to 1; of a chain, ``t_n`` gives every later expert the
             odds ``t / (1 - t)`` against each one before, so that .5 has all count alike.
     """
 
@@ -169,7 +172,7 @@ class Mergeable(Protocol):
     experts: tuple[str, ...]
 
     def merge(self, weights: Sequence[float]) -> np.ndarray:
-        """The ``(dim,)`` solution of ``theta_base + sum_k weights[k] tau_k``."""
+        """Return the ``(dim,)`` solution of ``theta_base + sum_k weights[k] tau_k``."""
         ...
 
 
@@ -184,12 +187,12 @@ class Regressing(Protocol):
     experts: tuple[str, ...]
 
     def regression_mean(self, weights: Sequence[float], ridge: float | None = None) -> np.ndarray:
-        """The ``(dim,)`` solution with one weight per expert and a ridge; None for its own."""
+        """Return the ``(dim,)`` solution with these weights and ridge; None: the space's own."""
         ...
 
 
 def plain_average(space: Mergeable) -> np.ndarray:
-    """The mean of the experts' weights (model soup, arXiv 2203.05482).
+    """Return the mean of the experts' weights (model soup, arXiv 2203.05482).
 
     Returns:
         ``(dim,)`` solution.
@@ -198,7 +201,7 @@ def plain_average(space: Mergeable) -> np.ndarray:
 
 
 def task_arithmetic(space: Mergeable, scale: float) -> np.ndarray:
-    """``theta_base + scale * sum_k tau_k`` (arXiv 2212.04089).
+    """Return ``theta_base + scale * sum_k tau_k`` (arXiv 2212.04089).
 
     Args:
         space: Space of the models.
@@ -211,12 +214,12 @@ def task_arithmetic(space: Mergeable, scale: float) -> np.ndarray:
 
 
 def recipe_solutions(recipe: Recipe, space: Space, rows: np.ndarray) -> np.ndarray:
-    """The solutions that a recipe's grid stands for in a space.
+    """Return the solutions that the rows of a recipe's grid stand for in a space.
 
     Args:
         recipe: Name of the recipe.
         space: Space of the models.
-        rows: What :func:`grid` gives.
+        rows: What :func:`grid` returns.
 
     Returns:
         ``(len(rows), dim)`` solutions.

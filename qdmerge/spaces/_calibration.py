@@ -205,7 +205,7 @@ def _measured_layers(
         if _measurable(layer)
         and id(layer.weight) in names
         and id(layer.weight) not in others
-        and vectors.touched(names[id(layer.weight)])
+        and vectors.is_changed(names[id(layer.weight)])
     ]
 
 

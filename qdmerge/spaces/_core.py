@@ -152,7 +152,7 @@ class CoreSpace(LinearSpace):
         if rank < 1:
             raise ValueError(f"expected a rank of at least 1; received {rank}")
         self.rank = rank
-        touched = [name for name in vectors.names if vectors.touched(name)]
+        touched = [name for name in vectors.names if vectors.is_changed(name)]
         self.matrices = tuple(name for name in touched if len(vectors.shapes[name]) >= 2)
         self._factors = core_factors(vectors, self.matrices, rank, cache)
         self._blocks: dict[str, _Block] = {}

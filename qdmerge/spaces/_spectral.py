@@ -50,7 +50,7 @@ class SpectralCoordinates(WeightSpace):
         if rank < 1:
             raise ValueError(f"expected a rank of at least 1; received {rank}")
         self.rank = rank
-        shapes = {name: vectors.shapes[name] for name in vectors.names if vectors.touched(name)}
+        shapes = {name: vectors.shapes[name] for name in vectors.names if vectors.is_changed(name)}
         self.matrices = tuple(name for name, shape in shapes.items() if len(shape) >= 2)
         self._ranks = {name: kept_rank(vectors, name, rank) for name in self.matrices}
         experts = np.arange(len(vectors.experts))

@@ -178,12 +178,12 @@ def test_tensors_that_no_expert_changes_have_no_coordinates(
     lora = with_adapters(trio, tmp_path, {"a": 2})
     space = kind(lora.vectors(), 3, tmp_path)
     assert "embed.weight" not in space.matrices
-    assert space.vectors.touched("head.weight")
+    assert space.vectors.is_changed("head.weight")
     for name in ("embed.weight", "layers.0.norm.weight", "scale", "layers.1.steps"):
-        assert not space.vectors.touched(name)
+        assert not space.vectors.is_changed(name)
     x = np.random.default_rng(0).normal(size=space.dim)
     for name, tensor in space.tensors(x):
-        assert torch.equal(tensor, trio.base[name]) != space.vectors.touched(name)
+        assert torch.equal(tensor, trio.base[name]) != space.vectors.is_changed(name)
     if kind is SpectralSpace:  # no more components than the adapter has, and the rest
         assert space.dim == 3 * (2 + 1)
 

@@ -1,4 +1,4 @@
-"""Spaces of merging recipes that are not linear in the task vectors."""
+"""Spaces of recipes that are not linear in the task vectors: their free parameters are ``x``."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from pydantic import Field
 from qdmerge.checkpoints import TaskVectors
 from qdmerge.errors import ConfigError
 from qdmerge.merges._formulas import Rescale, dare, dare_ties, draws, slerp_chain, ties
-from qdmerge.spaces import WeightSpace
-from qdmerge.spaces._weights import Merger
+from qdmerge.spaces import Merger, WeightSpace
 
 
 class RecipeSpace(WeightSpace):
@@ -40,7 +39,7 @@ class RecipeSpace(WeightSpace):
         upper: npt.ArrayLike = np.inf,
     ) -> None:
         super().__init__(vectors, expert_seeds, lower, upper)
-        numbers = sum(math.prod(vectors.shapes[n]) for n in vectors.names if vectors.touched(n))
+        numbers = sum(math.prod(vectors.shapes[n]) for n in vectors.names if vectors.is_changed(n))
         self._keeps = 4 * numbers * (1 + len(self.experts)) <= vectors.memory
         self._kept: dict[tuple[str, str], tuple[torch.Tensor, list[torch.Tensor]]] = {}
 
@@ -48,20 +47,20 @@ class RecipeSpace(WeightSpace):
     def _merge(
         self, x: np.ndarray, name: str, base: torch.Tensor, deltas: Iterable[torch.Tensor]
     ) -> torch.Tensor:
-        """One merged tensor, as a new one.
+        """Return one merged tensor, as a new one.
 
         Args:
             x: The solution.
             name: The tensor's name.
             base: The base's tensor, float32.
-            deltas: The experts' task vectors in order, float32; to be read once, and not changed.
+            deltas: The experts' task vectors in order, float32; iterate once, do not change.
         """
 
     def _merger(self, x: np.ndarray) -> Merger:
         nothing = torch.zeros(len(self.experts))
 
         def merged(name: str, device: torch.device | str) -> torch.Tensor:
-            if not self.vectors.touched(name):
+            if not self.vectors.is_changed(name):
                 return self.vectors.combine(name, nothing, device)
             base, deltas = self._read(name, device)
             return self._merge(x, name, base, deltas)
@@ -86,8 +85,8 @@ class TiesSpace(RecipeSpace):
     """``theta = theta_base + scale * TIES(tau_1 ... tau_K)``: :func:`ties`, tensor by tensor.
 
     ``x`` holds one weight per expert in order, the density, and the scale (TIES' ``lambda``). Since
-    TIES takes a mean, only the weights' ratios matter. A density is read to six digits, so that 0.7
-    in float32 means 0.7.
+    TIES takes a mean, only the weights' ratios matter. A density is rounded to six digits, so that
+    0.7 in float32 means 0.7.
 
     Args:
         vectors: The base and its experts.
@@ -114,18 +113,18 @@ class TiesSpace(RecipeSpace):
 class DareSpace(RecipeSpace):
     """``theta = theta_base + sum_k w_k DARE(tau_k)``: :func:`dare`, tensor by tensor.
 
-    ``x`` holds one weight per expert in order, and the density. What is dropped depends on the
-    seed, the expert's name and the tensor's, and less is dropped of the same at a higher density;
-    so a model is a function of ``x``. A density is read to six digits.
+    ``x`` holds one weight per expert in order, and the density. A model is a function of ``x``: the
+    elements dropped depend on the seed, the expert's name and the tensor's, and a higher density
+    drops fewer of the same. A density is rounded to six digits.
 
     Args:
         vectors: The base and its experts.
-        seed: Seed of what is dropped.
+        seed: Seed of the elements dropped.
         rescale: ``"density"`` as in the paper, or ``"l1"`` as mergekit does; see :func:`drop`.
     """
 
     name: ClassVar[str] = "dare"
-    _recipe = staticmethod(dare)
+    _formula = staticmethod(dare)
 
     def __init__(
         self,
@@ -148,14 +147,14 @@ class DareSpace(RecipeSpace):
     ) -> torch.Tensor:
         *weights, density = x.tolist()
         drawn = (draws(self._draw_seed, expert, name, base.shape) for expert in self.experts)
-        return base + self._recipe(deltas, weights, round(density, 6), drawn, self._rescale)
+        return base + self._formula(deltas, weights, round(density, 6), drawn, self._rescale)
 
 
 class DareTiesSpace(DareSpace):
     """:class:`DareSpace` with sign election: :func:`dare_ties`, tensor by tensor."""
 
     name: ClassVar[str] = "dare_ties"
-    _recipe = staticmethod(dare_ties)
+    _formula = staticmethod(dare_ties)
 
 
 class SlerpSpace(RecipeSpace):

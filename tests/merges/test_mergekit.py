@@ -20,9 +20,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from qdmerge.checkpoints import TaskVectors
-from qdmerge.merges import DareSpace, DareTiesSpace, SlerpSpace, TiesSpace
+from qdmerge.merges import DareSpace, DareTiesSpace, SlerpSpace, TiesSpace, draws
 from qdmerge.merges import grid as recipe_grid
-from qdmerge.merges._formulas import draws
 from qdmerge.spaces import ExpertSpace, WeightSpace
 
 pytestmark = [pytest.mark.slow, pytest.mark.mergekit]

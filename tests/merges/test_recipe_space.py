@@ -23,10 +23,10 @@ from qdmerge.merges import (
     TiesSpace,
     dare,
     dare_ties,
+    draws,
     slerp,
     ties,
 )
-from qdmerge.merges._formulas import draws
 from qdmerge.settings import SPACES
 from tests.spaces.conftest import SHAPES, Trio, make_trio, trio, write
 from tests.spaces.test_adapter import llama, trained

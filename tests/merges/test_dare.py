@@ -10,8 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qdmerge.merges import dare, dare_ties
-from qdmerge.merges._formulas import draws, drop
+from qdmerge.merges import dare, dare_ties, draws, drop
 
 seeds = st.integers(0, 2**16)
 densities = st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0])
@@ -85,7 +84,7 @@ def test_draws_depend_on_seed_expert_and_tensor_alone() -> None:
     u = draws(3, "coding", "layers.0.w", (2, 3))
     code = (
         "import torch; torch.manual_seed(1); torch.set_default_dtype(torch.bfloat16)\n"
-        "from qdmerge.merges._formulas import draws\n"
+        "from qdmerge.merges import draws\n"
         "print(draws(3, 'coding', 'layers.0.w', (2, 3)).tolist())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

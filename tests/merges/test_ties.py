@@ -8,8 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qdmerge.merges import ties
-from qdmerge.merges._formulas import trim
+from qdmerge.merges import ties, trim
 
 seeds = st.integers(0, 2**16)
 densities = st.sampled_from([0.0, 0.1, 0.2, 0.5, 0.7, 0.9, 1.0])

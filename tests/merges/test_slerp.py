@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial import geometric_slerp
 
-from qdmerge.merges import slerp
-from qdmerge.merges._formulas import slerp_chain
+from qdmerge.merges import slerp, slerp_chain
 
 seeds = st.integers(0, 2**16)
 between = st.floats(0, 1)
