@@ -1,4 +1,4 @@
-"""What every space is, and the free vector for domains without weights."""
+"""The base class of spaces, and the free vector for domains without weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Space:
     Attributes:
         name: Short name used in configurations and messages.
         dim: Number of coordinates.
-        dtype: Data type of solutions.
+        dtype: Data type of solutions, a :class:`numpy.dtype`.
         lower_bounds: Shape ``(dim,)``, ``-inf`` where a coordinate is free.
         upper_bounds: Shape ``(dim,)``, ``inf`` where a coordinate is free.
         experts: Names of the experts, in order; every one of them is a seed.
@@ -57,7 +57,7 @@ class Space:
 
     @property
     def x0(self) -> np.ndarray:
-        """Where stock emitters start: the mean of the experts, or of all seeds without any."""
+        """The point where stock emitters start: the mean of the experts, or else of all seeds."""
         names = self.experts or tuple(self.seeds)
         seeds = np.stack([self.seeds[name] for name in names])
         mean: np.ndarray = seeds.mean(axis=0, dtype=np.float64).astype(self.dtype)
@@ -110,13 +110,13 @@ class Space:
 
 
 class VectorSpace(Space):
-    """Vectors of float64 with optional bounds; needs no torch.
+    """A space of float64 vectors with optional bounds; needs no torch.
 
     Args:
         seeds: Known solutions by name; all of one length, which is the dimension.
         lower: Lower bounds, a number or shape ``(dim,)``; None for none.
         upper: Upper bounds, a number or shape ``(dim,)``; None for none.
-        experts: Names of the seeds that are experts of a task; none by default.
+        experts: Names of the seeds that are experts; none by default.
 
     Raises:
         ValueError: If lengths differ, a seed is not finite or outside the bounds.

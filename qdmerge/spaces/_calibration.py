@@ -1,4 +1,4 @@
-"""What layers receive when the experts work: inner products of their inputs, measured once."""
+"""Inner products of what layers receive under each expert, measured once."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from qdmerge.errors import EvaluationError
 from qdmerge.spaces._factors import FactorFile
 from qdmerge.storage import built_once, cache_dir, content_digest
 
-#: Part of the cache key: raise it whenever the meaning of what is measured changes.
 VERSION = 3
+"""Part of the cache key: raise it whenever the meaning of what is measured changes."""
+
 _FILE = "grams.safetensors"
 
 
 class Calibration(Protocol):
-    """How a backend lets a space see its experts at work."""
+    """A backend's way to let a space watch its experts at work."""
 
     @property
     def module(self) -> torch.nn.Module:
@@ -33,20 +34,19 @@ class Calibration(Protocol):
 
     @property
     def experts(self) -> Collection[str]:
-        """The experts that there is data for."""
+        """Names of the experts that have data."""
         ...
 
     def key(self, examples: int) -> str:
-        """Stands for everything that decides what the model sees: data, limits, number type."""
+        """Return a key of everything that decides what the model sees: data, limits, dtype."""
         ...
 
     def passes(self, expert: str, examples: int) -> Iterable[Callable[[], object]]:
-        """Calls that send an expert's data through the live model, which is that expert now.
+        """Return calls that send an expert's data through the live model, now that expert.
 
-        Layers' inputs are measured while the calls run, and only then: what has to happen first,
-        such as writing answers, may happen between them. Every position of every input counts, so
-        there should be no padding. The examples need no labels, and had better be of no split that
-        models are scored on.
+        Layers' inputs are measured only while a call runs; what has to come first, such as writing
+        answers, may happen between the calls. Every position of every input counts, so avoid
+        padding. Examples need no labels; take them from no split that models are scored on.
 
         Args:
             expert: One of :attr:`experts`.
@@ -56,7 +56,7 @@ class Calibration(Protocol):
 
 
 def in_blocks(rows: torch.Tensor, width: int) -> torch.Tensor:
-    """Divides columns into blocks of one size, the least number that keeps them within a width.
+    """Divide columns into the fewest blocks of one size that are within a width.
 
     Args:
         rows: ``(..., m, n)``.
@@ -83,24 +83,15 @@ def measure_grams(
     cache: Path | None = None,
     progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
 ) -> FactorFile:
-    """The inner products of layers' inputs, measured once for each set of models and data.
+    """Return the inner products of layers' inputs, measured once per models and data.
 
-    Every ``Linear`` and plain ``Conv2d`` layer whose weight is merged is measured, but for weights
+    Measured are ``Linear`` and plain ``Conv2d`` layers whose weights are merged, except weights
     that a module of another kind uses too (embeddings tied to the output). Tensor
-    ``"EXPERT/NAME"`` is the blocks on the diagonal of ``X^T X``, divided by the mean of its
+    ``"EXPERT/NAME"`` holds the blocks on the diagonal of ``X^T X``, divided by the mean of its
     diagonal, float32 ``(blocks, size, size)`` (see :func:`in_blocks`): ``X`` holds what the layer
-    with the weight ``NAME``, ``m x n`` as a matrix, received from the expert's own model on the
-    expert's own data, a row per position. A layer that received nothing is left out. The live model
-    is left with other weights.
-
-    Args:
-        vectors: The base and its experts.
-        calibration: The live model and its data.
-        examples: Most examples of each task.
-        width: Most inputs of a block.
-        key: What :func:`data_key` gives for these.
-        cache: Folder of the cache; None for :func:`qdmerge.storage.cache_dir`.
-        progress: Called with a stage and how many of how many experts are done, if it measures.
+    with the weight ``NAME`` received from the expert's own model on the expert's own data, a row
+    per position. A layer that received nothing is left out. The live model's weights are
+    overwritten. ``key`` is the :func:`data_key` of these arguments.
 
     Raises:
         CheckpointError: The live model does not fit the checkpoint.
@@ -135,7 +126,7 @@ def measure_grams(
 
 
 def data_key(vectors: TaskVectors, calibration: Calibration, examples: int, width: int) -> str:
-    """A hash of all that decides the inner products: models, data, and how they are read."""
+    """Return a hash of all that decides the inner products: models, data, and their use."""
     models = [vectors.fingerprint, vectors.companions]
     return content_digest([*models, calibration.key(examples), width, VERSION])[:32]
 
@@ -143,7 +134,7 @@ def data_key(vectors: TaskVectors, calibration: Calibration, examples: int, widt
 def _of_expert(
     vectors: TaskVectors, number: int, calibration: Calibration, examples: int, width: int
 ) -> dict[str, torch.Tensor]:
-    """Blocks of ``X^T X`` by the weight's name, float64, under one expert."""
+    """Return blocks of ``X^T X`` by the weight's name, float64, under one expert."""
     expert = vectors.experts[number]
     weights = torch.eye(len(vectors.experts))[number]
     layers: dict[str, torch.Tensor] = {}
@@ -154,7 +145,7 @@ def _of_expert(
             for run in calibration.passes(expert, examples):
                 with _observed(vectors, calibration.module, layers, width):
                     run()
-        except (OSError, RuntimeError) as error:  # the cache's own are told otherwise
+        except (OSError, RuntimeError) as error:  # errors of the cache are reported otherwise
             cause = str(error).split("\n")[0] or type(error).__name__
             raise EvaluationError(f"expert '{expert}' could not be run: {cause}") from error
     return layers
@@ -164,7 +155,7 @@ def _of_expert(
 def _observed(
     vectors: TaskVectors, module: torch.nn.Module, grams: dict[str, torch.Tensor], width: int
 ) -> Iterator[None]:
-    """Adds blocks of every measured layer's ``X^T X``, by its weight's name, as the model runs."""
+    """Add blocks of every measured layer's ``X^T X``, by its weight's name, as the model runs."""
 
     def hook(name: str) -> Callable[..., None]:
         def observe(
@@ -191,7 +182,7 @@ def _observed(
 def _measured_layers(
     vectors: TaskVectors, module: torch.nn.Module
 ) -> list[tuple[str, torch.nn.Module]]:
-    """The layers that are measured, with the names of their weights."""
+    """Return the measured layers, with the names of their weights."""
     names = {id(tensor): name for name, tensor in bind(vectors.shapes, module)}
     others = {
         id(parameter)
@@ -210,7 +201,7 @@ def _measured_layers(
 
 
 def _measurable(layer: torch.nn.Module) -> bool:
-    """Whether the layer multiplies its weight, as a matrix, with rows of its input."""
+    """Return whether the layer multiplies its weight, as a matrix, with rows of its input."""
     if isinstance(layer, torch.nn.Conv2d):
         plain = layer.groups == 1 and layer.padding_mode == "zeros"
         return plain and not isinstance(layer.padding, str)
@@ -218,7 +209,7 @@ def _measurable(layer: torch.nn.Module) -> bool:
 
 
 def _rows(layer: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-    """What the weight is multiplied with: ``(positions, n)``."""
+    """Return the rows that the weight is multiplied with: ``(positions, n)``."""
     if not isinstance(layer, torch.nn.Conv2d):
         return inputs.reshape(-1, inputs.shape[-1])
     patches = torch.nn.functional.unfold(

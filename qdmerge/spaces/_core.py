@@ -1,4 +1,4 @@
-"""Cores between bases that all experts share."""
+"""Small cores per matrix, between bases that all experts share."""
 
 from __future__ import annotations
 
@@ -14,85 +14,11 @@ import torch
 from qdmerge.checkpoints._checkpoint import as_matrix
 from qdmerge.checkpoints._task_vectors import TaskVectors
 from qdmerge.spaces._factors import FactorFile, factor_file, leading
-from qdmerge.spaces._weights import LinearSpace, Merger
+from qdmerge.spaces._linear import LinearSpace
+from qdmerge.spaces._weights import Merger
 
-#: Part of the cache key: raise it whenever the factors' meaning or accuracy changes.
 VERSION = 1
-
-
-class CoreFactors:
-    """Factors of all matrices. Made with :func:`core_factors`.
-
-    Per matrix of shape ``(m, n)`` viewed in two dimensions, all float32:
-
-    - ``left``, ``P (m, p)``, and ``right``, ``Q^T (q, n)``: orthonormal columns and rows, which
-      span the leading singular vectors of all experts;
-    - ``cores``, ``(K, p, q)``: ``C_k = P^T tau_k Q``.
-    """
-
-    def __init__(self, file: FactorFile) -> None:
-        self._file = file
-
-    def bases(self, name: str, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
-        """``P`` and ``Q^T`` of one matrix."""
-        return self._file.read(f"{name}/left", device), self._file.read(f"{name}/right", device)
-
-    def cores(self, name: str) -> torch.Tensor:
-        """The experts' cores of one matrix, shape ``(K, p, q)``."""
-        return self._file.read(f"{name}/cores")
-
-
-def core_shape(vectors: TaskVectors, name: str, rank: int) -> tuple[int, int]:
-    """Sides ``(p, q)`` of a matrix's core, with ``rank`` components kept of each expert."""
-    kept = sum(min(rank, vectors.rank(expert, name)) for expert in vectors.experts)
-    rows, columns = as_matrix(vectors.shapes[name])
-    return min(rows, kept), min(columns, kept)
-
-
-def core_factors(
-    vectors: TaskVectors, matrices: Sequence[str], rank: int, cache: Path | None = None
-) -> CoreFactors:
-    """Return bases and cores of the named matrices, computed only once per content.
-
-    Raises:
-        CheckpointError: If a task vector is not finite, or the cache cannot be written.
-    """
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name in matrices:
-        rows, columns = as_matrix(vectors.shapes[name])
-        p, q = core_shape(vectors, name, rank)
-        shapes[f"{name}/left"] = (rows, p)
-        shapes[f"{name}/right"] = (q, columns)
-        shapes[f"{name}/cores"] = (len(vectors.experts), p, q)
-
-    def compute(name: str) -> dict[str, torch.Tensor]:
-        return _compute(vectors, name, rank)
-
-    key = f"core {rank} {VERSION}"
-    return CoreFactors(factor_file(key, vectors, matrices, shapes, compute, cache))
-
-
-def _compute(vectors: TaskVectors, name: str, rank: int) -> dict[str, torch.Tensor]:
-    touching = [expert for expert in vectors.experts if vectors.rank(expert, name)]
-    found = [leading(vectors, expert, name, rank) for expert in touching]
-    p = torch.linalg.qr(torch.cat([part.u for part in found], dim=1)).Q
-    q = torch.linalg.qr(torch.cat([part.vt for part in found], dim=0).T).Q
-    return {
-        f"{name}/left": p,
-        f"{name}/right": q.T,
-        f"{name}/cores": torch.stack([_core(vectors, k, name, p, q) for k in vectors.experts]),
-    }
-
-
-def _core(
-    vectors: TaskVectors, expert: str, name: str, p: torch.Tensor, q: torch.Tensor
-) -> torch.Tensor:
-    if not vectors.rank(expert, name):
-        return torch.zeros(p.shape[1], q.shape[1])
-    factors = vectors.factors(expert, name)
-    if factors is not None:
-        return (p.T @ factors[0]) @ (factors[1] @ q)
-    return p.T @ vectors.delta(expert, name).reshape(as_matrix(vectors.shapes[name])) @ q
+"""Part of the cache key: raise it whenever the factors' meaning or accuracy changes."""
 
 
 @dataclass(frozen=True)
@@ -118,12 +44,12 @@ class CoreSpace(LinearSpace):
 
     Per matrix, ``P`` and ``Q`` are orthonormal bases of all experts' leading left and right
     singular vectors, and ``C_k = P^T tau_k Q`` are the experts' cores. With coordinates ``C``, a
-    core, and ``rho_k``, one for every expert that its core does not say all of:
+    core, and one ``rho_k`` for every expert that its core does not fully capture:
 
         theta = theta_base + sum_k rho_k tau_k + P (C - sum_k rho_k C_k) Q^T
 
-    where the sums go over these experts. A LoRA adapter of no higher rank than ``rank`` is its core
-    (``tau_k = P C_k Q^T``) and has no ``rho_k``; the exact rest of a full fine-tune need not be
+    where the sums are over these experts. A LoRA adapter of no higher rank than ``rank`` is its
+    core (``tau_k = P C_k Q^T``) and has no ``rho_k``; the exact rest of a full fine-tune is not
     stored. The SVD of a model's own task vector is that of its small core: with
     :class:`~qdmerge.operators.ChildSVDMutation`, the paper's mutation (arXiv 2410.14735, section
     3.2).
@@ -143,7 +69,9 @@ class CoreSpace(LinearSpace):
         matrices: Names of the tensors with cores, in order.
 
     Raises:
-        CheckpointError: If a task vector is not finite, or the cache cannot be written.
+        CheckpointError: If a task vector is not finite.
+        RunError: If the cache cannot be written.
+        ValueError: If the rank is less than 1.
     """
 
     name: ClassVar[str] = "core"
@@ -152,12 +80,12 @@ class CoreSpace(LinearSpace):
         if rank < 1:
             raise ValueError(f"expected a rank of at least 1; received {rank}")
         self.rank = rank
-        touched = [name for name in vectors.names if vectors.is_changed(name)]
-        self.matrices = tuple(name for name in touched if len(vectors.shapes[name]) >= 2)
+        changed = [name for name in vectors.names if vectors.is_changed(name)]
+        self.matrices = tuple(name for name in changed if len(vectors.shapes[name]) >= 2)
         self._factors = core_factors(vectors, self.matrices, rank, cache)
         self._blocks: dict[str, _Block] = {}
         everyone, dim = tuple(range(len(vectors.experts))), 0
-        for name in touched:
+        for name in changed:
             block = _Block(dim, 0, 0, everyone)
             if name in self.matrices:
                 p, q = core_shape(vectors, name, rank)
@@ -169,12 +97,14 @@ class CoreSpace(LinearSpace):
         seeds = np.zeros((len(everyone), dim), dtype=np.float32)
         for name, block in self._blocks.items():
             if name in self.matrices:
-                seeds[:, block.core] = self._factors.cores(name).flatten(start_dim=1).numpy()
+                seeds[:, block.core] = (
+                    self._factors.read(f"{name}/cores").flatten(start_dim=1).numpy()
+                )
             seeds[block.weighted, range(block.weights.start, block.weights.stop)] = 1
         super().__init__(vectors, seeds)
 
     def core_coordinates(self) -> tuple[np.ndarray, ...]:
-        """Positions in ``x`` of the cores: one integer array of shape ``(p, q)`` per matrix.
+        """Return the positions in ``x`` of the cores: an integer array ``(p, q)`` per matrix.
 
         The arrays follow :attr:`matrices`.
         """
@@ -182,7 +112,7 @@ class CoreSpace(LinearSpace):
         return tuple(np.arange(b.core.start, b.core.stop).reshape(b.p, b.q) for b in blocks)
 
     def cores(self, x: npt.ArrayLike) -> dict[str, np.ndarray]:
-        """The cores of a solution by the matrices' names, each ``(p, q)``.
+        """Return the cores of a solution by the matrices' names, each ``(p, q)``.
 
         Raises:
             ValueError: If ``x`` is no solution of this space.
@@ -206,11 +136,61 @@ class CoreSpace(LinearSpace):
                 return tensor
             core = coordinates[block.core].view(block.p, block.q)
             if block.weighted:
-                core = core - torch.tensordot(weights, self._factors.cores(name), dims=1)
+                core = core - torch.tensordot(weights, self._factors.read(f"{name}/cores"), dims=1)
             if core.any():  # experts that are no products need no factors
-                left, right = self._factors.bases(name, device)
+                left, right = self._factors.sides(name, device)
                 matrix = tensor.view(as_matrix(self.vectors.shapes[name]))
                 matrix.addmm_(left @ core.to(device), right)
             return tensor
 
         return merged
+
+
+def core_shape(vectors: TaskVectors, name: str, rank: int) -> tuple[int, int]:
+    """Return the sides ``(p, q)`` of a matrix's core, with ``rank`` components of each expert."""
+    kept = sum(min(rank, vectors.rank(expert, name)) for expert in vectors.experts)
+    rows, columns = as_matrix(vectors.shapes[name])
+    return min(rows, kept), min(columns, kept)
+
+
+def core_factors(
+    vectors: TaskVectors, matrices: Sequence[str], rank: int, cache: Path | None = None
+) -> FactorFile:
+    """Return bases and cores of the named matrices, computed only once per content.
+
+    Per matrix of shape ``(m, n)`` viewed in two dimensions, all float32:
+
+    - ``left``, ``P (m, p)``, and ``right``, ``Q^T (q, n)``: orthonormal columns and rows, which
+      span the leading singular vectors of all experts;
+    - ``cores``, ``(K, p, q)``: ``C_k = P^T tau_k Q``.
+
+    Raises:
+        CheckpointError: If a task vector is not finite.
+        RunError: If the cache cannot be written.
+    """
+
+    def shapes(name: str) -> dict[str, tuple[int, ...]]:
+        rows, columns = as_matrix(vectors.shapes[name])
+        p, q = core_shape(vectors, name, rank)
+        return {"left": (rows, p), "right": (q, columns), "cores": (len(vectors.experts), p, q)}
+
+    def compute(name: str) -> dict[str, torch.Tensor]:
+        changing = [expert for expert in vectors.experts if vectors.rank(expert, name)]
+        found = [leading(vectors, expert, name, rank) for expert in changing]
+        p = torch.linalg.qr(torch.cat([part.u for part in found], dim=1)).Q
+        q = torch.linalg.qr(torch.cat([part.vt for part in found], dim=0).T).Q
+        cores = [_core(vectors, expert, name, p, q) for expert in vectors.experts]
+        return {"left": p, "right": q.T, "cores": torch.stack(cores)}
+
+    return factor_file(f"core {rank} {VERSION}", vectors, matrices, shapes, compute, cache)
+
+
+def _core(
+    vectors: TaskVectors, expert: str, name: str, p: torch.Tensor, q: torch.Tensor
+) -> torch.Tensor:
+    if not vectors.rank(expert, name):
+        return torch.zeros(p.shape[1], q.shape[1])
+    factors = vectors.factors(expert, name)
+    if factors is not None:
+        return (p.T @ factors[0]) @ (factors[1] @ q)
+    return p.T @ vectors.delta(expert, name).reshape(as_matrix(vectors.shapes[name])) @ q

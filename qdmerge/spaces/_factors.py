@@ -1,4 +1,4 @@
-"""Singular value decompositions of task vectors, computed once for each set of models."""
+"""Singular components of task vectors, and the cached file that factors are kept in."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from qdmerge.storage import cache_dir, written_once
 
 _SEED = 1
 _POWER_ITERATIONS = 4
+_OVERSAMPLING = 8
 
 
 class Components(NamedTuple):
@@ -28,16 +29,11 @@ class Components(NamedTuple):
     norm2: torch.Tensor
 
 
-def kept_rank(vectors: TaskVectors, name: str, rank: int) -> int:
-    """Components kept of each expert's task vector in one matrix: no more than any of them has."""
-    return min(rank, max(vectors.rank(expert, name) for expert in vectors.experts))
-
-
 def leading(vectors: TaskVectors, expert: str, name: str, rank: int) -> Components:
-    """The leading components of one expert's task vector in one matrix.
+    """Return at most ``rank`` leading components of one expert's task vector in one matrix.
 
-    At most ``rank`` of them, fewer if the task vector has a lower rank. Exact from the factors of
-    an adapter (without forming their product), else see :func:`truncated_svd`.
+    Exact from the factors of an adapter (without forming their product), else see
+    :func:`truncated_svd`.
 
     Raises:
         CheckpointError: If the task vector is not finite.
@@ -58,7 +54,7 @@ def leading(vectors: TaskVectors, expert: str, name: str, rank: int) -> Componen
 def product_svd(
     left: torch.Tensor, right: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """All singular components of ``left @ right``, from QR of each and the SVD of a small core."""
+    """Return all singular components of ``left @ right``, from the SVD of a small core."""
     p, first = torch.linalg.qr(left)
     q, second = torch.linalg.qr(right.T)
     u, s, vt = torch.linalg.svd(first @ second.T, full_matrices=False)
@@ -68,12 +64,12 @@ def product_svd(
 def truncated_svd(
     matrix: torch.Tensor, rank: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Leading ``rank`` singular components ``U (m, r), s (r,), V^T (r, n)``; deterministic.
+    """Return the leading ``rank`` components ``U (m, r), s (r,), V^T (r, n)``; deterministic.
 
     Randomized range finder with power iterations (Halko, Martinsson, Tropp 2011, algorithms 4.4
-    and 5.1), or the exact decomposition where that would be no smaller.
+    and 5.1), or the exact decomposition where that is no larger.
     """
-    width = 2 * rank + 8  # generous: spectra of task vectors can be flat
+    width = 2 * rank + _OVERSAMPLING  # generous: spectra of task vectors can be flat
     if width >= min(matrix.shape):
         u, s, vt = torch.linalg.svd(matrix, full_matrices=False)
         return u[:, :rank], s[:rank], vt[:rank]
@@ -102,7 +98,7 @@ class FactorFile:
         self._kept: dict[tuple[str, str], torch.Tensor] = {}
 
     def read(self, name: str, device: torch.device | str = "cpu") -> torch.Tensor:
-        """One tensor, which must not be changed."""
+        """Return one tensor, which must not be changed."""
         key = (name, str(device))
         found = self._kept.get(key)
         if found is None:
@@ -111,124 +107,50 @@ class FactorFile:
                 self._kept[key] = found = found.clone()
         return found
 
+    def sides(self, name: str, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return ``left`` and ``right`` of one matrix."""
+        return self.read(f"{name}/left", device), self.read(f"{name}/right", device)
+
 
 def factor_file(
     key: str,
     vectors: TaskVectors,
     matrices: Sequence[str],
-    shapes: Mapping[str, tuple[int, ...]],
+    shapes: Callable[[str], Mapping[str, tuple[int, ...]]],
     compute: Callable[[str], Mapping[str, torch.Tensor]],
     cache: Path | None,
 ) -> FactorFile:
-    """The factors of all matrices, read from the cache or computed and put there.
+    """Return the factors of all matrices, read from the cache or computed and put there.
 
-    The file is ``<cache>/factors/<hash>.safetensors``; a damaged one is rebuilt.
+    The file is ``<cache>/factors/<hash>.safetensors``, its tensors ``MATRIX/FACTOR``.
 
     Args:
         key: What they are, their rank and version; with the models' fingerprint, their identity.
         vectors: The models.
         matrices: Names of the matrices.
-        shapes: Names and shapes of all tensors that the file must hold.
-        compute: From the name of a matrix to its tensors.
+        shapes: From the name of a matrix to the shapes of its factors, by their names.
+        compute: From the name of a matrix to its factors.
         cache: Folder of the cache; None for :func:`qdmerge.storage.cache_dir`.
 
     Raises:
-        CheckpointError: If the cache cannot be written.
+        RunError: If the cache cannot be written.
     """
+    expected = {f"{m}/{part}": shape for m in matrices for part, shape in shapes(m).items()}
 
     def whole(file: Path) -> bool:
         try:
-            return FactorFile(file, vectors.memory).shapes == shapes
+            return FactorFile(file, vectors.memory).shapes == expected
         except CheckpointError:
             return False
 
     def write(file: Path) -> None:
-        tensors = {n: t.contiguous() for matrix in matrices for n, t in compute(matrix).items()}
-        save_file(tensors, file)
+        found = {
+            f"{matrix}/{part}": tensor.contiguous()
+            for matrix in matrices
+            for part, tensor in compute(matrix).items()
+        }
+        save_file(found, file)
 
     name = hashlib.sha256(f"{vectors.fingerprint} {key}".encode()).hexdigest()[:32]
     file = (cache_dir() if cache is None else Path(cache)) / "factors" / f"{name}.safetensors"
     return FactorFile(written_once(file, write, whole, "Factorizations"), vectors.memory)
-
-
-#: Part of the cache key: raise it whenever the factors' meaning or accuracy changes.
-VERSION = 1
-
-
-class Factors:
-    """Factors of all matrices. Made with :func:`factorize`.
-
-    Per matrix of shape ``(m, n)`` viewed in two dimensions, with ``r`` components for each of
-    ``K`` experts, all float32, zeros where an expert has fewer:
-
-    - ``left``, ``(m, K r)``: left singular vectors times singular values, expert after expert;
-    - ``right``, ``(K r, n)``: right singular vectors;
-    - ``singular``, ``(K, r)``: singular values, descending;
-    - ``norm2``, ``(K,)``: squared Frobenius norms of the whole task vectors.
-    """
-
-    def __init__(self, file: FactorFile) -> None:
-        self._file = file
-
-    def components(
-        self, name: str, device: torch.device | str
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """``left`` and ``right`` of one matrix."""
-        return self._file.read(f"{name}/left", device), self._file.read(f"{name}/right", device)
-
-    def singular(self, name: str) -> torch.Tensor:
-        """Singular values of one matrix, shape ``(K, r)``."""
-        return self._file.read(f"{name}/singular")
-
-    def norm2(self, name: str) -> torch.Tensor:
-        """Squared Frobenius norms of one matrix's task vectors, shape ``(K,)``."""
-        return self._file.read(f"{name}/norm2")
-
-
-def factorize(
-    vectors: TaskVectors, matrices: Sequence[str], rank: int, cache: Path | None = None
-) -> Factors:
-    """Return the leading components of the named matrices, computed only once per content.
-
-    Raises:
-        CheckpointError: If a task vector is not finite, or the cache cannot be written.
-    """
-    shapes = _expected_shapes(vectors, matrices, rank)
-
-    def compute(name: str) -> dict[str, torch.Tensor]:
-        return _factorize_matrix(vectors, name, rank)
-
-    return Factors(factor_file(f"{rank} {VERSION}", vectors, matrices, shapes, compute, cache))
-
-
-def _expected_shapes(
-    vectors: TaskVectors, matrices: Sequence[str], rank: int
-) -> dict[str, tuple[int, ...]]:
-    experts = len(vectors.experts)
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name in matrices:
-        rows, columns = as_matrix(vectors.shapes[name])
-        r = kept_rank(vectors, name, rank)
-        shapes[f"{name}/left"] = (rows, experts * r)
-        shapes[f"{name}/right"] = (experts * r, columns)
-        shapes[f"{name}/singular"] = (experts, r)
-        shapes[f"{name}/norm2"] = (experts,)
-    return shapes
-
-
-def _factorize_matrix(vectors: TaskVectors, name: str, rank: int) -> dict[str, torch.Tensor]:
-    experts, r = len(vectors.experts), kept_rank(vectors, name, rank)
-    rows, columns = as_matrix(vectors.shapes[name])
-    left, right = torch.zeros(rows, experts, r), torch.zeros(experts, r, columns)
-    singular, norm2 = torch.zeros(experts, r), torch.zeros(experts)
-    for k, expert in enumerate(vectors.experts):
-        if vectors.rank(expert, name):
-            u, s, vt, norm2[k] = leading(vectors, expert, name, r)
-            n = len(s)
-            left[:, k, :n], right[k, :n], singular[k, :n] = u * s, vt, s
-    return {
-        f"{name}/left": left.reshape(rows, -1),
-        f"{name}/right": right.reshape(-1, columns),
-        f"{name}/singular": singular,
-        f"{name}/norm2": norm2,
-    }

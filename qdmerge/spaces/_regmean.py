@@ -1,4 +1,4 @@
-"""Regression means: experts weighted where their own data go through a layer."""
+"""The space of regression means: experts weighted by what layers receive from their data."""
 
 from __future__ import annotations
 
@@ -20,22 +20,25 @@ from qdmerge.spaces._factors import FactorFile
 from qdmerge.spaces._spectral import SpectralCoordinates, spectral_merge
 from qdmerge.spaces._weights import Merger
 
-_DECADES = 3  # powers of ten that the last coordinate reaches in both directions
-_FLOOR = 1e-6  # least ridge per input: float32 inner products are exact to about a tenth of it
+_DECADES = 3
+"""Powers of ten that the last coordinate reaches in both directions."""
+
+_FLOOR = 1e-6
+"""Least ridge per input: float32 inner products are exact to about a tenth of it."""
 
 
 @dataclass(frozen=True)
 class _Terms:
-    """The parts of one tensor's models; float64 but for the base, float32.
+    """Precomputed terms of one tensor's models; float64, the base float32.
 
     Attributes:
         base: The base's tensor.
         grams: ``G_k``, ``(K, blocks, size, size)``.
         left: ``U_k diag(s_k)`` side by side, ``(m, K r)``.
         weighted: ``V_k^T G_k`` one above the other, ``(blocks, K r, size)``.
-        right: ``V_k^T`` likewise, where the components are all there is to ``tau_k``, as in LoRA
-            experts; else None.
-        products: ``tau_k G_k``, ``(K, blocks, m, size)``, where there is more; else None.
+        right: ``V_k^T`` likewise, if the components are all of ``tau_k``, as in LoRA experts;
+            else None.
+        products: ``tau_k G_k``, ``(K, blocks, m, size)``, if they are not; else None.
     """
 
     base: torch.Tensor
@@ -47,44 +50,47 @@ class _Terms:
 
 
 class RegMeanSpace(SpectralCoordinates):
-    """Moves along the experts' singular directions, weighted by what layers receive (RegMean).
+    """The moves of :class:`SpectralSpace`, weighted by what layers receive (RegMean).
 
     A linear merge moves every layer by the same task vectors whatever the layer receives. The
-    regression mean instead is the matrix whose outputs are closest, in weighted least squares, to
-    what each expert's own matrix gives on its own inputs (Jin et al. 2023, arXiv 2212.09849, eq.
-    2). Here that is done to the task vectors ``tau_k(x)`` that :class:`SpectralSpace` adds up::
+    regression mean is the matrix whose outputs are closest, in weighted least squares, to the
+    outputs of each expert's own matrix on its own inputs (Jin et al. 2023, arXiv 2212.09849, eq.
+    2). Here it is taken of the task vectors ``tau_k(x)`` that :class:`SpectralSpace` adds up::
 
         theta = theta_base + sum_k tau_k(x) (G_k + lambda) (sum_k p_k G_k + lambda)^-1
 
-    for every tensor that is a measured layer's weight, as a matrix (see :func:`measure_grams`).
-    ``G_k`` are the inner products of the layer's inputs under expert ``k``, scaled to a mean
-    diagonal of 1; ``p_k`` is the mean absolute value of the expert's coordinates in this tensor (of
-    components that it has, and of the rest, even where they are all there is), as a share of all
-    experts'. The ``lambda`` on the diagonals is ``ridge`` times ten to the power of the last
-    coordinate, and at least 1e-6 of the inputs' number, for float32's sake: the larger, the nearer
-    is all to :class:`SpectralSpace`. Other tensors are merged linearly. Unlike here, the paper
-    leaves ``G_k`` unscaled and shrinks their off-diagonals.
+    for every weight, as a matrix, of a ``Linear`` or plain ``Conv2d`` layer; other tensors are
+    merged linearly. ``G_k`` are the inner products of the layer's inputs under expert ``k``,
+    scaled to a mean diagonal of 1; ``p_k`` is the mean absolute value of the expert's coordinates
+    in this tensor (of components that it has, and of the rest), as a share of all experts'. The
+    ``lambda`` on the diagonals is ``ridge`` times ten to the power of the last coordinate, and at
+    least 1e-6 of the number of inputs, for float32's sake: the larger, the nearer to
+    :class:`SpectralSpace`. The paper leaves ``G_k`` unscaled and shrinks their off-diagonals
+    instead.
 
     Where a layer has more inputs than ``width``, ``G_k`` are blocks on the diagonal: inputs of
     different blocks count as independent. That bounds what large layers cost.
 
-    An expert is itself exactly, and with one weight for each expert, all together 1, a model is the
-    regression mean with these weights; so merging ``x`` linearly keeps the experts' scale.
-    A measured layer costs, per model, a solve of each block, and unless all fits into the task
-    vectors' memory the products ``tau_k G_k`` again, which LoRA experts of at most ``rank`` do
-    without; in the cache, for every expert, a number for every pair of inputs of a block.
+    An expert is itself exactly. With one weight for each expert, all together 1, a model is the
+    regression mean with these weights; so linear merges of ``x`` keep the experts' scale.
+
+    Per model, a measured layer costs a solve of each block, and, unless all fits into the task
+    vectors' memory, the products ``tau_k G_k`` (not for LoRA experts of at most ``rank``). The
+    cache holds, for every expert, a number for every pair of inputs of a block.
+
     Coordinates are those of :class:`SpectralCoordinates`, then one from -3 to 3.
 
     Args:
         vectors: The base and its experts.
         rank: Components kept of each expert's matrices, at least 1.
         ridge: What the last coordinate is relative to; above 0.
-        examples: Examples of each task on which its expert is watched, at most.
+        examples: Most examples of each task on which its expert is measured.
         width: Most inputs of a block.
         cache: Folder that keeps what was measured; None for :func:`qdmerge.storage.cache_dir`.
 
     Raises:
-        CheckpointError: If a task vector is not finite, or the cache cannot be written.
+        CheckpointError: If a task vector is not finite.
+        RunError: If the cache cannot be written.
         ValueError: If rank or ridge are too small.
     """
 
@@ -112,10 +118,10 @@ class RegMeanSpace(SpectralCoordinates):
     def regression_mean(
         self, weights: Sequence[float] | Mapping[str, float], ridge: float | None = None
     ) -> np.ndarray:
-        """The ``x`` of the regression mean: one weight for all of an expert's coordinates.
+        """Return the ``x`` of the regression mean: one weight for all of an expert's coordinates.
 
         Args:
-            weights: One weight per expert in order, or by name (missing ones count as zero).
+            weights: One weight per expert in order, or by name (missing names count as zero).
             ridge: ``lambda``; None for the space's own.
 
         Raises:
@@ -135,7 +141,7 @@ class RegMeanSpace(SpectralCoordinates):
         return self.check(x)
 
     def facts(self) -> dict[str, str]:
-        """What decides, besides the models, what a solution means.
+        """Return what decides, besides the models, what a solution means.
 
         Raises:
             ConfigError: See :meth:`ready`.
@@ -147,10 +153,10 @@ class RegMeanSpace(SpectralCoordinates):
         return data_key(self.vectors, self._measurable(), self.examples, self.width)
 
     def ready(self) -> None:
-        """Sees that every expert can be measured.
+        """Check that every expert can be measured.
 
         Raises:
-            ConfigError: The backend does not show its experts at work, or has no data for one.
+            ConfigError: The backend does not let its experts be watched, or has no data for one.
         """
         self._measurable()
 
@@ -158,7 +164,7 @@ class RegMeanSpace(SpectralCoordinates):
         if self.calibration is None:
             raise ConfigError(
                 f"space '{self.name}' measures what layers receive, which this backend does not "
-                "show; choose 'space: layer', 'spectral' or 'core'"
+                "offer; choose 'space: layer', 'spectral' or 'core'"
             )
         for expert in self.experts:
             if expert not in self.calibration.experts:
@@ -172,10 +178,10 @@ class RegMeanSpace(SpectralCoordinates):
     def warm_up(
         self, progress: Callable[[str, int, int], None] = lambda stage, done, total: None
     ) -> None:
-        """Measures what layers receive, unless that is known; the first model does so, too.
+        """Measure what layers receive, unless it is in the cache.
 
         Args:
-            progress: Called with a stage and how many of how many experts are done.
+            progress: Called with a stage, the experts done, and the experts in all.
 
         Raises:
             ConfigError: See :meth:`ready`; or no layer of the model can be measured.
@@ -212,15 +218,17 @@ class RegMeanSpace(SpectralCoordinates):
         def merged(name: str, device: torch.device | str) -> torch.Tensor:
             block = self._block(coordinates, name)
             shares = self._shares(name, block) if name in measured else torch.zeros(0)
-            if torch.count_nonzero(shares) < 2:  # an expert alone answers as it does
+            if torch.count_nonzero(shares) < 2:  # an expert alone is itself exactly
                 return spectral_merge(self.vectors, self._factors, name, block, device)
             return self._regression(name, block, shares / shares.sum(), ridge, device)
 
         return merged
 
     def _shares(self, name: str, block: torch.Tensor) -> torch.Tensor:
-        """Mean absolute value of every expert's coordinates in a tensor, ``(K,)`` float64."""
-        real = torch.nn.functional.pad(self._factors.singular(name) > 0, (0, 1), value=True)
+        """Return the mean absolute value of every expert's coordinates in a tensor, float64."""
+        real = torch.nn.functional.pad(
+            self._factors.read(f"{name}/singular") > 0, (0, 1), value=True
+        )
         sizes = block.double().abs() * real
         return sizes.sum(dim=1) / real.sum(dim=1)
 
@@ -232,10 +240,10 @@ class RegMeanSpace(SpectralCoordinates):
         ridge: float,
         device: torch.device | str,
     ) -> torch.Tensor:
-        """One merged tensor of which at least two experts have a share."""
+        """Return one merged tensor of which at least two experts have a share."""
         terms = self._terms(name, device)
         m, n = as_matrix(self.vectors.shapes[name])
-        ridge = max(ridge, _FLOOR * n)  # of all inputs: one block may hold all that is received
+        ridge = max(ridge, _FLOOR * n)  # of all inputs: one block may receive everything
         inner = torch.tensordot(shares.to(device), terms.grams, 1)
         inner.diagonal(dim1=1, dim2=2).add_(ridge)
         factor = torch.linalg.cholesky(inner)
@@ -257,13 +265,13 @@ class RegMeanSpace(SpectralCoordinates):
         return terms.base + moved.reshape(terms.base.shape).float()
 
     def _terms(self, name: str, device: torch.device | str) -> _Terms:
-        """What a tensor's models are made of; kept where all fits into the vectors' budget."""
+        """Return the terms of a tensor's models; kept if all fit into the vectors' budget."""
         key, measured = (name, str(device)), self._inner_products()
         if key not in self._kept:
             shape = as_matrix(self.vectors.shapes[name])
             found = [measured.read(f"{expert}/{name}", device) for expert in self.experts]
             grams = torch.stack(found).double()
-            left, right = self._factors.components(name, device)
+            left, right = self._factors.sides(name, device)
             rows = in_blocks(right.double().view(len(self.experts), -1, shape[1]), self.width)
             products = None
             if not self._components_suffice(name):
@@ -283,7 +291,7 @@ class RegMeanSpace(SpectralCoordinates):
         return self._kept[key]
 
     def _components_suffice(self, name: str) -> bool:
-        """Whether no expert can have more singular components of a tensor than are kept."""
+        """Return whether the kept components are all that any expert can have of a tensor."""
         return all(self.vectors.rank(e, name) <= self._ranks[name] for e in self.experts)
 
     @functools.cached_property

@@ -1,4 +1,4 @@
-"""How alike two experts are, from their task vectors alone."""
+"""Similarity of two experts, from their task vectors alone."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from qdmerge.checkpoints._task_vectors import TaskVectors
 from qdmerge.errors import CheckpointError, nearest
 from qdmerge.spaces._factors import product_svd
 
-#: Elements whose products are summed at once.
 _AT_ONCE = 2**24
+"""Elements whose products are summed at once."""
 
 
 def singular_value_similarity(vectors: TaskVectors, a: str, b: str) -> float:
-    """The model similarity ``s`` of CycleQD's image experiments (arXiv 2410.14735).
+    """Return the model similarity ``s`` of CycleQD's image experiments (arXiv 2410.14735).
 
     With ``sigma_k,l`` the singular values, descending, of expert k's task vector in matrix ``l``:
 
@@ -53,7 +53,7 @@ def singular_value_similarity(vectors: TaskVectors, a: str, b: str) -> float:
 
 
 def task_vector_cosine(vectors: TaskVectors, a: str, b: str) -> float:
-    """The cosine of two experts' task vectors, each flattened over all floating-point tensors:
+    """Return the cosine of two experts' task vectors, over all floating-point tensors:
 
         cos = sum_l <tau_a,l, tau_b,l> / sqrt(sum_l |tau_a,l|^2  sum_l |tau_b,l|^2)
 
@@ -111,13 +111,13 @@ def _tensor_products(vectors: TaskVectors, a: str, b: str, name: str) -> torch.T
 
 
 def _products(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """``<a, b>``, ``<a, a>`` and ``<b, b>`` in float64, where squares of small changes survive."""
+    """Return ``<a, b>``, ``<a, a>``, ``<b, b>``; float64, where small squares survive."""
     a, b = a.double(), b.double()
     return torch.stack([a @ b, a @ a, b @ b])
 
 
 def _cosine(products: torch.Tensor) -> float:
-    """The cosine from :func:`_products`: NaN of two zeros, 0 of one."""
+    """Return the cosine from products: NaN of two zeros, 0 of one."""
     product, first, second = products.tolist()
     if not first and not second:
         return math.nan

@@ -1,4 +1,4 @@
-"""Multipliers on the singular components of every task vector."""
+"""Spaces of multipliers on the singular components of every task vector."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ import torch
 
 from qdmerge.checkpoints._checkpoint import as_matrix
 from qdmerge.checkpoints._task_vectors import TaskVectors
-from qdmerge.spaces._factors import Factors, factorize, kept_rank
-from qdmerge.spaces._weights import LinearSpace, Merger, WeightSpace
+from qdmerge.spaces._factors import FactorFile, factor_file, leading
+from qdmerge.spaces._linear import LinearSpace
+from qdmerge.spaces._weights import Merger, WeightSpace
+
+VERSION = 1
+"""Part of the cache key: raise it whenever the factors' meaning or accuracy changes."""
 
 
 class SpectralCoordinates(WeightSpace):
-    """Spaces with multipliers on the singular components of every task vector.
+    """A space with multipliers on the singular components of every task vector.
 
     Coordinates follow the base's tensors in order; within a tensor, the experts in order. A
     tensor of two or more dimensions is an ``m x n`` matrix: its first dimension by all others, so
@@ -30,13 +34,15 @@ class SpectralCoordinates(WeightSpace):
         vectors: The base and its experts.
         rank: Components kept of each expert's matrices, at least 1.
         cache: Folder that keeps factorizations; None for :func:`qdmerge.storage.cache_dir`.
-        more: Bounds of further coordinates at the end, 0 for base and experts.
+        more: Bounds of further coordinates at the end, which are 0 for base and experts.
 
     Attributes:
         matrices: Names of the tensors with singular components, in order.
 
     Raises:
-        CheckpointError: If a task vector is not finite, or the cache cannot be written.
+        CheckpointError: If a task vector is not finite.
+        RunError: If the cache cannot be written.
+        ValueError: If the rank is less than 1.
     """
 
     def __init__(
@@ -61,15 +67,15 @@ class SpectralCoordinates(WeightSpace):
         if more:
             lower[-len(more) :], upper[-len(more) :] = np.transpose(more)
         super().__init__(vectors, seeds, lower, upper)
-        # Where each tensor's block of (K, r + 1) coordinates starts. Tensors that no expert
-        # changes have no coordinates; any block serves, none is used.
+        # Starts of the tensors' blocks of (K, r + 1) coordinates. Tensors that no expert changes
+        # have no coordinates; any block serves, none is used.
         starts = len(experts) * (np.cumsum(widths) - widths)
         found = zip(shapes, starts.tolist(), strict=True)
         self._start = dict.fromkeys(vectors.names, 0) | dict(found)
         self._factors = factorize(vectors, self.matrices, rank, cache)
 
     def spectral_coordinates(self, expert: str) -> tuple[np.ndarray, ...]:
-        """Positions in ``x`` of one expert's multipliers, one integer array per matrix.
+        """Return the positions in ``x`` of one expert's multipliers, an integer array per matrix.
 
         The arrays follow :attr:`matrices`; each runs from the largest singular value down.
 
@@ -83,15 +89,16 @@ class SpectralCoordinates(WeightSpace):
         return tuple(np.arange(start, start + r) for start, r in starts)
 
     def energy(self, expert: str) -> float:
-        """Share of the squared Frobenius norm of the expert's matrices held by the components.
+        """Return the share of an expert's squared Frobenius norm that the components hold.
 
-        1.0 means that the kept rank says all; an expert equal to the base gives 1.0 too.
+        1.0 means that the kept rank captures all; also for an expert equal to the base.
         """
         k = self._index(expert)
         kept = sum(
-            float(self._factors.singular(n)[k].double().square().sum()) for n in self.matrices
+            float(self._factors.read(f"{n}/singular")[k].double().square().sum())
+            for n in self.matrices
         )
-        total = sum(float(self._factors.norm2(n)[k]) for n in self.matrices)
+        total = sum(float(self._factors.read(f"{n}/norm2")[k]) for n in self.matrices)
         return min(1.0, kept / total) if total else 1.0
 
     def _index(self, expert: str) -> int:
@@ -100,20 +107,22 @@ class SpectralCoordinates(WeightSpace):
         return self.experts.index(expert)
 
     def _block(self, x: torch.Tensor, name: str) -> torch.Tensor:
-        """The coordinates of a tensor: ``(K, r + 1)``, the rest's last."""
+        """Return the coordinates of a tensor: ``(K, r + 1)``, the rest's last."""
         start, width = self._start[name], self._ranks.get(name, 0) + 1
         return x[start : start + len(self.experts) * width].view(len(self.experts), width)
 
 
 class SpectralSpace(SpectralCoordinates, LinearSpace):
-    """Experts and their linear merges exactly, and moves along the experts' singular directions.
+    """Experts, their linear merges, and moves along the experts' singular directions.
+
+    Experts and linear merges are exact.
 
     For a matrix with task vectors ``tau_k``, whose leading ``r`` singular components are
     ``U_k diag(s_k) V_k^T``, and coordinates ``c_k`` (``r`` multipliers) and ``rho_k`` (one):
 
         theta = theta_base + sum_k [ rho_k tau_k + U_k diag((c_k - rho_k) s_k) V_k^T ]
 
-    so ``c_k`` scales the components and ``rho_k`` the exact rest, which need not be stored.
+    so ``c_k`` scales the components and ``rho_k`` the exact rest, which is not stored.
     SVD mutation (CycleQD, arXiv 2410.14735, as in the released code) is noise on ``c_k``.
 
     Coordinates are those of :class:`SpectralCoordinates`.
@@ -127,7 +136,9 @@ class SpectralSpace(SpectralCoordinates, LinearSpace):
         matrices: Names of the tensors with singular components, in order.
 
     Raises:
-        CheckpointError: If a task vector is not finite, or the cache cannot be written.
+        CheckpointError: If a task vector is not finite.
+        RunError: If the cache cannot be written.
+        ValueError: If the rank is less than 1.
     """
 
     name: ClassVar[str] = "spectral"
@@ -144,25 +155,74 @@ class SpectralSpace(SpectralCoordinates, LinearSpace):
 
 def spectral_merge(
     vectors: TaskVectors,
-    factors: Factors,
+    factors: FactorFile,
     name: str,
     block: torch.Tensor,
     device: torch.device | str,
 ) -> torch.Tensor:
-    """One tensor of a :class:`SpectralSpace`, float32 on ``device``.
-
-    Args:
-        vectors: The base and its experts.
-        factors: The singular components of their matrices.
-        name: The tensor.
-        block: Its coordinates, ``(K, r + 1)``.
-        device: Where to compute.
-    """
+    """Return a tensor of a :class:`SpectralSpace` from its coordinates ``block (K, r + 1)``."""
     rest = block[:, -1].contiguous()
     tensor = vectors.combine(name, rest, device)
     scale = (block[:, :-1] - rest[:, None]).reshape(-1)
     if scale.any():  # experts and linear merges need no factors
-        left, right = factors.components(name, device)
+        left, right = factors.sides(name, device)
         matrix = tensor.view(as_matrix(vectors.shapes[name]))
         matrix.addmm_(left * scale.to(device), right)
     return tensor
+
+
+def kept_rank(vectors: TaskVectors, name: str, rank: int) -> int:
+    """Return how many components to keep of each expert's task vector in one matrix."""
+    return min(rank, max(vectors.rank(expert, name) for expert in vectors.experts))
+
+
+def factorize(
+    vectors: TaskVectors, matrices: Sequence[str], rank: int, cache: Path | None = None
+) -> FactorFile:
+    """Return the leading components of the named matrices, computed only once per content.
+
+    Per matrix of shape ``(m, n)`` viewed in two dimensions, with ``r`` components for each of
+    ``K`` experts, all float32, zeros where an expert has fewer:
+
+    - ``left``, ``(m, K r)``: left singular vectors times singular values, expert after expert;
+    - ``right``, ``(K r, n)``: right singular vectors;
+    - ``singular``, ``(K, r)``: singular values, descending;
+    - ``norm2``, ``(K,)``: squared Frobenius norms of the whole task vectors.
+
+    Raises:
+        CheckpointError: If a task vector is not finite.
+        RunError: If the cache cannot be written.
+    """
+    experts = len(vectors.experts)
+
+    def shapes(name: str) -> dict[str, tuple[int, ...]]:
+        rows, columns = as_matrix(vectors.shapes[name])
+        r = kept_rank(vectors, name, rank)
+        return {
+            "left": (rows, experts * r),
+            "right": (experts * r, columns),
+            "singular": (experts, r),
+            "norm2": (experts,),
+        }
+
+    def compute(name: str) -> dict[str, torch.Tensor]:
+        return _components(vectors, name, kept_rank(vectors, name, rank))
+
+    return factor_file(f"{rank} {VERSION}", vectors, matrices, shapes, compute, cache)
+
+
+def _components(vectors: TaskVectors, name: str, r: int) -> dict[str, torch.Tensor]:
+    experts, (rows, columns) = len(vectors.experts), as_matrix(vectors.shapes[name])
+    left, right = torch.zeros(rows, experts, r), torch.zeros(experts, r, columns)
+    singular, norm2 = torch.zeros(experts, r), torch.zeros(experts)
+    for k, expert in enumerate(vectors.experts):
+        if vectors.rank(expert, name):
+            u, s, vt, norm2[k] = leading(vectors, expert, name, r)
+            n = len(s)
+            left[:, k, :n], right[k, :n], singular[k, :n] = u * s, vt, s
+    return {
+        "left": left.reshape(rows, -1),
+        "right": right.reshape(-1, columns),
+        "singular": singular,
+        "norm2": norm2,
+    }

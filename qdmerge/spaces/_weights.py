@@ -1,4 +1,4 @@
-"""Spaces whose vectors are model weights; those with a linear map."""
+"""Spaces whose vectors are model weights: expression into a live module, and export."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from qdmerge.checkpoints._export import write_adapter, write_checkpoint
+from qdmerge.checkpoints._export import write_checkpoint
 from qdmerge.checkpoints._names import bind
 from qdmerge.checkpoints._task_vectors import TaskVectors
 from qdmerge.errors import CheckpointError, nearest
 from qdmerge.spaces._base import Space
 from qdmerge.spaces._calibration import Calibration
 
-#: Computes one merged tensor on a device; float32, or the base's own dtype where not floating.
 Merger = Callable[[str, torch.device | str], torch.Tensor]
+"""Computes one merged tensor on a device; float32, or the base's own dtype where not floating."""
 
 
 class WeightSpace(Space, ABC):
-    """A map from ``x`` to the weights of a model, applied tensor by tensor.
+    """A space that maps ``x`` to the weights of a model, tensor by tensor.
 
     Solutions are float32. The base is at zero and every expert has its own ``x``. All arithmetic is
     done in float32 and then cast to the dtype of the place it is written to. Float buffers that the
@@ -40,7 +40,7 @@ class WeightSpace(Space, ABC):
         upper: Upper bounds, a number or shape ``(dim,)``.
 
     Attributes:
-        calibration: The experts at work, where the backend shows them.
+        calibration: How to watch the experts at work; None where the backend does not offer it.
     """
 
     calibration: Calibration | None = None
@@ -63,10 +63,10 @@ class WeightSpace(Space, ABC):
         )
 
     def expert_weights(self, weights: Sequence[float] | Mapping[str, float]) -> np.ndarray:
-        """One weight per expert, ``(K,)`` float64, from such a list or from names.
+        """Return one weight per expert, ``(K,)`` float64, from a list or from names.
 
         Args:
-            weights: One weight per expert in order, or by name (missing ones count as zero).
+            weights: One weight per expert in order, or by name (missing names count as zero).
 
         Raises:
             ValueError: If the number of weights or a name does not fit the experts.
@@ -85,7 +85,7 @@ class WeightSpace(Space, ABC):
         return values
 
     def calibrate(self, calibration: Calibration) -> None:
-        """Lets the space see the experts at work; most spaces need not.
+        """Give the space a way to watch the experts at work; most spaces do not use it.
 
         Args:
             calibration: The live model and data of the experts' tasks.
@@ -93,28 +93,29 @@ class WeightSpace(Space, ABC):
         self.calibration = calibration
 
     def facts(self) -> dict[str, str]:
-        """What decides, besides the models, what a solution means; {} where nothing does."""
+        """Return what decides, besides the models, what a solution means; {} if nothing does."""
         return {}
 
     def ready(self) -> None:
-        """Sees that the space has all it needs to give models.
+        """Check that the space can produce models.
 
         Raises:
-            ConfigError: The backend does not show its experts at work, and this space needs it.
+            ConfigError: The space needs to watch the experts at work, and the backend does not
+                offer it.
         """
 
     def warm_up(
         self, progress: Callable[[str, int, int], None] = lambda stage, done, total: None
     ) -> None:
-        """Does once what takes long and serves all models; nothing in most spaces.
+        """Compute what takes long and serves all models; most spaces have nothing of the kind.
 
-        Models are given without it, too: the first one waits then.
+        Without this call, the first model waits for it.
 
         Args:
-            progress: Called with a stage and how much of how much is done.
+            progress: Called with a stage, the steps done, and the steps in all.
 
         Raises:
-            QDMergeError: The space cannot be used.
+            QDMergeError: The space cannot produce models.
         """
 
     @abstractmethod
@@ -155,21 +156,21 @@ class WeightSpace(Space, ABC):
 
         Weights are safetensors in the base's dtypes, key order and shards; configuration,
         tokenizer and code files of the base's folder are copied beside them. A base that is a bare
-        file gives ``model.safetensors`` alone. The folder appears only when complete.
+        file becomes ``model.safetensors`` alone. The folder appears only when complete.
 
         Args:
             x: The solution.
             path: A folder that does not exist yet, or is empty.
-            replace: Tensors by name that are written instead of the merged ones, cast to the
-                base's dtypes: statistics that were estimated anew after merging, for instance.
+            replace: Tensors by name to write instead of the merged ones, cast to the base's dtypes:
+                statistics estimated anew after merging, for instance.
 
         Returns:
             The folder written.
 
         Raises:
             CheckpointError: If ``path`` exists and is not an empty folder, or cannot be written.
-            ValueError: If ``x`` is no solution of this space, or the base has no tensor of a
-                name in ``replace``, or one of another shape; nothing is written then.
+            ValueError: If ``x`` is no solution of this space, or ``replace`` has a name or shape
+                that the base lacks; nothing is written then.
         """
         replace = replace or {}
         self._check_replacements(replace)
@@ -180,10 +181,10 @@ class WeightSpace(Space, ABC):
         return write_checkpoint(self.vectors.checkpoint, tensors, Path(path))
 
     def export_adapter(self, x: npt.ArrayLike, path: Path) -> Path:
-        """Write the model of ``x`` as a LoRA adapter on the base, where the map is linear.
+        """Write the model of ``x`` as a LoRA adapter on the base; see :class:`LinearSpace`.
 
         Raises:
-            CheckpointError: This space's merges are no products of low rank.
+            CheckpointError: This space's merges are not of low rank.
         """
         raise CheckpointError(
             f"no LoRA adapter can hold a merge of the {self.name} space: it is no linear merge of "
@@ -202,44 +203,3 @@ class WeightSpace(Space, ABC):
                     f"the base's {name} has shape {shapes[name]}; received {tuple(tensor.shape)} "
                     "to replace it"
                 )
-
-
-class LinearSpace(WeightSpace):
-    """A linear map from ``x`` to ``theta - theta_base``; solutions are unbounded.
-
-    A linear combination of solutions is the same combination of the models' task vectors.
-    """
-
-    def merge(self, weights: Sequence[float] | Mapping[str, float]) -> np.ndarray:
-        """The ``x`` of ``theta_base + sum_k weights[k] tau_k``.
-
-        Args:
-            weights: One weight per expert in order, or by name (missing ones count as zero).
-
-        Raises:
-            ValueError: If the number of weights or a name does not fit the experts.
-        """
-        values = self.expert_weights(weights)
-        return self.check(values @ np.stack([self.seeds[name] for name in self.experts]))
-
-    def export_adapter(self, x: npt.ArrayLike, path: Path) -> Path:
-        """Write the model of ``x`` as a LoRA adapter on the base, a folder that peft loads.
-
-        Its rank is at most the sum of the experts' ranks; on the base it gives the merged model's
-        weights to float32 rounding. Weights are float32. The folder appears only when complete.
-
-        Args:
-            x: The solution.
-            path: A folder that does not exist yet, or is empty.
-
-        Returns:
-            The folder written.
-
-        Raises:
-            CheckpointError: If an expert is a whole checkpoint, or changes tensors in a way that
-                LoRA cannot (trained as a whole, biases); or if ``path`` exists and is not an empty
-                folder, or cannot be written.
-            ValueError: If ``x`` is no solution of this space.
-        """
-        merged = self._merger(self.check(x))
-        return write_adapter(self.vectors, lambda name: merged(name, "cpu"), Path(path))

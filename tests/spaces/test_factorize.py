@@ -8,8 +8,7 @@ import torch
 
 from qdmerge.checkpoints import TaskVectors
 from qdmerge.errors import CheckpointError, RunError
-from qdmerge.spaces import SpectralSpace
-from qdmerge.spaces import _factors as _factorize
+from qdmerge.spaces import SpectralSpace, _spectral
 from qdmerge.spaces._factors import truncated_svd
 from tests.spaces.conftest import SHAPES, Trio, write
 
@@ -54,13 +53,13 @@ def test_a_matrix_hardly_larger_than_the_rank_is_decomposed_exactly() -> None:
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the matrices factorized so far; one entry each time."""
     names: list[str] = []
-    real = _factorize._factorize_matrix
+    real = _spectral._components
 
     def counting(vectors: TaskVectors, name: str, rank: int) -> dict[str, torch.Tensor]:
         names.append(name)
         return real(vectors, name, rank)
 
-    monkeypatch.setattr(_factorize, "_factorize_matrix", counting)
+    monkeypatch.setattr(_spectral, "_components", counting)
     return names
 
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from qdmerge.spaces import LayerSpace
-from qdmerge.spaces._layer import layer_of
+from qdmerge.spaces import LayerSpace, layer_of
 from tests.spaces.conftest import Trio
 
 

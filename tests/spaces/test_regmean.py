@@ -378,7 +378,7 @@ def test_one_block_may_hold_all_that_is_received(tmp_path: Path) -> None:
 
 def test_what_cannot_be_measured(vectors: TaskVectors) -> None:
     space = RegMeanSpace(vectors)
-    with pytest.raises(ConfigError, match="this backend does not show; choose 'space: layer'"):
+    with pytest.raises(ConfigError, match="this backend does not offer; choose 'space: layer'"):
         space.ready()
     space.calibrate(AtWork(("a", "b")))
     with pytest.raises(ConfigError, match="no task is that of expert 'c'"):

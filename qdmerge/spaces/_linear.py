@@ -1,19 +1,63 @@
-"""One weight per expert: for the whole model, or for each group of layers."""
+"""Spaces with a linear map; among them, one weight per expert, or per expert and layer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from qdmerge.checkpoints._export import write_adapter
 from qdmerge.checkpoints._task_vectors import TaskVectors
-from qdmerge.spaces._weights import LinearSpace, Merger
+from qdmerge.spaces._weights import Merger, WeightSpace
+
+
+class LinearSpace(WeightSpace):
+    """A space with a linear map from ``x`` to ``theta - theta_base``; solutions are unbounded.
+
+    A linear combination of solutions is the same combination of the models' task vectors.
+    """
+
+    def merge(self, weights: Sequence[float] | Mapping[str, float]) -> np.ndarray:
+        """Return the ``x`` of ``theta_base + sum_k weights[k] tau_k``.
+
+        Args:
+            weights: One weight per expert in order, or by name (missing names count as zero).
+
+        Raises:
+            ValueError: If the number of weights or a name does not fit the experts.
+        """
+        values = self.expert_weights(weights)
+        return self.check(values @ np.stack([self.seeds[name] for name in self.experts]))
+
+    def export_adapter(self, x: npt.ArrayLike, path: Path) -> Path:
+        """Write the model of ``x`` as a LoRA adapter on the base, a folder that peft loads.
+
+        Its rank is at most the sum of the experts' ranks; on the base it gives the merged model's
+        weights to float32 rounding. Weights are float32. The folder appears only when complete.
+
+        Args:
+            x: The solution.
+            path: A folder that does not exist yet, or is empty.
+
+        Returns:
+            The folder written.
+
+        Raises:
+            CheckpointError: If an expert is a whole checkpoint, or changes tensors in a way that
+                LoRA cannot (trained as a whole, biases); or if ``path`` exists and is not an empty
+                folder, or cannot be written.
+            ValueError: If ``x`` is no solution of this space.
+        """
+        merged = self._merger(self.check(x))
+        return write_adapter(self.vectors, lambda name: merged(name, "cpu"), Path(path))
 
 
 class ExpertSpace(LinearSpace):
-    """``theta = theta_base + sum_k x[k] tau_k``: ``x`` holds one weight per expert, in order.
+    """``theta = theta_base + sum_k x[k] tau_k``: one weight per expert, in order.
 
     Tensors are merged element by element, so their shapes (convolutions too) do not matter.
     """
@@ -56,7 +100,7 @@ class LayerSpace(LinearSpace):
         labels = {name: group_of(name) for name in vectors.names if vectors.floating(name)}
         self.groups = tuple(dict.fromkeys(labels.values()))
         position = {group: i for i, group in enumerate(self.groups)}
-        # Tensors that are not floating-point belong nowhere; any row serves, none is used.
+        # Tensors that are not floating-point have no group; any row serves, none is used.
         self._row = {
             name: position[labels[name]] if name in labels else 0 for name in vectors.names
         }
@@ -68,7 +112,7 @@ class LayerSpace(LinearSpace):
 
 
 def layer_of(name: str) -> str:
-    """The layer a tensor belongs to: its name up to and including the first integer part.
+    """Return the layer of a tensor: its name up to and including the first integer part.
 
     ``model.layers.3.mlp.up_proj.weight`` is in ``model.layers.3``. A tensor outside every layer
     is grouped by its own module: ``model.embed_tokens.weight`` is in ``model.embed_tokens``.
