@@ -34,7 +34,7 @@ Rows = list[list[float]]
 
 @dataclass(frozen=True)
 class Axes:
-    """What a merge grid runs over; None for an axis that a recipe lacks, or keeps its own values of.
+    """What a merge grid runs over; an axis of None has the recipe's own values, if any.
 
     Attributes:
         scales: Of task arithmetic, DARE and DARE-TIES the one weight of all experts; of TIES, SLERP
@@ -42,8 +42,8 @@ class Axes:
         densities: Shares of the task vectors' elements that stay, 0 to 1.
         tilts: The weight of one expert, and that of all others.
         ridges: What is added to the diagonals of regression means; above 0.
-        ts: Of SLERP, where between two experts, 0 to 1; of a chain, ``t_n`` gives every later expert the
-            odds ``t / (1 - t)`` against each one before, so that .5 has all count alike.
+        ts: Of SLERP, where between two experts, 0 to 1; of a chain, ``t_n`` gives every later
+            expert the odds ``t / (1 - t)`` against each one before, so that .5 has all count alike.
     """
 
     scales: Sequence[float] | None = None
