@@ -85,7 +85,7 @@ def _spectral(
     if name not in space.matrices:
         return partial(_linear, base, deltas, slice(first, first + count)), first + count
     rank = len(space.spectral_coordinates(space.experts[0])[space.matrices.index(name)])
-    left, right = space._factors.components(name, "cpu")  # as computed once, ties and all
+    left, right = space._factors.sides(name, "cpu")  # as computed once, ties and all
     block = slice(first, first + count * (rank + 1))
 
     def part(x: torch.Tensor) -> torch.Tensor:
@@ -109,10 +109,10 @@ def _regression(
     count, n = len(deltas), grams.shape[-1]
     assert len(grams) == count, f"{name} has more inputs than the space's width"
     deltas = deltas.double().view(count, -1, n)
-    left, right = (part.double() for part in space._factors.components(name, "cpu"))
+    left, right = (part.double() for part in space._factors.sides(name, "cpu"))
     rank = len(right) // count
     left, right = left.view(-1, count, rank), right.view(count, rank, n)
-    real = torch.nn.functional.pad(space._factors.singular(name) > 0, (0, 1), value=True)
+    real = torch.nn.functional.pad(space._factors.read(f"{name}/singular") > 0, (0, 1), value=True)
 
     def part(x: torch.Tensor) -> torch.Tensor:
         table = x[first:end].view(count, rank + 1).double()
@@ -147,7 +147,7 @@ def _core(
     known = [not whole and vectors.rank(k, name) > space.rank for k in space.experts]
     rests = slice(core.stop, core.stop + sum(known))
     # The bases are the space's own: others of the same span would give other coordinates.
-    left, right = space._factors.bases(name, "cpu")
+    left, right = space._factors.sides(name, "cpu")
     cores = torch.stack([torch.tensor(space.seeds[k][core]) for k in space.experts])
     units[core] = cores.square().mean().sqrt()
     cores, deltas = cores.view(count, p, q)[known], deltas[known]

@@ -1,4 +1,4 @@
-"""An expert that is a LoRA adapter as peft saves it: what it changes, read lazily.
+"""LoRA adapters as peft saves them, as experts: what they change, read lazily.
 
 The folder holds ``adapter_config.json`` and ``adapter_model.safetensors``. With ``A`` of shape
 ``(r, in)`` and ``B`` of ``(out, r)``, a linear layer's task vector is ``alpha / r * B A``
@@ -24,8 +24,28 @@ if TYPE_CHECKING:
     import torch
 
 ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_PICKLED = "adapter_model.bin"
+
+RECORD = "qdmerge.json"
+"""What qdmerge's own training writes beside an adapter: ``{"base": {"sha256": ...}}``."""
+
+PREFIX = "base_model.model."
+"""What peft puts before the names of the base model's modules."""
+
+_ENDINGS = {
+    ".lora_A.weight": "a",
+    ".lora_B.weight": "b",
+    ".lora_embedding_A": "embedding_a",
+    ".lora_embedding_B": "embedding_b",
+    ".lora_B.bias": "added",
+    ".base_layer.weight": "frozen",
+    ".base_layer.bias": "bias",
+}
+"""Ends of tensors' names, and the parts of a module that they are."""
+
 _PATTERNS = {"r": "rank_pattern", "lora_alpha": "alpha_pattern"}
-#: Options under which an adapter is more than ``B A`` added to the base's weights.
+
 _VARIANTS = {
     "use_dora": "DoRA, whose update depends on the norm of the base's weights",
     "use_qalora": "QA-LoRA, for quantized layers",
@@ -38,99 +58,10 @@ _VARIANTS = {
     "target_parameters": "LoRA on bare parameters (target_parameters)",
     "trainable_token_indices": "trained rows of the embedding (trainable_token_indices)",
 }
-#: Initializations that change the base's weights while training.
+"""Options under which an adapter is more than ``B A`` added to the base's weights."""
+
 _CHANGING = ("pissa", "olora", "corda", "lora_ga", "loftq")
-
-
-def pattern_value(config: Mapping[str, Any], key: str, module: str) -> float:
-    """``r`` or ``lora_alpha`` of a module: the first pattern that matches its name's end."""
-    for pattern, value in (config.get(_PATTERNS[key]) or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            return float(value)
-    return float(config.get(key, 8))  # peft's default of both
-
-
-def unsupported(config: Mapping[str, Any]) -> list[str]:
-    """Why an adapter of this configuration cannot be merged; empty if it can."""
-    kind = config.get("peft_type")
-    if kind != "LORA":
-        return [f"is a {kind!r} adapter in its {ADAPTER_CONFIG}; only 'LORA' can be merged"]
-    problems = [
-        f"cannot be merged: it uses {what} ({option})"
-        for option, what in _VARIANTS.items()
-        if config.get(option)
-    ]
-    start = str(config.get("init_lora_weights")).lower()
-    if start.startswith(_CHANGING):
-        problems.append(
-            f"cannot be merged: init_lora_weights {start!r} changed the base's own weights; save "
-            "it as plain LoRA: save_pretrained(..., path_initial_model_for_weight_conversion=...)"
-        )
-    if start == "mica":
-        problems.append("cannot be merged: it uses MiCA (init_lora_weights)")
-    problems += _not_numbers(config)
-    return problems
-
-
-def wrong_base(config: Mapping[str, Any], base: Path) -> list[str]:
-    """Whether the adapter was certainly made for another model: both are known by their Hub ids.
-
-    A base is known by its id in the Hub's cache. The ``_name_or_path`` in its configuration does
-    not count, which may name the model that it was trained from; nor does another owner of a
-    model of the same name, which may be a copy.
-    """
-    ours, theirs = _hub_id(base), config.get("base_model_name_or_path")
-    if ours is None or not isinstance(theirs, str) or not re.fullmatch(r"[\w.-]+/[\w.-]+", theirs):
-        return []
-    if Path(theirs).exists() or _model(ours) == _model(theirs):
-        return []
-    return [
-        f"was made for another base: {theirs} (base_model_name_or_path in its {ADAPTER_CONFIG}), "
-        f"this base is {ours}; if both are the same model, correct that entry"
-    ]
-
-
-def _hub_id(path: Path) -> str | None:
-    """``owner/model`` from a path like ``.../models--owner--model/snapshots/...``."""
-    found = [part for part in path.absolute().parts if part.startswith("models--")]
-    return found[-1].removeprefix("models--").replace("--", "/") if found else None
-
-
-def _model(hub_id: str) -> str:
-    return hub_id.rpartition("/")[2].casefold()
-
-
-def _not_numbers(config: Mapping[str, Any]) -> list[str]:
-    problems = []
-    for key, patterns in _PATTERNS.items():
-        table = config.get(patterns) or {}
-        values = {key: config.get(key, 8), **table} if isinstance(table, dict) else {patterns: None}
-        for name, value in values.items():
-            if not isinstance(value, int | float) or (key == "r" and value < 1):
-                problems.append(f"has an impossible value of {name!r} in its {ADAPTER_CONFIG}")
-            try:
-                re.compile(name)
-            except re.error:
-                problems.append(f"has {name!r} in {patterns}, which is no regular expression")
-    return problems
-
-
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
-_PICKLED = "adapter_model.bin"
-#: What qdmerge's own training writes beside an adapter: ``{"base": {"sha256": ...}}``.
-RECORD = "qdmerge.json"
-#: What peft puts before the names of the base model's modules.
-PREFIX = "base_model.model."
-#: Ends of names, and what such a tensor is.
-_ENDINGS = {
-    ".lora_A.weight": "a",
-    ".lora_B.weight": "b",
-    ".lora_embedding_A": "embedding_a",
-    ".lora_embedding_B": "embedding_b",
-    ".lora_B.bias": "added",
-    ".base_layer.weight": "frozen",
-    ".base_layer.bias": "bias",
-}
+"""Initializations that change the base's weights while training."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +82,7 @@ class LowRank:
 
 @dataclass(frozen=True)
 class Whole:
-    """A tensor that was trained as a whole and takes the base's place."""
+    """A tensor that was trained as a whole and replaces the base's."""
 
     tensor: str
 
@@ -174,7 +105,7 @@ class Adapter:
     Attributes:
         checkpoint: The adapter's own tensors.
         config: Its ``adapter_config.json``.
-        changes: What happens to tensors of the base, by their names in the base.
+        changes: How tensors of the base change, by their names in the base.
     """
 
     checkpoint: Checkpoint
@@ -183,7 +114,7 @@ class Adapter:
 
     @classmethod
     def open(cls, path: Path, base: Checkpoint | None) -> tuple[Adapter, list[str]]:
-        """Read headers and configuration; return the adapter and what keeps it from being merged.
+        """Read headers and configuration; return the adapter and what prevents merging it.
 
         Raises:
             CheckpointError: If it cannot be read at all.
@@ -197,13 +128,13 @@ class Adapter:
         changes, problems = _changes(checkpoint, config, base)
         if base is not None:
             problems += wrong_base(config, base.path)
-            problems += _misfits(checkpoint, changes, base)
-            problems += _against_tying(checkpoint, config, changes, base)
+            problems += _mismatches(checkpoint, changes, base)
+            problems += _untied(checkpoint, config, changes, base)
         return cls(checkpoint, config, changes), problems
 
     @property
     def folder(self) -> Path:
-        """Where it lies."""
+        """The adapter's folder."""
         return self.checkpoint.path.parent
 
     @property
@@ -212,32 +143,25 @@ class Adapter:
         return (*self.checkpoint.files, self.folder / ADAPTER_CONFIG)
 
     def formats(self) -> list[str]:
-        """The floating-point formats of the weights, as headers name them."""
+        """Return the floating-point formats of the weights, as headers name them."""
         return [info.dtype for info in self.checkpoint.tensors.values() if info.floating]
 
     def recorded_base(self) -> str | None:
-        """The digest of the base that the adapter was trained on, if it was recorded.
-
-        Raises:
-            CheckpointError: If the record is damaged.
-        """
+        """Return the recorded digest of the base that the adapter was trained on, if any."""
         file = self.folder / RECORD
         base = read_json(file, CheckpointError).get("base") if file.is_file() else None
         digest = base.get("sha256") if isinstance(base, dict) else None
         return digest if isinstance(digest, str) else None
 
     def factors(self, change: LowRank) -> tuple[torch.Tensor, torch.Tensor]:
-        """The task vector as ``left @ right``: ``(m, r)``, ``(r, n)``, float32.
-
-        ``m`` and ``n`` are the sides of the base's tensor, viewed as (first) x (all others).
-        """
+        """Return the task vector as ``left @ right``: ``(m, r)``, ``(r, n)``, float32."""
         a, b = (self.checkpoint.read(n).float().flatten(start_dim=1) for n in (change.a, change.b))
         left, right = (a.T, b.T) if change.transposed else (b, a)
         return left * change.scale, right.contiguous()
 
 
 def is_adapter(path: Path) -> bool:
-    """Whether a folder (or weight file) is an adapter's, complete or not, and no whole model's."""
+    """Return whether a folder or file is an adapter, complete or not, and no whole model."""
     if path.name == ADAPTER_WEIGHTS:
         return True
     if not path.is_dir() or any((path / name).is_file() for name in (SINGLE, INDEX)):
@@ -263,7 +187,7 @@ def _folder(path: Path) -> Path:
 def _changes(
     checkpoint: Checkpoint, config: Mapping[str, Any], base: Checkpoint | None
 ) -> tuple[dict[str, Change], list[str]]:
-    """What the tensors do, by the base's names, and which of them make no sense."""
+    """Return what the tensors change, by the base's names, and the problems among them."""
     modules: dict[str, dict[str, str]] = {}
     wholes: dict[str, str] = {}
     unknown = []
@@ -321,13 +245,15 @@ def _changes(
 
 
 def _name_in(base: Checkpoint | None, name: str) -> str:
-    """The base's name of a tensor, where the adapter was trained on the model without its head."""
+    """Return the base's name of a tensor: without its head, it lacks a prefix."""
     if base is None or name in base.tensors or f"model.{name}" not in base.tensors:
         return name
     return f"model.{name}"
 
 
-def _misfits(checkpoint: Checkpoint, changes: Mapping[str, Change], base: Checkpoint) -> list[str]:
+def _mismatches(
+    checkpoint: Checkpoint, changes: Mapping[str, Change], base: Checkpoint
+) -> list[str]:
     lacking, vocabulary, shapes, kinds = [], [], [], []
     for name, change in changes.items():
         if name not in base.tensors:
@@ -357,7 +283,7 @@ def _misfits(checkpoint: Checkpoint, changes: Mapping[str, Change], base: Checkp
 def _adapted_shape(
     checkpoint: Checkpoint, change: Change, ours: tuple[int, ...]
 ) -> tuple[int, ...]:
-    """Shape of the tensor that a change is made for."""
+    """Return the shape of the tensor that a change is made for."""
     if not isinstance(change, LowRank):
         return checkpoint.tensors[change.tensor].shape
     a, b = checkpoint.tensors[change.a].shape, checkpoint.tensors[change.b].shape
@@ -366,13 +292,13 @@ def _adapted_shape(
     return (*a[1:], b[0]) if change.transposed else (b[0], *a[1:])
 
 
-def _against_tying(
+def _untied(
     checkpoint: Checkpoint,
     config: Mapping[str, Any],
     changes: Mapping[str, Change],
     base: Checkpoint,
 ) -> list[str]:
-    """Embedding and output layer cannot change apart where the base ties them."""
+    """Return a problem if embedding and output layer change apart, but the base ties them."""
     if not ties(base.config()) or config.get("ensure_weight_tying"):
         return []
     saved = tuple(config.get("modules_to_save") or ())
@@ -388,3 +314,73 @@ def _against_tying(
         f"adapts {listing(apart)} alone, which the base ties to another layer "
         "(tie_word_embeddings); merged, both would change"
     ]
+
+
+def pattern_value(config: Mapping[str, Any], key: str, module: str) -> float:
+    """Return ``r`` or ``lora_alpha`` of a module: the first pattern matching its name's end."""
+    for pattern, value in (config.get(_PATTERNS[key]) or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", module):
+            return float(value)
+    return float(config.get(key, 8))  # peft's default of both
+
+
+def unsupported(config: Mapping[str, Any]) -> list[str]:
+    """Return why an adapter of this configuration cannot be merged; empty if it can."""
+    kind = config.get("peft_type")
+    if kind != "LORA":
+        return [f"is a {kind!r} adapter in its {ADAPTER_CONFIG}; only 'LORA' can be merged"]
+    problems = [
+        f"cannot be merged: it uses {what} ({option})"
+        for option, what in _VARIANTS.items()
+        if config.get(option)
+    ]
+    start = str(config.get("init_lora_weights")).lower()
+    if start.startswith(_CHANGING):
+        problems.append(
+            f"cannot be merged: init_lora_weights {start!r} changed the base's own weights; save "
+            "it as plain LoRA: save_pretrained(..., path_initial_model_for_weight_conversion=...)"
+        )
+    if start == "mica":
+        problems.append("cannot be merged: it uses MiCA (init_lora_weights)")
+    problems += _not_numbers(config)
+    return problems
+
+
+def wrong_base(config: Mapping[str, Any], base: Path) -> list[str]:
+    """Return a problem if the Hub ids of base and adapter show that they do not belong together."""
+    # The base's _name_or_path does not count: it may name what the base was trained from. Nor does
+    # another owner of the same model name: it may be a copy.
+    ours, theirs = _hub_id(base), config.get("base_model_name_or_path")
+    if ours is None or not isinstance(theirs, str) or not re.fullmatch(r"[\w.-]+/[\w.-]+", theirs):
+        return []
+    if Path(theirs).exists() or _model(ours) == _model(theirs):
+        return []
+    return [
+        f"was made for another base: {theirs} (base_model_name_or_path in its {ADAPTER_CONFIG}), "
+        f"this base is {ours}; if both are the same model, correct that entry"
+    ]
+
+
+def _hub_id(path: Path) -> str | None:
+    """Return ``owner/model`` from a path like ``.../models--owner--model/snapshots/...``."""
+    found = [part for part in path.absolute().parts if part.startswith("models--")]
+    return found[-1].removeprefix("models--").replace("--", "/") if found else None
+
+
+def _model(hub_id: str) -> str:
+    return hub_id.rpartition("/")[2].casefold()
+
+
+def _not_numbers(config: Mapping[str, Any]) -> list[str]:
+    problems = []
+    for key, patterns in _PATTERNS.items():
+        table = config.get(patterns) or {}
+        values = {key: config.get(key, 8), **table} if isinstance(table, dict) else {patterns: None}
+        for name, value in values.items():
+            if not isinstance(value, int | float) or (key == "r" and value < 1):
+                problems.append(f"has an impossible value of {name!r} in its {ADAPTER_CONFIG}")
+            try:
+                re.compile(name)
+            except re.error:
+                problems.append(f"has {name!r} in {patterns}, which is no regular expression")
+    return problems

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-#: Floating-point types that weights are merged in.
 FLOATS = ("F64", "F32", "F16", "BF16")
+"""Floating-point types that can be merged."""
+
 _BYTES = {
     **{"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "BOOL": 1, "C64": 8},
     **{f"{sign}{bits}": bits // 8 for sign in "IU" for bits in (8, 16, 32, 64)},
@@ -31,7 +32,7 @@ _MAX_HEADER = 100_000_000  # the format's own limit
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """What a header says about one tensor: its file, dtype (``"BF16"``) and shape."""
+    """A tensor's entry in a header: its file, dtype (``"BF16"``), shape and size in bytes."""
 
     file: Path
     dtype: str
@@ -54,7 +55,7 @@ class Checkpoint:
     """One model on disk: a safetensors file, or a folder with one or with shards and an index.
 
     Attributes:
-        path: What the user named.
+        path: The file or folder as the user named it.
         files: The weight files, in order.
         tensors: Every tensor by name, file after file, in the order the files hold them.
         sharded: Whether an index belongs to the files.
@@ -89,14 +90,14 @@ class Checkpoint:
         return cls(path, files, tensors, sharded=expected is not None)
 
     def read(self, name: str) -> torch.Tensor:
-        """Load one tensor, on the CPU and in its own dtype.
+        """Return one tensor, on the CPU and in its own dtype.
 
         Raises:
             CheckpointError: If the file was removed or damaged since its header was read.
         """
         place = self.tensors[name].file
         try:
-            # Opened anew each time: a mapping kept open would count all pages ever read as ours.
+            # Reopened each time: a mapping kept open counts every page ever read as memory in use.
             with safe_open(str(place), framework="pt") as file:
                 tensor: torch.Tensor = file.get_tensor(name)
         except (OSError, SafetensorError) as error:
@@ -109,7 +110,7 @@ class Checkpoint:
         return self.path if self.path.is_dir() else None
 
     def config(self) -> dict[str, Any]:
-        """The folder's ``config.json``; empty if there is none.
+        """Return the folder's ``config.json``; empty if there is none.
 
         Raises:
             CheckpointError: If it is no JSON object.
@@ -119,11 +120,7 @@ class Checkpoint:
 
 
 def read_header(file: Path) -> dict[str, TensorInfo]:
-    """Parse the header of one safetensors file, tensors in the order of their data.
-
-    Raises:
-        CheckpointError: If the file is missing, truncated or malformed.
-    """
+    """Parse the header of one safetensors file, tensors in the order of their data."""
     try:
         size = file.stat().st_size
         with file.open("rb") as stream:
@@ -152,7 +149,7 @@ def read_header(file: Path) -> dict[str, TensorInfo]:
 
 
 def listing(names: list[str], limit: int = 3) -> str:
-    """The first few of many names, and how many there are."""
+    """Return the first few of many names, and how many there are."""
     shown = ", ".join(names[:limit])
     return shown if len(names) <= limit else f"{shown}, ... ({len(names)} in all)"
 
@@ -164,7 +161,7 @@ def _fits(info: TensorInfo) -> bool:
 
 
 def _find_files(path: Path) -> tuple[tuple[Path, ...], set[str] | None]:
-    """Weight files at ``path``, and the tensor names an index promises, if there is one."""
+    """Return the weight files at ``path``, and the tensor names of the index, if any."""
     if path.is_file():
         return (path,), None
     if not path.is_dir():
@@ -197,12 +194,11 @@ def _find_files(path: Path) -> tuple[tuple[Path, ...], set[str] | None]:
 
 
 def weights_digest(path: Path) -> str:
-    """SHA-256 over the bytes of a model's weight files, in hex.
+    """Return the SHA-256 of a model's weight files, in hex.
 
     Of a single file it is the file's own (``sha256sum model.safetensors``); of shards, that of
-    their digests in order. Files are hashed once in a process unless their size or modification
-    time changes. A folder that holds a LoRA adapter and a ``qdmerge.json`` with
-    ``{"base": {"sha256": ...}}`` can be merged on the base of this digest only.
+    their digests in order. An adapter's folder with a ``qdmerge.json`` that holds
+    ``{"base": {"sha256": ...}}`` can only be merged on the base of this digest.
 
     Raises:
         CheckpointError: If there are no weights at ``path``, or they are damaged.
@@ -214,5 +210,5 @@ def weights_digest(path: Path) -> str:
 
 
 def as_matrix(shape: tuple[int, ...]) -> tuple[int, int]:
-    """The two-dimensional view of a shape: ``(out, rest)``; of kernels ``(out, in*kh*kw)``."""
+    """Return the shape viewed as a matrix: ``(out, rest)``; of kernels ``(out, in*kh*kw)``."""
     return shape[0], math.prod(shape[1:])

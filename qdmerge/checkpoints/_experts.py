@@ -1,4 +1,4 @@
-"""Open a base and its experts, whole checkpoints or adapters, and see that they fit."""
+"""A base and its experts, whole checkpoints or adapters: opened, and checked to fit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qdmerge.checkpoints._adapter import Adapter, is_adapter
-from qdmerge.checkpoints._checkpoint import Checkpoint, TensorInfo, listing
+from qdmerge.checkpoints._checkpoint import Checkpoint, listing
 from qdmerge.checkpoints._names import is_embedding, is_head, ties, vocabulary_change
 from qdmerge.errors import CheckpointError
 
@@ -22,7 +22,7 @@ class FullExpert:
 
     Attributes:
         checkpoint: What was read.
-        tied: Names of the base that the file leaves out because they are another of its tensors.
+        tied: Names of the base that the file omits, and the tensor that each is tied to.
     """
 
     checkpoint: Checkpoint
@@ -34,16 +34,16 @@ class FullExpert:
         return self.checkpoint.files
 
     def formats(self) -> list[str]:
-        """The floating-point formats of the weights, as headers name them."""
+        """Return the floating-point formats of the weights, as headers name them."""
         return [info.dtype for info in self.checkpoint.tensors.values() if info.floating]
 
     def read(self, name: str) -> torch.Tensor:
-        """The expert's tensor under one of the base's names, in its own dtype."""
+        """Return the expert's tensor under one of the base's names, in its own dtype."""
         return self.checkpoint.read(self.tied.get(name, name))
 
 
-def compare(base: Checkpoint, checkpoint: Checkpoint) -> tuple[FullExpert, list[str]]:
-    """The expert in a checkpoint, and everything that keeps it from being merged on the base."""
+def full_expert(base: Checkpoint, checkpoint: Checkpoint) -> tuple[FullExpert, list[str]]:
+    """Return the expert in a checkpoint, and everything that prevents merging it on the base."""
     problems = []
     ours, theirs = base.config().get("model_type"), checkpoint.config().get("model_type")
     if ours and theirs and ours != theirs:
@@ -52,7 +52,7 @@ def compare(base: Checkpoint, checkpoint: Checkpoint) -> tuple[FullExpert, list[
     problems += untied
     missing = [n for n in base.tensors if n not in checkpoint.tensors and n not in tied]
     extra = [n for n in checkpoint.tensors if n not in base.tensors and n not in surplus]
-    if untied:  # said already
+    if untied:  # reported already
         missing = [name for name in missing if not is_head(name)]
         extra = [name for name in extra if not is_head(name)]
     if missing:
@@ -73,17 +73,16 @@ def compare(base: Checkpoint, checkpoint: Checkpoint) -> tuple[FullExpert, list[
     shapes = [f"{n} {b} -> {e}" for n, (b, e) in odd.items() if not rows[n]]
     if shapes:
         problems.append(f"has tensors of other shapes (base -> expert): {listing(shapes)}")
-    kinds = [f"{n} {b.dtype} -> {e.dtype}" for n, b, e in shared if _other_kind(b, e)]
+    kinds = [f"{n} {b.dtype} -> {e.dtype}" for n, b, e in shared if b.floating != e.floating]
     if kinds:
         problems.append(f"has tensors of another kind (base -> expert): {listing(kinds)}")
     return FullExpert(checkpoint, tied), problems
 
 
 def _tying(base: Checkpoint, expert: Checkpoint) -> tuple[dict[str, str], set[str], list[str]]:
-    """Output layers that are the embedding, ones to leave alone, and differences in tying.
+    """Return output layers tied to the embedding, ones to ignore, and differences in tying.
 
-    A model that ties its output layer to its input embedding may store it or not; either way it is
-    the embedding.
+    A model that ties its output layer to its input embedding may store it or not.
     """
     ours, theirs = ties(base.config()), ties(expert.config())
     ours, theirs = (theirs if ours is None else ours), (ours if theirs is None else theirs)
@@ -105,19 +104,15 @@ def _tying(base: Checkpoint, expert: Checkpoint) -> tuple[dict[str, str], set[st
     return tied, set(extra), []
 
 
-def _other_kind(base: TensorInfo, expert: TensorInfo) -> bool:
-    return base.floating != expert.floating
-
-
 Expert = FullExpert | Adapter
 
 
 def checkpoint_problems(base: Path | None, experts: Mapping[str, Path]) -> list[str]:
     """List every reason why the experts cannot be merged on the base; empty if they can.
 
-    Experts are whole checkpoints or LoRA adapters as peft saves them, mixed freely. Loads no
-    tensor, no torch and no peft. Different float dtypes are no problem. Where the base cannot be
-    looked at yet (None), each expert is examined by itself.
+    Experts are whole checkpoints or LoRA adapters as peft saves them, mixed freely; float dtypes
+    may differ. Only headers are read, without torch or peft. Without a base (None: it does not
+    exist yet), each expert is checked by itself.
     """
     return open_all(base, experts)[2]
 
@@ -157,18 +152,18 @@ def _expert(base: Checkpoint | None, path: Path) -> tuple[Expert, list[str]]:
     if is_adapter(path):
         return Adapter.open(path, base)
     checkpoint = _opened(path)
-    return (FullExpert(checkpoint), []) if base is None else compare(base, checkpoint)
+    return (FullExpert(checkpoint), []) if base is None else full_expert(base, checkpoint)
 
 
 def _opened(path: Path) -> Checkpoint:
     checkpoint = Checkpoint.open(path)
-    checkpoint.config()  # a damaged one is noticed now
+    checkpoint.config()  # raises if it is damaged
     return checkpoint
 
 
 def _unmergeable(base: Checkpoint) -> list[str]:
     problems = []
-    # Other floats are codes that need scales (F8_E4M3 ...); a sum of codes means nothing.
+    # Quantized floats are codes that need scales (F8_E4M3 ...); a sum of codes means nothing.
     odd = [n for n, t in base.tensors.items() if not t.floating and t.dtype.startswith(("F", "C"))]
     if odd:
         problems.append(

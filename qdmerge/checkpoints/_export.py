@@ -1,4 +1,4 @@
-"""Write merged models: whole checkpoints, or LoRA adapters on the base."""
+"""Exports of merged models: whole checkpoints, or LoRA adapters on the base."""
 
 from __future__ import annotations
 
@@ -33,12 +33,19 @@ from qdmerge.checkpoints._checkpoint import (
 )
 from qdmerge.checkpoints._task_vectors import TaskVectors
 from qdmerge.errors import CheckpointError
-from qdmerge.storage import new_folder
+from qdmerge.storage import new_folder, write_json
 
-#: What belongs to a model beside its weights, also code of its own (transformers' ``auto_map``).
-#: Indices of weights do not, nor does the history of the base's training.
 _COPIED = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".vocab", ".py")
+"""Suffixes of what belongs to a model beside its weights, code of its own included."""
+
 _NOT_COPIED = ("trainer_state.json", "all_results.json", "train_results.json", "eval_results.json")
+"""The history of the base's training."""
+
+_INHERITED = ("base_model_name_or_path", "revision")
+"""Entries of the experts' configurations that also hold for their merge, if they agree."""
+
+_KIND = ("task_type", "auto_mapping")
+"""Entries for the kind of the base model; not from experts trained without its head."""
 
 
 def write_checkpoint(
@@ -47,7 +54,7 @@ def write_checkpoint(
     """Write ``tensors`` with the layout of ``base`` into the new folder ``path``.
 
     Args:
-        base: Gives shards, key order, dtypes and shapes, and the files copied beside.
+        base: Determines shards, key order, dtypes and shapes, and the files copied beside.
         tensors: All tensors of ``base``, in its order and dtypes.
         path: A folder that does not exist yet, or is empty.
 
@@ -85,7 +92,7 @@ def _write_file(
             name, tensor = next(tensors)
             if name != expected or tuple(tensor.shape) != info.shape:
                 raise ValueError(f"expected tensor {expected} {info.shape}, received {name}")
-            # Bytes of any dtype, numpy's or not; a scalar has to become a vector first.
+            # Bytes of any dtype, also those numpy lacks; a scalar has to become a vector first.
             stream.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
         stream.flush()
         os.fsync(stream.fileno())
@@ -112,21 +119,15 @@ def _copy_companions(base: Checkpoint, target: Path) -> None:
             shutil.copyfile(file, target / file.name)
 
 
-#: Entries of the experts' configurations that hold for their merge, where they agree.
-_INHERITED = ("base_model_name_or_path", "revision")
-#: And those that say what kind of model the base is; not from experts trained without its head.
-_KIND = ("task_type", "auto_mapping")
-
-
 def write_adapter(vectors: TaskVectors, merged: Callable[[str], torch.Tensor], path: Path) -> Path:
     """Write a LoRA adapter whose weights on the base are the merged ones.
 
-    All task vectors of a matrix lie in the row space of the experts' factors side by side, so with
-    an orthonormal basis ``A`` of it, ``B = (merged - base) A^T`` gives ``B A = merged - base``.
+    All task vectors of a matrix lie in the row space of the experts' factors. With an orthonormal
+    basis ``A`` of it, ``B = (merged - base) A^T`` gives ``B A = merged - base``.
 
     Args:
         vectors: The base and its experts.
-        merged: From the name of a tensor to the merged tensor, float32 on the CPU.
+        merged: Returns the merged tensor of a name, float32 on the CPU.
         path: A folder that does not exist yet, or is empty.
 
     Raises:
@@ -145,14 +146,14 @@ def write_adapter(vectors: TaskVectors, merged: Callable[[str], torch.Tensor], p
             tensors |= _named(name, left, right, changes[name], vectors.shapes[name])
         save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
         config = _config(vectors, list(changes), rank)
-        (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+        write_json(folder / ADAPTER_CONFIG, config)
         record = {"base": {"sha256": weights_digest(vectors.checkpoint.path)}}
-        (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+        write_json(folder / RECORD, record)
     return path
 
 
 def _low_rank_changes(vectors: TaskVectors) -> dict[str, LowRank]:
-    """What LoRA changes, by tensor: how its factors are named and turned."""
+    """Return what LoRA changes, by tensor: how its factors are named and turned."""
     whole = [name for name in vectors.experts if name not in vectors.adapters]
     problems = [f"whole checkpoints are among the experts: {listing(whole)}"] if whole else []
     changes: dict[str, LowRank] = {}
@@ -179,7 +180,7 @@ def _low_rank_changes(vectors: TaskVectors) -> dict[str, LowRank]:
 def _product(
     vectors: TaskVectors, name: str, merged: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """``merged - base`` as ``left @ right``, ``(m, R)`` and ``(R, n)``."""
+    """Return ``merged - base`` as ``left @ right``, ``(m, R)`` and ``(R, n)``."""
     factors = [vectors.factors(expert, name) for expert in vectors.experts]
     rows = torch.cat([pair[1] for pair in factors if pair is not None])
     basis = torch.linalg.qr(rows.T).Q
@@ -190,7 +191,7 @@ def _product(
 def _named(
     name: str, left: torch.Tensor, right: torch.Tensor, change: LowRank, shape: tuple[int, ...]
 ) -> dict[str, torch.Tensor]:
-    """The factors under peft's names and in its shapes."""
+    """Return the factors under peft's names and in its shapes."""
     module = PREFIX + name.removesuffix(".weight")
     if change.embedding:
         found = {f"{module}.lora_embedding_A": left.T, f"{module}.lora_embedding_B": right.T}
@@ -224,7 +225,7 @@ def _config(vectors: TaskVectors, names: list[str], rank: int) -> Mapping[str, A
 
 
 def _headless(adapter: Adapter) -> bool:
-    """Whether it was trained on a model whose tensors have shorter names than the base's."""
+    """Return whether it was trained on the model without its head: shorter tensor names."""
     return any(
         isinstance(change, LowRank)
         and not change.a.startswith(f"{PREFIX}{name.removesuffix('.weight')}.lora_")
@@ -233,7 +234,7 @@ def _headless(adapter: Adapter) -> bool:
 
 
 def _agreed(configs: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str, Any]:
-    """Entries of the first configuration that all others have, too."""
+    """Return the entries on which all configurations agree."""
     return {
         key: configs[0].get(key)
         for key in keys

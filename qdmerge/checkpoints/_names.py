@@ -1,4 +1,4 @@
-"""Names in files and in live modules: embeddings, heads, tied weights, places of tensors."""
+"""Tensor names in files and in live modules: embeddings, heads, tied weights."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _HEADS = ("lm_head", "embed_out")
 
 
 def is_embedding(name: str) -> bool:
-    """Whether a tensor is the input embedding of a language model."""
+    """Return whether a tensor is the input embedding of a language model."""
     return name.endswith(".weight") and name.split(".")[-2] in _EMBEDDINGS
 
 
 def is_head(name: str) -> bool:
-    """Whether a tensor is the output layer of a language model."""
+    """Return whether a tensor is the output layer of a language model."""
     return name.endswith(".weight") and name.split(".")[-2] in _HEADS
 
 
 def ties(config: Mapping[str, Any]) -> bool | None:
-    """Whether the output layer is the input embedding; None where the configuration is silent."""
+    """Return whether the output layer is the input embedding; None if not configured."""
     nested = config.get("text_config")
     value = config.get("tie_word_embeddings")
     if value is None and isinstance(nested, Mapping):
@@ -35,7 +35,7 @@ def ties(config: Mapping[str, Any]) -> bool | None:
 
 
 def vocabulary_change(base: Checkpoint, name: str, shape: tuple[int, ...]) -> str | None:
-    """``"name 100 -> 101 rows"`` if a tensor of this shape has other rows per token; else None."""
+    """Return ``"name 100 -> 101 rows"`` if the shape has another number of tokens; else None."""
     ours = base.tensors[name].shape
     if len(ours) != len(shape) or len(ours) != 2 or ours[1] != shape[1] or ours[0] == shape[0]:
         return None
@@ -49,13 +49,12 @@ def bind(
 ) -> list[tuple[str, torch.Tensor]]:
     """Pair every tensor of the module with the checkpoint tensor that belongs there.
 
-    A tensor that the module knows under several names (tied weights) is paired once: with the
-    first of its names, in the module's order, that the checkpoint holds. For transformers'
-    models that is the input embedding, as when they are loaded.
+    A tensor of several names (tied weights) is paired once, with the first of its names, in the
+    module's order, that the checkpoint holds: of transformers' models, the input embedding.
 
     Raises:
-        CheckpointError: If the module lacks a checkpoint tensor or has one of another shape, or
-            if one of its own (parameter or persistent buffer) is nowhere in the checkpoint.
+        CheckpointError: If the module lacks a checkpoint tensor or has one of another shape, or if
+            one of its own (parameter or persistent buffer) is missing in the checkpoint.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Task vectors: what each expert learned beyond the base, read tensor by tensor."""
+"""Task vectors: the differences between experts and base, read tensor by tensor."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class TaskVectors:
     """A base, its experts, and the differences ``tau_k = theta_k - theta_base`` per tensor.
 
     Experts are whole checkpoints or LoRA adapters as peft saves them, mixed freely. An adapter's
-    task vectors are products of two thin factors and are used as such; of other tensors than it
-    changes, nothing is read.
+    task vectors are used as products of two thin factors; tensors that it does not change are not
+    read.
 
-    Only headers are read at first. Tensors are then loaded one at a time; nothing is kept, unless
-    base and task vectors together, in float32, fit into ``memory``: then each is kept after its
-    first use, on the device it was used on. Adapters' factors are kept as soon as they alone fit.
+    Only headers are read at first. Tensors are loaded one at a time. If base and task vectors
+    together, in float32, fit into ``memory``, each is kept after its first use, on the device it
+    was used on; adapters' factors are kept if they alone fit.
 
     Args:
         base: A safetensors file, or a folder with one or with shards and their index.
@@ -45,7 +45,7 @@ class TaskVectors:
         resident: Whether tensors are kept in memory.
 
     Raises:
-        CheckpointError: Everything that keeps the models from being merged, in one message.
+        CheckpointError: Everything that prevents merging the models, in one message.
     """
 
     def __init__(
@@ -70,17 +70,17 @@ class TaskVectors:
         self._constants: dict[str, torch.Tensor] = {}
 
     def floating(self, name: str) -> bool:
-        """Whether the tensor is merged; other tensors are taken from the base."""
+        """Return whether the tensor is merged; other tensors are the base's."""
         return self.checkpoint.tensors[name].floating
 
     def is_changed(self, name: str) -> bool:
-        """Whether any expert can differ from the base here; adapters leave most tensors alone."""
+        """Return whether any expert can differ from the base in this tensor."""
         return self.floating(name) and any(self.rank(k, name) for k in self.experts)
 
     def rank(self, expert: str, name: str) -> int:
-        """The highest rank that an expert's task vector can have in one floating-point tensor.
+        """Return the highest rank that an expert's task vector can have in a floating-point tensor.
 
-        0 where an adapter leaves the tensor alone, the adapter's rank where it is LoRA's, else the
+        0 if an adapter does not change the tensor, the adapter's rank if LoRA changes it, else the
         shorter side of the tensor as a matrix (1 for a tensor of one or no dimension).
         """
         shape = self.shapes[name]
@@ -94,15 +94,15 @@ class TaskVectors:
         return min(change.rank, whole) if isinstance(change, LowRank) else whole
 
     def dtype(self, name: str) -> torch.dtype | None:
-        """The base's dtype of a floating-point tensor; None for any other."""
+        """Return the base's dtype of a floating-point tensor; None for any other."""
         return _DTYPES.get(self.checkpoint.tensors[name].dtype)
 
     @functools.cached_property
     def dtypes(self) -> dict[str, str]:
-        """The number types of the base's and every expert's weights.
+        """The dtypes of the base's and every expert's weights.
 
-        For instance ``{"base": "bfloat16", "coding": "float32"}``, or ``"bfloat16, float32"`` where
-        one model has both. All are merged in float32 and written in the base's.
+        For instance ``{"base": "bfloat16", "coding": "bfloat16, float32"}``. All are merged in
+        float32 and written in the base's.
         """
         base = [info.dtype for info in self.checkpoint.tensors.values() if info.floating]
         formats = {"base": base, **{k: e.formats() for k, e in self._experts.items()}}
@@ -112,11 +112,11 @@ class TaskVectors:
         }
 
     def base(self, name: str) -> torch.Tensor:
-        """The base's tensor, in its own dtype."""
+        """Return the base's tensor, in its own dtype."""
         return self.checkpoint.read(name)
 
     def delta(self, expert: str, name: str) -> torch.Tensor:
-        """``theta_expert - theta_base`` for one floating-point tensor, computed in float32."""
+        """Return ``theta_expert - theta_base`` of one floating-point tensor, in float32."""
         factors = self.factors(expert, name)
         if factors is not None:
             return (factors[0] @ factors[1]).view(self.shapes[name])
@@ -125,10 +125,10 @@ class TaskVectors:
         return self._dense(expert, name, self.checkpoint.read(name).float())
 
     def factors(self, expert: str, name: str) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """An expert's task vector as ``left @ right``, ``(m, r)`` and ``(r, n)``, float32.
+        """Return an expert's task vector as ``left @ right``, ``(m, r)`` and ``(r, n)``, float32.
 
-        ``m x n`` is the tensor viewed as (first dimension) x (all others). None where the task
-        vector is no such product: a whole checkpoint, a tensor trained as a whole or not at all.
+        ``m x n`` is the tensor viewed as (first dimension) x (all others). None if the task vector
+        is no such product: a whole checkpoint, a tensor trained as a whole or not at all.
         """
         model = self._experts[expert]
         change = model.changes.get(name) if isinstance(model, Adapter) else None
@@ -139,10 +139,10 @@ class TaskVectors:
     def combine(
         self, name: str, weights: torch.Tensor, device: torch.device | str = "cpu"
     ) -> torch.Tensor:
-        """``theta_base + sum_k weights[k] tau_k`` for one tensor, as a new tensor.
+        """Return ``theta_base + sum_k weights[k] tau_k`` of one tensor, as a new tensor.
 
         Args:
-            name: The tensor. One that is not floating-point is returned as the base has it.
+            name: The tensor. One that is not floating-point is the base's.
             weights: One weight per expert, float32, shape ``(K,)``, on the CPU.
             device: Where to compute.
 
@@ -165,9 +165,8 @@ class TaskVectors:
     def fingerprint(self) -> str:
         """SHA-256 over the experts' names and the bytes of all files that decide them, in hex.
 
-        These are the weight files, and of an adapter its configuration too. Models of one content
-        have one fingerprint wherever they lie. Files are hashed once in a process unless their
-        size or modification time changes.
+        These are the weight files, and of an adapter its configuration too. Paths do not matter.
+        Files are hashed once in a process unless their size or modification time changes.
         """
         models = [("base", self.checkpoint), *self._experts.items()]
         return content_digest([(name, [*map(file_digest, model.files)]) for name, model in models])
@@ -176,8 +175,8 @@ class TaskVectors:
     def companions(self) -> str:
         """SHA-256 over the small files beside the base's weights, in hex.
 
-        Configuration, tokenizer, chat template, preprocessing, code: they decide what a model does
-        with its input, or how it is asked.
+        Configuration, tokenizer, chat template, preprocessing, code: they decide what a model
+        receives and how it computes.
         """
         folder = self.checkpoint.path
         files = sorted(folder.iterdir()) if folder.is_dir() else []
@@ -187,30 +186,30 @@ class TaskVectors:
     def _combine_dense(
         self, name: str, weights: torch.Tensor, device: torch.device | str
     ) -> torch.Tensor:
-        """The base and the experts whose task vectors are no products, as a new tensor."""
+        """Merge the base and the experts whose task vectors are no products, as a new tensor."""
         dense = self._dense_experts(name)
         if self.resident:
             base, deltas = self._keep(name, device)
             if deltas is None:
                 return base.view(self.shapes[name]).clone()
-            # (K, n) transposed is what gemv reads row after row: one pass, no temporary.
+            # gemv reads (K, n) transposed row after row: one pass, no temporary.
             flat = torch.addmv(base, deltas.T, weights[dense].to(device))
             return flat.view(self.shapes[name])
         total = self.base(name).to(device, torch.float32, copy=True)
-        used = [k for k in dense if weights[k]]  # an expert without weight is not even read
+        used = [k for k in dense if weights[k]]  # an expert of weight 0 is not even read
         base = total.clone() if used else total
         for k in used:
             total.add_(self._dense(self.experts[k], name, base), alpha=float(weights[k]))
         return total
 
     def _dense_experts(self, name: str) -> list[int]:
-        """Positions of the experts that change a tensor, and not by a product of factors."""
+        """Return positions of the experts that change a tensor, and not by a product of factors."""
         products = self._low_rank(name)
         numbered = enumerate(self.experts)
         return [k for k, expert in numbered if k not in products and self.rank(expert, name)]
 
     def _dense(self, expert: str, name: str, base: torch.Tensor) -> torch.Tensor:
-        """The task vector of one of :meth:`_dense_experts`, on the device of ``base`` (float32)."""
+        """Return the task vector of one of them, on the device of ``base`` (float32)."""
         model = self._experts[expert]
         if isinstance(model, FullExpert):
             return model.read(name).to(base.device).float() - base
@@ -220,7 +219,7 @@ class TaskVectors:
         return change.scale * value if isinstance(change, Added) else value - base
 
     def _low_rank(self, name: str) -> dict[int, LowRank]:
-        """The experts, by position, whose task vectors are products of factors in this tensor."""
+        """Return the experts, by position, whose task vectors of a tensor are products."""
         found = {}
         for k, expert in enumerate(self.experts):
             model = self._experts[expert]
@@ -232,7 +231,7 @@ class TaskVectors:
     def _all_factors(
         self, name: str, device: torch.device | str
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The factors of all experts in :meth:`_low_rank` side by side."""
+        """Return the factors of all these experts side by side."""
         key = (name, str(device))
         found = self._kept_factors.get(key)
         if found is None:
@@ -244,7 +243,7 @@ class TaskVectors:
         return found
 
     def _floats(self) -> tuple[int, int]:
-        """Numbers in all adapters' factors, and in the base and all other task vectors."""
+        """Return the sizes of all adapters' factors, and of the base and all other task vectors."""
         factors = dense = 0
         for name in filter(self.floating, self.names):
             numel = self.checkpoint.tensors[name].numel
@@ -264,7 +263,7 @@ class TaskVectors:
     def _keep(
         self, name: str, device: torch.device | str
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The base ``(n,)`` and the dense task vectors ``(K', n)`` of a tensor, float32, kept."""
+        """Return the base ``(n,)`` and dense task vectors ``(K', n)`` of a tensor; keep them."""
         key = (name, str(device))
         if key not in self._kept:
             base = self.base(name).float().clone()
@@ -275,7 +274,7 @@ class TaskVectors:
 
 
 def _of_another_base(base: Path, adapters: Mapping[str, Adapter]) -> list[str]:
-    """Adapters that say by a digest that they were trained on other weights than the base's."""
+    """Return problems of adapters whose recorded base has another digest."""
     problems = []
     for name, adapter in adapters.items():
         recorded = adapter.recorded_base()
@@ -283,7 +282,7 @@ def _of_another_base(base: Path, adapters: Mapping[str, Adapter]) -> list[str]:
             problems.append(
                 f"expert {name!r} ({adapter.folder}): was trained on a base of other weights: its "
                 f"{RECORD} says {recorded[:12]}..., {base} is {weights_digest(base)[:12]}...; name "
-                "that base, make the adapter again (`qdmerge experts`, after removing its folder), "
-                f"or, if you are sure that it fits, remove {RECORD} from it"
+                "that base, remove the adapter's folder and run `qdmerge experts` again, or, if "
+                f"you are sure that it fits, remove {RECORD} from it"
             )
     return problems

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from qdmerge.checkpoints._checkpoint import as_matrix
 from qdmerge.checkpoints._names import bind
+from qdmerge.checkpoints._sources import Progress, silent
 from qdmerge.checkpoints._task_vectors import TaskVectors
 from qdmerge.errors import EvaluationError
 from qdmerge.spaces._factors import FactorFile
@@ -81,7 +82,7 @@ def measure_grams(
     width: int,
     key: str,
     cache: Path | None = None,
-    progress: Callable[[str, int, int], None] = lambda stage, done, total: None,
+    progress: Progress = silent,
 ) -> FactorFile:
     """Return the inner products of layers' inputs, measured once per models and data.
 

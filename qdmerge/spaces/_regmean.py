@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -13,6 +13,7 @@ import torch
 from pydantic import Field, FiniteFloat, PositiveInt
 
 from qdmerge.checkpoints._checkpoint import as_matrix
+from qdmerge.checkpoints._sources import Progress, silent
 from qdmerge.checkpoints._task_vectors import TaskVectors
 from qdmerge.errors import ConfigError
 from qdmerge.spaces._calibration import Calibration, data_key, in_blocks, measure_grams
@@ -175,9 +176,7 @@ class RegMeanSpace(SpectralCoordinates):
                 )
         return self.calibration
 
-    def warm_up(
-        self, progress: Callable[[str, int, int], None] = lambda stage, done, total: None
-    ) -> None:
+    def warm_up(self, progress: Progress = silent) -> None:
         """Measure what layers receive, unless it is in the cache.
 
         Args:
@@ -190,9 +189,7 @@ class RegMeanSpace(SpectralCoordinates):
         """
         self._inner_products(progress)
 
-    def _inner_products(
-        self, progress: Callable[[str, int, int], None] = lambda stage, done, total: None
-    ) -> FactorFile:
+    def _inner_products(self, progress: Progress = silent) -> FactorFile:
         if self._grams is None:
             found = measure_grams(
                 self.vectors,

@@ -12,6 +12,7 @@ import torch
 
 from qdmerge.checkpoints._export import write_checkpoint
 from qdmerge.checkpoints._names import bind
+from qdmerge.checkpoints._sources import Progress, silent
 from qdmerge.checkpoints._task_vectors import TaskVectors
 from qdmerge.errors import CheckpointError, nearest
 from qdmerge.spaces._base import Space
@@ -104,9 +105,7 @@ class WeightSpace(Space, ABC):
                 offer it.
         """
 
-    def warm_up(
-        self, progress: Callable[[str, int, int], None] = lambda stage, done, total: None
-    ) -> None:
+    def warm_up(self, progress: Progress = silent) -> None:
         """Compute what takes long and serves all models; most spaces have nothing of the kind.
 
         Without this call, the first model waits for it.

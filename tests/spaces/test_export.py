@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from qdmerge.checkpoints import TaskVectors
-from qdmerge.checkpoints._checkpoint import TensorInfo
-from qdmerge.checkpoints._export import _header, write_checkpoint
+from qdmerge.checkpoints import TaskVectors, TensorInfo, write_checkpoint
+from qdmerge.checkpoints._export import _header
 from qdmerge.errors import CheckpointError
 from qdmerge.spaces import ExpertSpace, WeightSpace
 from tests.spaces.conftest import SHAPES, Trio, write

@@ -103,7 +103,7 @@ def test_convolutions_are_matrices_of_out_by_the_rest(make_space):
     name = "up.0.conv.weight"
     assert space.vectors.shapes[name] == (8, 24, 3, 3)
     assert name in space.matrices
-    u = space._factors.components(name, "cpu")
+    u = space._factors.sides(name, "cpu")
     assert u[0].shape == (8, 8)
     assert u[1].shape == (8, 24 * 9)
 
