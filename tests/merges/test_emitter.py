@@ -17,9 +17,7 @@ from qdmerge.merges import Axes, RecipeEmitter, grid_size, plain_average
 from qdmerge.runs import Run, build_search
 from qdmerge.settings import EMITTERS, SPACES, parse_config
 from qdmerge.spaces import Space, VectorSpace
-from tests.spaces.conftest import Trio, make_trio, trio
-
-__all__ = ["make_trio", "trio"]  # fixtures
+from tests.trios import Trio
 
 
 def build(space: Space, **options: Any) -> RecipeEmitter:

@@ -28,10 +28,8 @@ from qdmerge.merges import (
     ties,
 )
 from qdmerge.settings import SPACES
-from tests.spaces.conftest import SHAPES, Trio, make_trio, trio, write
-from tests.spaces.test_adapter import llama, trained
-
-__all__ = ["make_trio", "trio"]  # fixtures
+from tests.checkpoints.test_adapter import llama, trained
+from tests.trios import SHAPES, Trio, write
 
 KINDS = {"ties": TiesSpace, "dare": DareSpace, "dare_ties": DareTiesSpace, "slerp": SlerpSpace}
 X = {

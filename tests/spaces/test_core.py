@@ -21,8 +21,7 @@ from qdmerge.spaces import (
     singular_value_similarity,
     task_vector_cosine,
 )
-from tests.spaces.adapters import with_adapters
-from tests.spaces.conftest import SHAPES, Trio, write
+from tests.trios import SHAPES, Trio, with_adapters, write
 
 FULL = 12  # no matrix of SHAPES has a smaller side above 8
 MATRICES = [name for name, shape in SHAPES.items() if len(shape) >= 2]

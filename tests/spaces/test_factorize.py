@@ -10,7 +10,7 @@ from qdmerge.checkpoints import TaskVectors
 from qdmerge.errors import CheckpointError, RunError
 from qdmerge.spaces import SpectralSpace, _spectral
 from qdmerge.spaces._factors import truncated_svd
-from tests.spaces.conftest import SHAPES, Trio, write
+from tests.trios import SHAPES, Trio, write
 
 
 def spectrum_matrix(rows: int, columns: int, singular: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from qdmerge.spaces import LayerSpace, layer_of
-from tests.spaces.conftest import Trio
+from tests.trios import Trio
 
 
 @pytest.mark.parametrize(

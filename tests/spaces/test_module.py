@@ -13,7 +13,7 @@ from torch import nn
 from qdmerge.checkpoints import TaskVectors
 from qdmerge.errors import CheckpointError
 from qdmerge.spaces import ExpertSpace, SpectralSpace
-from tests.spaces.conftest import Tensors, write
+from tests.trios import Tensors, write
 
 
 class Net(nn.Module):

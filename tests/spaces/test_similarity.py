@@ -18,7 +18,7 @@ from qdmerge.checkpoints import TaskVectors
 from qdmerge.errors import CheckpointError
 from qdmerge.spaces import _similarity as module
 from qdmerge.spaces import singular_value_similarity, task_vector_cosine
-from tests.spaces.conftest import SHAPES, Tensors, Trio, draw, write
+from tests.trios import SHAPES, Tensors, Trio, draw, write
 
 BOTH = [singular_value_similarity, task_vector_cosine]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from qdmerge.operators import LinearCrossover, SVDMutation
 from qdmerge.spaces import SpectralSpace
-from tests.spaces.conftest import SHAPES, Trio, write
+from tests.trios import SHAPES, Trio, write
 
 FULL = 12  # no matrix of SHAPES has a smaller side above 8
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from qdmerge.checkpoints import TaskVectors
 from qdmerge.spaces import WeightSpace
-from tests.spaces.conftest import SHAPES, Trio
+from tests.trios import SHAPES, Trio
 
 KINDS = ("expert", "layer", "spectral", "core")
 MakeTrio = Callable[..., Trio]

@@ -15,8 +15,7 @@ from safetensors.torch import save_file
 
 from qdmerge.checkpoints import TaskVectors, checkpoint_problems, weights_digest
 from qdmerge.errors import CheckpointError
-from tests.spaces.adapters import draw_lora, write_adapter
-from tests.spaces.conftest import Trio, draw, write
+from tests.trios import Trio, draw, draw_lora, write, write_adapter
 
 SHAPES = {"model.embed_tokens.weight": (9, 4), "model.layers.0.q_proj.weight": (6, 4)}
 Q = {"model.layers.0.q_proj": (6, 4)}

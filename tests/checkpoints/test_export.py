@@ -18,7 +18,7 @@ from qdmerge.checkpoints import TaskVectors, TensorInfo, write_checkpoint
 from qdmerge.checkpoints._export import _header
 from qdmerge.errors import CheckpointError
 from qdmerge.spaces import ExpertSpace, WeightSpace
-from tests.spaces.conftest import SHAPES, Trio, write
+from tests.trios import SHAPES, Trio, write
 
 MakeTrio = Callable[..., Trio]
 

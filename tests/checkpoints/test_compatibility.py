@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from qdmerge.checkpoints import TaskVectors, checkpoint_problems
 from qdmerge.errors import CheckpointError
-from tests.spaces.conftest import Trio, write
+from tests.trios import Trio, write
 
 GOOD = {"a.weight": torch.ones(3, 2), "b.weight": torch.ones(4), "n": torch.tensor([1])}
 

@@ -16,9 +16,8 @@ from transformers import AutoModel, GPT2Config, GPT2LMHeadModel
 from qdmerge.checkpoints import TaskVectors, checkpoint_problems, weights_digest
 from qdmerge.errors import CheckpointError
 from qdmerge.spaces import WeightSpace
-from tests.spaces.adapters import draw_lora, write_adapter
-from tests.spaces.conftest import Trio
-from tests.spaces.test_adapter import llama, trained
+from tests.checkpoints.test_adapter import llama, trained
+from tests.trios import Trio, draw_lora, write_adapter
 
 peft = pytest.importorskip("peft")
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from qdmerge.errors import CheckpointError
-from tests.spaces.conftest import SHAPES, Trio
+from tests.trios import SHAPES, Trio
 
 
 def test_delta_is_expert_minus_base_in_float32(make_trio: Callable[..., Trio]) -> None:
