@@ -55,7 +55,7 @@ def _command(point: EntryPoint) -> Any:
     app = loaded
     if not isinstance(loaded, typer.Typer):
         if not callable(loaded):
-            raise TypeError(f"it is a {type(loaded).__name__}, not a function or a Typer app")
+            raise TypeError(f"it is of type {type(loaded).__name__}, not a function or a Typer app")
         app = typer.Typer(add_completion=False)
         app.command(point.name)(loaded)
     command = typer.main.get_command(app)

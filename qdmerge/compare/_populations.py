@@ -10,6 +10,7 @@ from pydantic import Field
 
 from qdmerge.compare._rivals import BaselineEmitter, need
 from qdmerge.errors import ConfigError
+from qdmerge.options import checked
 
 if TYPE_CHECKING:
     from ribs.archives import ArchiveBase
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from qdmerge.emitters import EmitterSpec
 
 
+@checked
 class NSGA2Emitter(BaselineEmitter):
     """NSGA-II (Deb et al. 2002, doi 10.1109/4235.996017) by ``pymoo``: evolves a Pareto front.
 
@@ -36,8 +38,8 @@ class NSGA2Emitter(BaselineEmitter):
         margin: How far the box reaches beyond base and experts, in units of coordinates.
 
     Raises:
-        ConfigError: The library is missing, or the search has one task only.
-        ValueError: ``population`` below 2, negative ``sigma``, or ``margin`` not positive.
+        ConfigError: The library is missing, the search has one task only, or an option is out of
+            bounds.
     """
 
     def __init__(
@@ -50,12 +52,6 @@ class NSGA2Emitter(BaselineEmitter):
         margin: Annotated[float, Field(gt=0)] = 0.5,
     ) -> None:
         super().__init__(archive, spec)
-        if population < 2:
-            raise ValueError(f"population must be at least 2; got {population}")
-        if not sigma >= 0:
-            raise ValueError(f"sigma must be at least 0; got {sigma}")
-        if not margin > 0:
-            raise ValueError(f"margin must be positive; got {margin}")
         if spec.n_scores < 1:
             raise ConfigError(
                 "NSGA-II looks for trade-offs between tasks, and this search has one task; use "
@@ -175,6 +171,7 @@ def merge_at_split(first: np.ndarray, second: np.ndarray, split: int, ratio: flo
     return (1 - w) * first + w * second
 
 
+@checked
 class M2N2Emitter(BaselineEmitter):
     """Merges complementary models of a population that competes for items (arXiv 2508.16204).
 
@@ -205,7 +202,7 @@ class M2N2Emitter(BaselineEmitter):
         batch_size: Children per ask after the first one.
 
     Raises:
-        ValueError: ``population`` below 2, negative ``sigma``, or ``batch_size`` below 1.
+        ConfigError: An option out of bounds.
     """
 
     uses_items = True
@@ -220,12 +217,6 @@ class M2N2Emitter(BaselineEmitter):
         batch_size: Annotated[int, Field(ge=1)] = 1,
     ) -> None:
         super().__init__(archive, spec)
-        if population < 2:
-            raise ValueError(f"population must be at least 2; got {population}")
-        if not sigma >= 0:
-            raise ValueError(f"sigma must be at least 0; got {sigma}")
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1; got {batch_size}")
         self._population = population
         self._sigma = sigma
         self._batch_size = batch_size

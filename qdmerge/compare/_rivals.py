@@ -12,6 +12,7 @@ from ribs.emitters import EmitterBase
 
 from qdmerge.criteria import over_tasks
 from qdmerge.errors import ConfigError
+from qdmerge.options import checked
 
 if TYPE_CHECKING:
     from ribs.archives import ArchiveBase
@@ -69,6 +70,7 @@ def need(library: str, method: str) -> None:
         raise ConfigError(f"{method} needs {library}: pip install 'qdmerge[compare]'") from error
 
 
+@checked
 class RandomEmitter(BaselineEmitter):
     """Random search: draws that do not depend on earlier ones, within the bounds of the space.
 
@@ -86,8 +88,7 @@ class RandomEmitter(BaselineEmitter):
         batch_size: Solutions per ask; each ask draws from a generator of (seed, number of ask).
 
     Raises:
-        ValueError: Unknown distribution, negative ``sigma``, ``low`` above ``high``, or
-            ``batch_size`` below 1.
+        ConfigError: An option out of bounds, or ``low`` above ``high``.
     """
 
     def __init__(
@@ -102,14 +103,8 @@ class RandomEmitter(BaselineEmitter):
         batch_size: Annotated[int, Field(ge=1)] = 1,
     ) -> None:
         super().__init__(archive, spec)
-        if distribution not in ("gaussian", "uniform"):
-            raise ValueError(f"distribution must be 'gaussian' or 'uniform'; got {distribution!r}")
-        if not sigma >= 0:
-            raise ValueError(f"sigma must be at least 0; got {sigma}")
         if not low <= high:
-            raise ValueError(f"low must not be above high; got low={low}, high={high}")
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1; got {batch_size}")
+            raise ConfigError(f"low must not be above high; got low={low}, high={high}")
         self._distribution = distribution
         self._sigma = sigma
         self._low, self._high = low, high
@@ -131,9 +126,6 @@ class RandomEmitter(BaselineEmitter):
         return self._solutions(rng.uniform(self._low, self._high, shape))
 
 
-_OBJECTIVES = ("mean", "geometric_mean", "minimum")
-
-
 def _geometric_mean(scores: np.ndarray) -> np.ndarray:
     """Return geometric means by products: logs round differently, which would reorder ties."""
     return np.prod(np.maximum(scores, 0), axis=1) ** (1 / scores.shape[1])
@@ -144,6 +136,7 @@ _FULL_COVARIANCE = 1000
 a few hundred evaluations cannot learn it."""
 
 
+@checked
 class CMAESEmitter(BaselineEmitter):
     """CMA-ES (Hansen 2016, arXiv 1604.00772) by ``cma``: evolves one mean and covariance.
 
@@ -163,8 +156,8 @@ class CMAESEmitter(BaselineEmitter):
             dimensions; None: beyond 1000 coordinates.
 
     Raises:
-        ConfigError: The library is missing, or the space has one coordinate only.
-        ValueError: Unknown objective, or ``sigma0`` or ``popsize`` too small.
+        ConfigError: The library is missing, the space has one coordinate only, or an option is out
+            of bounds.
     """
 
     def __init__(
@@ -178,14 +171,6 @@ class CMAESEmitter(BaselineEmitter):
         diagonal: bool | None = None,
     ) -> None:
         super().__init__(archive, spec)
-        if objective not in _OBJECTIVES:
-            raise ValueError(
-                f"objective must be one of {', '.join(_OBJECTIVES)}; got {objective!r}"
-            )
-        if not sigma0 > 0:
-            raise ValueError(f"sigma0 must be positive; got {sigma0}")
-        if popsize is not None and popsize < 2:
-            raise ValueError(f"popsize must be at least 2; got {popsize}")
         need("cma", "CMA-ES")
         if self._space.dim < 2:
             raise ConfigError(

@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from qdmerge.compare import M2N2Emitter
 from qdmerge.compare._populations import attraction, merge_at_split, resource_shares
+from qdmerge.errors import ConfigError
 from qdmerge.schedulers._task_scheduler import learns
 from qdmerge.settings import EMITTERS
 
@@ -221,12 +222,12 @@ def test_it_is_told_the_items_and_finds_better_merges(searched: Callable[..., An
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"population": 1}, "population must be at least 2; got 1"),
-        ({"sigma": -1}, "sigma must be at least 0; got -1"),
-        ({"batch_size": 0}, "batch_size must be at least 1; got 0"),
+        ({"population": 1}, "'population': Input should .* equal to 2 .got 1"),
+        ({"sigma": -1}, "'sigma': Input should .* equal to 0 .got -1"),
+        ({"batch_size": 0}, "'batch_size': Input should .* equal to 1 .got 0"),
     ],
 )
 def test_wrong_options(told: Any, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ConfigError, match=message):
         told(M2N2Emitter, **options)
     assert EMITTERS.problems("m2n2", options)

@@ -118,12 +118,12 @@ def test_a_missing_library_is_told_when_the_emitter_is_built(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"population": 1}, "population must be at least 2; got 1"),
-        ({"sigma": -1}, "sigma must be at least 0; got -1"),
-        ({"margin": 0}, "margin must be positive; got 0"),
+        ({"population": 1}, "'population': Input should .* equal to 2 .got 1"),
+        ({"sigma": -1}, "'sigma': Input should .* equal to 0 .got -1"),
+        ({"margin": 0}, "'margin': Input should be greater than 0 .got 0"),
     ],
 )
 def test_wrong_options(told: Any, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ConfigError, match=message):
         told(NSGA2Emitter, **options)
     assert EMITTERS.problems("nsga2", options)
