@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,7 +31,14 @@ from qdmerge.reports._style import (
 )
 
 METHOD_COLOR = TASK_COLORS[0]
-RUN_COLOR = "#B5B5B5"
+_MEAN: dict[str, Any] = {"marker": "o", "markersize": 6.5, "markeredgecolor": "white"}
+_RUN: dict[str, Any] = {
+    "marker": "o",
+    "markersize": 3.5,
+    "markeredgewidth": 0,
+    "color": "#B5B5B5",
+    "linestyle": "none",
+}
 
 
 @styled
@@ -74,39 +81,15 @@ def _draw_scores(
         panel.axvline(best["value"], color=CHOSEN_COLOR, linewidth=1, linestyle=(0, (4, 2)))
     for row, (name, one) in enumerate(scores.items()):
         if one is None:
-            panel.text(
-                0.02,
-                row,
-                "no run",
-                transform=panel.get_yaxis_transform(),
-                va="center",
-                fontsize=9,
-                color=MUTED,
-                style="italic",
-            )
+            place: dict[str, Any] = {"transform": panel.get_yaxis_transform(), "va": "center"}
+            panel.text(0.02, row, "no run", fontsize=9, color=MUTED, style="italic", **place)
             continue
         color = CHOSEN_COLOR if name == reference else METHOD_COLOR
-        if len(one["runs"]) > 1:
-            panel.plot(
-                one["runs"],
-                [row + 0.27] * len(one["runs"]),
-                "o",
-                color=RUN_COLOR,
-                markersize=3.5,
-                markeredgewidth=0,
-            )
+        if len(runs := one["runs"]) > 1:
+            panel.plot(runs, [row + 0.27] * len(runs), **_RUN)
         if one["ci95"] is not None:
             panel.plot(one["ci95"], [row, row], color=color, linewidth=1.8, solid_capstyle="butt")
-        panel.plot(
-            one["value"],
-            row,
-            "o",
-            color=color,
-            markersize=6.5,
-            markeredgecolor="white",
-            markeredgewidth=0.7,
-            zorder=3,
-        )
+        panel.plot(one["value"], row, color=color, markeredgewidth=0.7, zorder=3, **_MEAN)
     panel.xaxis.set_major_locator(MaxNLocator(5))
     panel.grid(axis="x", color=EMPTY_COLOR)
     panel.set_axisbelow(True)
@@ -114,35 +97,12 @@ def _draw_scores(
     panel.spines["left"].set_visible(False)
 
 
-def _scores_key(summary: Mapping[str, Any]) -> Sequence[Line2D]:
+def _scores_key(summary: Mapping[str, Any]) -> list[Line2D]:
+    reference = shorten(summary["reference"], 30)
     return [
-        Line2D(
-            [],
-            [],
-            color=METHOD_COLOR,
-            marker="o",
-            markeredgecolor="white",
-            markersize=6.5,
-            label="mean over runs with 95 % interval",
-        ),
-        Line2D(
-            [],
-            [],
-            color=CHOSEN_COLOR,
-            marker="o",
-            markeredgecolor="white",
-            markersize=6.5,
-            label=shorten(summary["reference"], 30),
-        ),
-        Line2D(
-            [],
-            [],
-            color=RUN_COLOR,
-            marker="o",
-            linestyle="none",
-            markersize=3.5,
-            label="single runs",
-        ),
+        Line2D([], [], color=METHOD_COLOR, label="mean over runs with 95 % interval", **_MEAN),
+        Line2D([], [], color=CHOSEN_COLOR, label=reference, **_MEAN),
+        Line2D([], [], label="single runs", **_RUN),
     ]
 
 
@@ -212,19 +172,11 @@ def _draw_curves(panel: Axes, curves: Curves, name: str, reference: str) -> None
         _draw_line(panel, curves[reference], CHOSEN_COLOR, 1.4)
     own = curves[name]
     color = CHOSEN_COLOR if name == reference else METHOD_COLOR
-    panel.fill_between(
-        own["evaluations"],
-        own["low"],
-        own["high"],
-        step="post",
-        color=color,
-        alpha=0.25,
-        linewidth=0,
-    )
+    at = own["evaluations"]
+    band: dict[str, Any] = {"step": "post", "alpha": 0.25, "linewidth": 0}
+    panel.fill_between(at, own["low"], own["high"], color=color, **band)
     _draw_line(panel, own, color, 1.8)
-    panel.plot(
-        own["evaluations"][-1], own["median"][-1], "o", color=color, markersize=4, clip_on=False
-    )
+    panel.plot(at[-1], own["median"][-1], "o", color=color, markersize=4, clip_on=False)
     panel.grid(color=EMPTY_COLOR)
     panel.set_axisbelow(True)
 

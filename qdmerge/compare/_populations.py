@@ -111,15 +111,7 @@ class NSGA2Emitter(BaselineEmitter):
         add_info: dict[str, np.ndarray],
         **fields: np.ndarray,
     ) -> None:
-        """Take the scores of the last generation.
-
-        Args:
-            solution: ``(batch_size, dim)`` solutions.
-            objective: ``(batch_size,)`` scores on the active task.
-            measures: ``(batch_size, >= K - 1)``, of which the first are the other tasks' scores.
-            add_info: pyribs' report of what entered the archive; unused.
-            **fields: Unused.
-        """
+        """Take the scores of the last generation: of the active task, then of the others."""
         from pymoo.core.evaluator import Evaluator
         from pymoo.problems.static import StaticProblem
 

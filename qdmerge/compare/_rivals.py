@@ -224,15 +224,7 @@ class CMAESEmitter(BaselineEmitter):
         add_info: dict[str, np.ndarray],
         **fields: np.ndarray,
     ) -> None:
-        """Take the scores of the last generation.
-
-        Args:
-            solution: ``(batch_size, dim)`` solutions.
-            objective: ``(batch_size,)`` scores on the active task.
-            measures: ``(batch_size, >= K - 1)``, of which the first are the other tasks' scores.
-            add_info: pyribs' report of what entered the archive; unused.
-            **fields: Unused.
-        """
+        """Take the scores of the last generation: of the active task, then of the others."""
         scores = self._scores(objective, measures)
         if self._objective == "geometric_mean":
             values = _geometric_mean(scores)
