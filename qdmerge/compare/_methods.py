@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
@@ -15,7 +15,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from qdmerge.errors import ConfigError, nearest
 from qdmerge.merges import Recipe, grid_size
 from qdmerge.options import explain
-from qdmerge.settings import SEARCH_PRESETS, RunConfig, parse_config, with_changes
+from qdmerge.settings import SEARCH_PRESETS, with_changes
+
+if TYPE_CHECKING:
+    from qdmerge.settings import RunConfig
 
 
 @dataclass(frozen=True)
@@ -296,6 +299,8 @@ def configure(
     Raises:
         ConfigError: The method's changes do not fit.
     """
+    from qdmerge.settings import parse_config  # slow to import, and not needed to list methods
+
     data = config.echo()
     own = data["space"]
     if method.model == "multitask":
