@@ -197,7 +197,7 @@ def fetch(source: str, scheme: Scheme | None = None, progress: Progress = silent
         progress: Receives the progress of making it.
 
     Raises:
-        CheckpointError: The Hub does not give the model.
+        CheckpointError: The model cannot be fetched from the Hub.
     """
     if scheme is not None:
         return scheme.resolve(source, progress)
@@ -209,5 +209,5 @@ def fetch(source: str, scheme: Scheme | None = None, progress: Progress = silent
         return Path(snapshot_download(source, allow_patterns=_DOWNLOADED))
     except Exception as error:
         raise CheckpointError(
-            f"'{source}' is no directory here, and the Hub does not give it: {error}"
+            f"'{source}' is no local directory, and cannot be fetched from the Hub: {error}"
         ) from error

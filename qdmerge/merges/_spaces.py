@@ -15,6 +15,7 @@ from pydantic import Field
 from qdmerge.checkpoints import TaskVectors
 from qdmerge.errors import ConfigError
 from qdmerge.merges._formulas import Rescale, dare, dare_ties, draws, slerp_chain, ties
+from qdmerge.options import checked
 from qdmerge.spaces import Merger, WeightSpace
 
 
@@ -110,6 +111,7 @@ class TiesSpace(RecipeSpace):
         return base.add(ties(deltas, weights, round(density, 6)), alpha=scale)
 
 
+@checked
 class DareSpace(RecipeSpace):
     """``theta = theta_base + sum_k w_k DARE(tau_k)``: :func:`dare`, tensor by tensor.
 

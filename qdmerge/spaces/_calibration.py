@@ -45,8 +45,8 @@ class Calibration(Protocol):
     def passes(self, expert: str, examples: int) -> Iterable[Callable[[], object]]:
         """Return calls that send an expert's data through the live model, now that expert.
 
-        Layers' inputs are measured only while a call runs; what has to come first, such as writing
-        answers, may happen between the calls. Every position of every input counts, so avoid
+        Layers' inputs are measured only while a call runs; work before it, such as writing answers,
+        may happen between the calls. Every position of every input counts, so avoid
         padding. Examples need no labels; take them from no split that models are scored on.
 
         Args:
@@ -96,7 +96,7 @@ def measure_grams(
 
     Raises:
         CheckpointError: The live model does not fit the checkpoint.
-        EvaluationError: An expert could not be run, or gives numbers that are not finite.
+        EvaluationError: An expert could not be run, or returns numbers that are not finite.
         RunError: The cache cannot be written.
     """
 

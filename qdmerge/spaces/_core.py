@@ -10,9 +10,11 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import PositiveInt
 
 from qdmerge.checkpoints._checkpoint import as_matrix
 from qdmerge.checkpoints._task_vectors import TaskVectors
+from qdmerge.options import checked
 from qdmerge.spaces._factors import FactorFile, factor_file, leading
 from qdmerge.spaces._linear import LinearSpace
 from qdmerge.spaces._weights import Merger
@@ -39,6 +41,7 @@ class _Block:
         return slice(self.core.stop, self.core.stop + len(self.weighted))
 
 
+@checked
 class CoreSpace(LinearSpace):
     """Experts and their linear merges exactly, and every move within the experts' subspaces.
 
@@ -71,14 +74,14 @@ class CoreSpace(LinearSpace):
     Raises:
         CheckpointError: If a task vector is not finite.
         RunError: If the cache cannot be written.
-        ValueError: If the rank is less than 1.
+        ConfigError: If the rank is less than 1.
     """
 
     name: ClassVar[str] = "core"
 
-    def __init__(self, vectors: TaskVectors, rank: int = 16, cache: Path | None = None) -> None:
-        if rank < 1:
-            raise ValueError(f"expected a rank of at least 1; received {rank}")
+    def __init__(
+        self, vectors: TaskVectors, rank: PositiveInt = 16, cache: Path | None = None
+    ) -> None:
         self.rank = rank
         changed = [name for name in vectors.names if vectors.is_changed(name)]
         self.matrices = tuple(name for name in changed if len(vectors.shapes[name]) >= 2)

@@ -36,8 +36,8 @@ class LinearSpace(WeightSpace):
     def export_adapter(self, x: npt.ArrayLike, path: Path) -> Path:
         """Write the model of ``x`` as a LoRA adapter on the base, a folder that peft loads.
 
-        Its rank is at most the sum of the experts' ranks; on the base it gives the merged model's
-        weights to float32 rounding. Weights are float32. The folder appears only when complete.
+        Its rank is at most the sum of the experts' ranks; on the base, the weights are the merged
+        model's to float32 rounding. Weights are float32. The folder appears only when complete.
 
         Args:
             x: The solution.

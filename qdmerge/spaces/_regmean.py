@@ -16,6 +16,7 @@ from qdmerge.checkpoints._checkpoint import as_matrix
 from qdmerge.checkpoints._sources import Progress, silent
 from qdmerge.checkpoints._task_vectors import TaskVectors
 from qdmerge.errors import ConfigError
+from qdmerge.options import checked
 from qdmerge.spaces._calibration import Calibration, data_key, in_blocks, measure_grams
 from qdmerge.spaces._factors import FactorFile
 from qdmerge.spaces._spectral import SpectralCoordinates, spectral_merge
@@ -50,6 +51,7 @@ class _Terms:
     products: torch.Tensor | None
 
 
+@checked
 class RegMeanSpace(SpectralCoordinates):
     """The moves of :class:`SpectralSpace`, weighted by what layers receive (RegMean).
 
@@ -92,7 +94,7 @@ class RegMeanSpace(SpectralCoordinates):
     Raises:
         CheckpointError: If a task vector is not finite.
         RunError: If the cache cannot be written.
-        ValueError: If rank or ridge are too small.
+        ConfigError: If an argument is out of bounds.
     """
 
     name: ClassVar[str] = "regmean"
@@ -100,14 +102,12 @@ class RegMeanSpace(SpectralCoordinates):
     def __init__(
         self,
         vectors: TaskVectors,
-        rank: int = 16,
+        rank: PositiveInt = 16,
         ridge: Annotated[FiniteFloat, Field(gt=0)] = 0.1,
         examples: PositiveInt = 128,
         width: PositiveInt = 2048,
         cache: Path | None = None,
     ) -> None:
-        if not 0 < ridge < np.inf:
-            raise ValueError(f"expected a finite ridge above 0; received {ridge}")
         super().__init__(vectors, rank, cache, more=[(-_DECADES, _DECADES)])
         self.ridge = ridge
         self.examples = examples
@@ -184,7 +184,7 @@ class RegMeanSpace(SpectralCoordinates):
 
         Raises:
             ConfigError: See :meth:`ready`; or no layer of the model can be measured.
-            EvaluationError: An expert could not be run, or gives numbers that are not finite.
+            EvaluationError: An expert could not be run, or returns numbers that are not finite.
             RunError: The cache cannot be written.
         """
         self._inner_products(progress)

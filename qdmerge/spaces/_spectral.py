@@ -8,9 +8,11 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from pydantic import PositiveInt
 
 from qdmerge.checkpoints._checkpoint import as_matrix
 from qdmerge.checkpoints._task_vectors import TaskVectors
+from qdmerge.options import checked
 from qdmerge.spaces._factors import FactorFile, factor_file, leading
 from qdmerge.spaces._linear import LinearSpace
 from qdmerge.spaces._weights import Merger, WeightSpace
@@ -19,6 +21,7 @@ VERSION = 1
 """Part of the cache key: raise it whenever the factors' meaning or accuracy changes."""
 
 
+@checked
 class SpectralCoordinates(WeightSpace):
     """A space with multipliers on the singular components of every task vector.
 
@@ -42,19 +45,17 @@ class SpectralCoordinates(WeightSpace):
     Raises:
         CheckpointError: If a task vector is not finite.
         RunError: If the cache cannot be written.
-        ValueError: If the rank is less than 1.
+        ConfigError: If the rank is less than 1.
     """
 
     def __init__(
         self,
         vectors: TaskVectors,
-        rank: int = 16,
+        rank: PositiveInt = 16,
         cache: Path | None = None,
         *,
         more: Sequence[tuple[float, float]] = (),
     ) -> None:
-        if rank < 1:
-            raise ValueError(f"expected a rank of at least 1; received {rank}")
         self.rank = rank
         shapes = {name: vectors.shapes[name] for name in vectors.names if vectors.is_changed(name)}
         self.matrices = tuple(name for name, shape in shapes.items() if len(shape) >= 2)
@@ -138,7 +139,7 @@ class SpectralSpace(SpectralCoordinates, LinearSpace):
     Raises:
         CheckpointError: If a task vector is not finite.
         RunError: If the cache cannot be written.
-        ValueError: If the rank is less than 1.
+        ConfigError: If the rank is less than 1.
     """
 
     name: ClassVar[str] = "spectral"

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qdmerge.checkpoints import TaskVectors
-from qdmerge.errors import CheckpointError
+from qdmerge.errors import CheckpointError, ConfigError
 from qdmerge.operators import ChildSVDMutation, LinearCrossover
 from qdmerge.spaces import (
     CoreSpace,
@@ -219,7 +219,7 @@ def test_adapters_are_as_alike_as_the_checkpoints_they_make(
 
 
 def test_rank_must_be_positive(trio: Trio, cache: Path) -> None:
-    with pytest.raises(ValueError, match="received 0"):
+    with pytest.raises(ConfigError, match="'rank'.*got 0"):
         CoreSpace(trio.vectors(), 0, cache)
 
 

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qdmerge.errors import ConfigError
 from qdmerge.operators import LinearCrossover, SVDMutation
 from qdmerge.spaces import SpectralSpace
 from tests.trios import SHAPES, Trio, write
@@ -160,5 +161,5 @@ def test_tensors_without_elements(tmp_path: Path) -> None:
 
 
 def test_rank_must_be_positive(trio: Trio, cache: Path) -> None:
-    with pytest.raises(ValueError, match="received 0"):
+    with pytest.raises(ConfigError, match="'rank'.*got 0"):
         SpectralSpace(trio.vectors(), 0, cache)
