@@ -18,6 +18,7 @@ from qdmerge.compare._study import Study
 from qdmerge.compare._summary import ranked, summarize
 from qdmerge.criteria import CRITERIA, over_tasks
 from qdmerge.errors import ConfigError, RunError
+from qdmerge.reports._tables import markdown_table
 from qdmerge.runs import RunFolder
 from qdmerge.runs._folder import versions
 
@@ -119,7 +120,7 @@ def _picks(summary: Mapping[str, Any], criterion: str) -> list[str]:
             costs = method["training"] or {}
             cells.append(", ".join(f"{key} {_whole(value)}" for key, value in costs.items()))
         rows.append([_bold(cell) for cell in cells] if name == summary["reference"] else cells)
-    return _table(rows)
+    return markdown_table(rows)
 
 
 def _sets(summary: Mapping[str, Any]) -> list[str]:
@@ -132,7 +133,7 @@ def _sets(summary: Mapping[str, Any]) -> list[str]:
     for name, one in sorted(known, key=worth, reverse=True):
         cells = [name, _estimate(one["hypervolume"]), _whole(one["points"]), _whole(one["front"])]
         rows.append([_bold(cell) for cell in cells] if name == summary["reference"] else cells)
-    return _table(rows)
+    return markdown_table(rows)
 
 
 def _pairs(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -146,7 +147,7 @@ def _pairs(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         for number in numbers:
             cells += _difference(own[number])
         table.append(cells)
-    return _table(table)
+    return markdown_table(table)
 
 
 def _difference(row: Mapping[str, Any]) -> list[str]:
@@ -166,7 +167,7 @@ def _reach(summary: Mapping[str, Any]) -> list[str]:
         pair = [known.get((reference, name)), known.get((name, reference))]
         if any(pair):
             rows.append([name, *map(_reached, pair)])
-    return _table(rows)
+    return markdown_table(rows)
 
 
 def _reached(row: Mapping[str, Any] | None) -> str:
@@ -201,12 +202,6 @@ def _whole(value: float | None) -> str:
 
 def _bold(cell: str) -> str:
     return f"**{cell}**" if cell else ""
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    head, *body = rows
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *body]
-    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
 
 
 _PACKAGES = ("scipy", "moocore", "cma", "pymoo")

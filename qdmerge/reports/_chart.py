@@ -28,21 +28,24 @@ from qdmerge.reports._style import (
 )
 from qdmerge.reports._tables import FOUND, Candidate, essential, group, label, leading, number
 
-_NUMBERS = (48, 116, 158)  # points right of the bars
+_NUMBERS = (48, 116, 158)
+"""Points from the bars to the columns of numbers."""
 _ROW = 0.255
-_BARS = 6.3  # inches left for the bars, between the names and the numbers
+"""Inches of a row."""
+_BARS = 6.3
+"""Inches of the bars, between the names and the numbers."""
 
 
 @styled
 def candidates_chart(results: Mapping[str, Any], max_rows: int = 24) -> Figure:
-    """Test scores of the candidates: a symbol per task, the mean as a bar with its 95 % interval.
+    """Draw the candidates' test scores: a symbol per task, the mean as a bar with its interval.
 
     Args:
         results: ``results.json``.
-        max_rows: About how many candidates to show; the figure says which ones it leaves out.
+        max_rows: About how many candidates to show; the figure names those it leaves out.
 
     Returns:
-        A figure 9 inches wide, and as high as its rows need.
+        A figure 9 inches wide, as high as its rows need.
     """
     rows, notes = leading(results, max_rows)
     text = textwrap.fill(" ".join(notes), 118)
@@ -56,17 +59,17 @@ def candidates_chart(results: Mapping[str, Any], max_rows: int = 24) -> Figure:
 
 
 def compact_height(results: Mapping[str, Any]) -> float:
-    """Inches that :func:`draw_compact` needs."""
+    """Return the inches that :func:`draw_compact` needs."""
     return _ROW * (len(essential(results)) + 0.2) + _frame(results)
 
 
 def draw_compact(canvas: Canvas, results: Mapping[str, Any]) -> None:
-    """Fills a canvas with the references, the paper's aggregate and the chosen model."""
+    """Draw the references, the paper's aggregate and the chosen model."""
     _fill(canvas, essential(results), results, headings=False)
 
 
 def _frame(results: Mapping[str, Any]) -> float:
-    """Inches above and below the rows: axis and legends."""
+    """Return the inches of axis and legend."""
     return 0.65 + 0.22 * legend_shape([shorten(task, 40) for task in results["tasks"]], _BARS)[0]
 
 
@@ -148,7 +151,7 @@ def _set_score_axis(panel: Axes, rows: Sequence[Candidate]) -> None:
 
 
 def _heights(rows: Sequence[Candidate], headings: bool) -> list[float]:
-    """Where the rows stand, with room for a heading above each group."""
+    """Return the heights of the rows, with room for a heading above each group."""
     heights: list[float] = []
     for position, row in enumerate(rows):
         new = headings and position and group(row) != group(rows[position - 1])
@@ -165,7 +168,7 @@ def _firsts(rows: Sequence[Candidate], heights: Sequence[float]) -> list[tuple[C
 
 
 def _columns(row: Candidate) -> dict[str, str]:
-    """Key and title of the numbers beside the bars; with one task they are all the same."""
+    """Return key and title of the numbers beside the bars; with one task all are the same."""
     if len(row["test"]) == 1:
         return {"test_mean": "score"}
     return {"test_mean": "mean", "test_gmean": "geom. mean", "test_min": "min"}

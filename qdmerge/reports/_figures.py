@@ -34,11 +34,11 @@ _CURVES = {"qd_score": "QD score", "coverage": "coverage", "best": "best quality
 
 @styled
 def progress_curves(stats: Sequence[tuple[int, Stats]]) -> Figure:
-    """QD score, coverage and best quality over evaluations, one line per task.
+    """Draw QD score, coverage and best quality over evaluations, a line per task.
 
     Args:
         stats: Evaluations so far and the archives' statistics, such as
-            :attr:`qdmerge.runs.History.stats`. What is None everywhere gets no panel.
+            :attr:`qdmerge.runs.History.stats`. A statistic that is None everywhere gets no panel.
 
     Returns:
         A figure 9 inches wide.
@@ -84,10 +84,10 @@ def _number(value: float | None) -> float:
 def overview(
     maps: Sequence[ArchiveMap], marks: Sequence[Mark], results: Mapping[str, Any]
 ) -> Figure:
-    """Heat maps of the archives above the test scores of references and chosen model.
+    """Draw the archives' heat maps above the test scores of references and chosen model.
 
     Args:
-        maps: The archives; see :func:`archive_maps`. With more than two axes, one pair is shown.
+        maps: The archives; see :func:`archive_maps`. Of more than two axes, two are shown.
         marks: Models to mark in them.
         results: ``results.json``.
 
@@ -103,17 +103,16 @@ def overview(
 
 
 def draw_figures(folder: RunFolder) -> list[Path]:
-    """Draws what a run's folder tells so far into ``figures/``.
+    """Draw all figures of a run, as far as it has come, into its folder ``figures/``.
 
-    ``archives.png``, ``progress.png`` and, as soon as there are children, ``filling.png`` need the
-    log alone, so an unfinished run has them too; ``candidates.png`` and ``overview.png`` need
-    ``results.json``.
+    ``archives.png``, ``progress.png`` and, once there are children, ``filling.png`` need only the
+    log. ``candidates.png`` and ``overview.png`` need ``results.json``.
 
     Args:
         folder: The run's folder.
 
     Returns:
-        Paths of the figures; none if base and experts were not evaluated yet.
+        Paths of the figures; none before base and experts were evaluated.
 
     Raises:
         RunError: The folder is damaged, or cannot be written.
@@ -138,7 +137,7 @@ def draw_figures(folder: RunFolder) -> list[Path]:
 
 
 def _moments(history: History, config: RunConfig) -> list[Moment]:
-    """The archives at the moments that are drawn, last as they stand; [] before the seeds."""
+    """Return the archives at the moments that are drawn; [] before the seeds."""
     told = filling_moments(history.stats)
     found = []
     for number, archives in zip(told, history.growth(config, told), strict=True):
@@ -149,7 +148,7 @@ def _moments(history: History, config: RunConfig) -> list[Moment]:
 
 
 def run_marks(history: History, results: Mapping[str, Any] | None) -> list[Mark]:
-    """The experts and, if the run has results, the chosen model, at their validation scores."""
+    """Return marks of the experts and, if there are results, of the chosen model."""
     parts: list[Task | Measure] = [*history.tasks, *history.measures]
     names = [part.name for part in parts]
     marks = [
@@ -169,7 +168,7 @@ def run_marks(history: History, results: Mapping[str, Any] | None) -> list[Mark]
 
 
 def _own_measures(history: History, solution: str) -> list[float]:
-    """The backend's own measures of a solution on validation; [] if they are not in the log."""
+    """Return a solution's own measures on validation; [] if the log has none."""
     for model in history.evaluated:
         if model.solution == solution and model.scores is not None:
             return _numbers(model.measures)

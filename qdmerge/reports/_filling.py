@@ -1,4 +1,4 @@
-"""How the archives filled."""
+"""The archives at several moments of a run."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ from qdmerge.reports._tables import number
 from qdmerge.runs import Stats
 
 _ROWS = 4
-_PARTS = 4  # of the evaluations: quarters
-_HEAD = 0.28  # inches of the columns' heads
+"""Most archives in the figure."""
+_PARTS = 4
+"""Parts of the run that are looked at."""
+_HEAD = 0.28
+"""Inches of the columns' heads."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +43,7 @@ class Moment:
 
 
 def filling_moments(stats: Sequence[tuple[int, Stats]]) -> list[int]:
-    """When to look: after the seeds, and after each quarter of the evaluations so far.
+    """Return when to look: after the seeds, and after each quarter of the evaluations so far.
 
     Args:
         stats: Evaluations so far and statistics after each told batch, the seeds first.
@@ -57,10 +60,10 @@ def filling_moments(stats: Sequence[tuple[int, Stats]]) -> list[int]:
 
 @styled
 def archive_filling(moments: Sequence[Moment]) -> Figure:
-    """A strip per archive: how it filled from moment to moment, in one scale of colors.
+    """Draw a strip per archive: its elites from moment to moment, in one scale of colors.
 
-    Up to four archives are shown, one below the other. Archives with more than two axes show two of
-    them, with the best quality over the hidden ones.
+    At most four archives are shown. Archives with more than two axes show two of them, with the
+    best quality over the hidden ones.
 
     Args:
         moments: The archives at several moments, in order.
@@ -89,7 +92,7 @@ def archive_filling(moments: Sequence[Moment]) -> Figure:
 
 
 def _maps_of(task: Task, moments: Sequence[Moment]) -> list[ArchiveMap]:
-    """One archive at all moments, in one scale of colors; without elites where it was empty."""
+    """Return one archive at all moments, in one scale of colors; it may be empty at first."""
     found = [next((part for part in m.maps if part.task == task), None) for m in moments]
     last = next(part for part in reversed(found) if part is not None)
     empty = replace(
@@ -131,7 +134,7 @@ def _draw_strip(
 
 
 def _label(panel: Axes, moment: Moment, task: str, head: bool) -> None:
-    """What the archive held, above a panel; in the first strip, when."""
+    """Write above a panel what the archive held and, in the first strip, when."""
     stats = moment.stats[task]
     lines = [_counted(int(stats["elites"] or 0), "elite")]
     if stats["qd_score"] is not None:
@@ -152,7 +155,7 @@ def _counted(number: int, noun: str) -> str:
 
 
 def _share_limits(panels: Sequence[Axes]) -> None:
-    """Gives all panels the limits that hold what any of them shows."""
+    """Give all panels the limits that hold what any of them shows."""
     limits = np.array([(panel.get_xlim(), panel.get_ylim()) for panel in panels])
     (left, bottom), (right, top) = limits[..., 0].min(axis=0), limits[..., 1].max(axis=0)
     for panel in panels:

@@ -36,15 +36,15 @@ _COLUMNS = 3
 
 @styled
 def archive_heatmap(maps: Sequence[ArchiveMap], marks: Sequence[Mark] = ()) -> Figure:
-    """One heat map per archive: axes are its measures, color is quality.
+    """Draw a heat map per archive: the axes are its measures, the color is quality.
 
-    Archives with one axis become bars, with two axes cells (points where an archive has none). With
-    more axes, every pair of them gets a panel that shows the best quality over the hidden axes.
+    Archives with one axis become bars, with two axes cells (points if the archive has no cells).
+    With more axes, each pair of them gets a panel with the best quality over the hidden axes.
 
     Args:
         maps: The archives; see :func:`archive_maps`.
-        marks: Models to mark, hollow, where their scores lie. What lies beyond an axis is marked at
-            its end, as archives count it there.
+        marks: Models to mark at their scores. Beyond an axis they are marked at its end, where
+            the archives count them.
 
     Returns:
         A figure 9 inches wide, less for a single panel.
@@ -62,7 +62,7 @@ def archive_heatmap(maps: Sequence[ArchiveMap], marks: Sequence[Mark] = ()) -> F
 
 
 def heatmap_size(maps: Sequence[ArchiveMap], marks: Sequence[Mark]) -> tuple[float, float]:
-    """Inches of a figure with one panel per archive and its legend."""
+    """Return width and height in inches of one panel per archive and a legend."""
     columns = _columns(len(maps))
     rows = -(-len(maps) // columns)
     width = min(WIDTH, 4.2 * columns)
@@ -72,10 +72,7 @@ def heatmap_size(maps: Sequence[ArchiveMap], marks: Sequence[Mark]) -> tuple[flo
 
 
 def draw_heatmaps(canvas: Canvas, maps: Sequence[ArchiveMap], marks: Sequence[Mark]) -> None:
-    """Fills a canvas with one panel per archive, in rows, and one legend.
-
-    Archives with more than two axes show one pair each; together they show every task.
-    """
+    """Draw one panel per archive, in rows, and one legend."""
     columns = _columns(len(maps))
     width = heatmap_size(maps, marks)[0]
     rows = -(-len(maps) // columns)
@@ -91,21 +88,16 @@ def draw_heatmaps(canvas: Canvas, maps: Sequence[ArchiveMap], marks: Sequence[Ma
 
 
 def shown_pair(archive: int, axes: int) -> list[int]:
-    """The axes of an archive that are shown where there is room for one panel.
+    """Return the two axes (or the only one) that the one panel of an archive shows.
 
-    Args:
-        archive: Number of the archive.
-        axes: How many axes it has.
-
-    Returns:
-        Two positions, or the only one; over all archives, every task is on some axis.
+    Over all archives, every task is on some axis.
     """
     first = archive % axes
     return sorted({first, (first + 1) % axes})
 
 
 def _columns(panels: int) -> int:
-    """Panels in a row: up to four, and no row much emptier than the others."""
+    """Return the panels in a row: up to four, and no row much emptier than the others."""
     return panels if panels <= 4 else min((3, 4), key=lambda columns: -panels % columns)
 
 
@@ -163,15 +155,9 @@ def draw_panel(
     length: int,
     small: bool = False,
 ) -> None:
-    """Draws an archive over one or two of its axes.
+    """Draw an archive over one or two of its axes, given by their positions.
 
-    Args:
-        panel: Where to.
-        part: The archive.
-        axes: Positions of the axes.
-        marks: Models to mark.
-        length: Most characters of an axis' label.
-        small: Whether the panel is small, and so the marks.
+    ``length`` limits the characters of an axis' label; a ``small`` panel has small marks.
     """
     names = [part.axes[axis].name for axis in axes]
     shown = [mark for mark in marks if all(name in mark.values for name in names)]
@@ -213,7 +199,7 @@ def _set_limits(panel: Axes, part: ArchiveMap, axes: Sequence[int], places: np.n
 
 
 def _draw_cells(panel: Axes, part: ArchiveMap, axes: Sequence[int]) -> None:
-    """Quality as color over two axes."""
+    """Draw quality as color over two axes."""
     norm = Normalize(*part.quality_range)
     if part.boundaries is not None:
         panel.set_facecolor(EMPTY_COLOR)
@@ -248,7 +234,7 @@ def _draw_cells(panel: Axes, part: ArchiveMap, axes: Sequence[int]) -> None:
 
 
 def _draw_bars(panel: Axes, part: ArchiveMap) -> None:
-    """Quality as height over the only axis."""
+    """Draw quality as height over the only axis."""
     colors = colormaps[COLORMAP](Normalize(*part.quality_range)(part.objective))
     if part.boundaries is not None and part.cells is not None:
         edges, at = part.boundaries[0], part.cells[:, 0]
@@ -273,7 +259,7 @@ def _draw_bars(panel: Axes, part: ArchiveMap) -> None:
 
 
 def _mark_lines(marks: Sequence[Mark], shown: Sequence[Mark], small: bool = False) -> list[Line2D]:
-    """A hollow symbol for each shown mark, the same in every panel."""
+    """Return a hollow symbol for each shown mark, the same in every panel."""
     experts = [mark for mark in marks if not mark.chosen]
     return [
         _symbol("*", 12 if small else 15, CHOSEN_COLOR, mark.label, 5)

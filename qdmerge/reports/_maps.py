@@ -1,4 +1,4 @@
-"""Archives as maps of cells."""
+"""Archives as plain data for figures."""
 
 from __future__ import annotations
 
@@ -16,17 +16,9 @@ if TYPE_CHECKING:
 
 
 def bounded_cells(centroids: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[np.ndarray]:
-    """Voronoi cells of points in a rectangle, cut at its borders.
+    """Return the ``(v, 2)`` corners of the Voronoi cells of ``(c, 2)`` points in a rectangle.
 
-    Each point is mirrored at all four borders, which makes the borders edges of the diagram.
-
-    Args:
-        centroids: ``(c, 2)`` points within the rectangle.
-        low: ``(2,)`` its lower corner.
-        high: ``(2,)`` its upper corner.
-
-    Returns:
-        Per point, the ``(v, 2)`` corners of its cell.
+    The points are mirrored at all four borders, which makes the borders edges of the diagram.
     """
     from scipy.spatial import Voronoi
 
@@ -50,10 +42,10 @@ class ArchiveMap:
         task: Task whose score is the quality.
         axes: The d axes: the other tasks, then the backend's own measures.
         objective: ``(n,)`` quality of the elites.
-        measures: ``(n, d)`` where the elites lie.
+        measures: ``(n, d)`` positions of the elites.
         low: ``(d,)`` lower ends of the axes.
         high: ``(d,)`` upper ends of the axes.
-        bounded: Whether the axes' ends are the archive's own; otherwise its elites decide.
+        bounded: Whether the archive has ends of its axes; if not, they follow from the elites.
         boundaries: Of a grid: per axis, the ``(bins + 1,)`` borders of its bins; else None.
         cells: Of a grid: ``(n, d)`` the elites' bins; else None.
         centroids: Of Voronoi cells: their ``(c, d)`` centroids; else None.
@@ -76,7 +68,7 @@ class ArchiveMap:
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
-        """Pairs of axes that are worth a panel; of many axes, only neighbors."""
+        """Pairs of axes that get a panel; of many axes, only neighbors."""
         pairs = list(combinations(range(len(self.axes)), 2))
         return pairs if len(pairs) <= 6 else [(i, i + 1) for i in range(len(self.axes) - 1)]
 
@@ -87,13 +79,13 @@ class ArchiveMap:
         return (low, high) if low < high else (low - 0.05, high + 0.05)
 
     def best_per_bin(self, axes: Sequence[int]) -> np.ndarray:
-        """Best quality of a grid in each bin of some axes, over all bins of the others.
+        """Return the best quality of a grid in each bin of some axes, over all bins of the others.
 
         Args:
             axes: Positions of the axes that remain.
 
         Returns:
-            One dimension per remaining axis; NaN where no elite is.
+            One dimension per remaining axis; NaN without an elite.
         """
         assert self.boundaries is not None
         assert self.cells is not None
@@ -107,10 +99,10 @@ class Mark:
     """A model to be marked in the archives.
 
     Attributes:
-        label: What the legend says.
-        values: Name of task or measure to its value; where an axis' value is missing, the model is
-            not marked.
-        chosen: Whether it is the model that the run chose; others are experts.
+        label: Its label in the legend.
+        values: Name of task or measure to value; a panel without the value of an axis does not
+            mark the model.
+        chosen: Whether the run chose it; others are experts.
     """
 
     label: str
@@ -121,7 +113,7 @@ class Mark:
 def archive_maps(
     archives: Mapping[str, ArchiveBase], tasks: Sequence[Task], measures: Sequence[Measure] = ()
 ) -> list[ArchiveMap]:
-    """The archives of a search, for :func:`archive_heatmap`.
+    """Return the archives of a search as data for :func:`archive_heatmap`, without empty ones.
 
     Args:
         archives: Task name to its archive, such as :attr:`qdmerge.search.CycleQD.archives`.
@@ -167,7 +159,7 @@ def _archive_map(archive: ArchiveBase, task: Task, axes: tuple[Task | Measure, .
 
 
 def padded(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``(d,)`` lower and upper ends that hold ``(n, d)`` points with a margin."""
+    """Return ``(d,)`` lower and upper ends that hold ``(n, d)`` points with a margin."""
     low, high = points.min(axis=0), points.max(axis=0)
     margin = np.where(high > low, 0.06 * (high - low), 0.5)
     return low - margin, high + margin

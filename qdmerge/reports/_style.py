@@ -65,7 +65,7 @@ _R = TypeVar("_R")
 
 
 def styled(draw: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Draws in the style of the reports, whatever the user's matplotlib settings are."""
+    """Decorate a function to draw in the style of the reports, whatever the user's settings."""
 
     @wraps(draw)
     def drawn(*args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -76,12 +76,12 @@ def styled(draw: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 def new_figure(width: float, height: float, foot: float = 0.0) -> Figure:
-    """An empty figure that arranges what is put into it.
+    """Return an empty figure that arranges its content.
 
     Args:
         width: Inches.
         height: Inches.
-        foot: Inches at the lower end that stay free.
+        foot: Inches that stay free at the lower end.
     """
     free = (0.0, foot / height, 1.0, 1 - foot / height)
     layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06, rect=free)
@@ -89,7 +89,7 @@ def new_figure(width: float, height: float, foot: float = 0.0) -> Figure:
 
 
 def shorten(text: str, length: int) -> str:
-    """The text with its middle left out where it is longer than ``length`` characters."""
+    """Return the text, with its middle left out if it is longer than ``length`` characters."""
     if len(text) <= length:
         return text
     tail = (length - 1) // 3
@@ -97,7 +97,7 @@ def shorten(text: str, length: int) -> str:
 
 
 def axis_label(part: Task | Measure, length: int) -> str:
-    """Name and metric of a task, or name of a measure, in at most ``length`` characters."""
+    """Return name and metric of a task, or name of a measure, in at most ``length`` characters."""
     if isinstance(part, Measure):
         return shorten(part.name, length)
     unit = " score" if part.metric == "score" else f" ({part.metric})"
@@ -107,12 +107,12 @@ def axis_label(part: Task | Measure, length: int) -> str:
 
 
 def halo(width: float) -> list[Stroke]:
-    """Path effects that set a line off any background."""
+    """Return path effects that set a line off any background."""
     return [Stroke(linewidth=width, foreground="white"), Stroke()]
 
 
 def legend_shape(labels: Sequence[str], width: float) -> tuple[int, int]:
-    """Rows and columns of a legend that fits into ``width`` inches; matplotlib fills columns."""
+    """Return rows and columns of a legend that fits into ``width`` inches."""
     for columns in range(len(labels), 1, -1):
         rows = -(-len(labels) // columns)
         longest = [max(map(len, labels[at : at + rows])) for at in range(0, len(labels), rows)]
@@ -123,7 +123,7 @@ def legend_shape(labels: Sequence[str], width: float) -> tuple[int, int]:
 
 @styled
 def save_figure(figure: Figure, path: Path) -> Path:
-    """Writes a figure as PNG, and the folder that it belongs into.
+    """Write a figure as PNG, and make its folder.
 
     Returns:
         The path.

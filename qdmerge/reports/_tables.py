@@ -12,19 +12,18 @@ if TYPE_CHECKING:
 
 
 Candidate = Mapping[str, Any]
-
+"""A row of the candidates in ``results.json``."""
 
 FOUND = ("aggregate", "elite")
-
-
 """Kinds of candidates that the search found; all others are references."""
 
+_SIDE_TITLE = "Side tasks: scores (95 % CI), and scores relative to the base"
 
 _ORDER = ("base", "expert", "average", "regmean", "task_arithmetic")
 
 
 def ordered(results: Mapping[str, Any]) -> list[Candidate]:
-    """References (base, experts, average, task arithmetic, others), aggregates, elites."""
+    """Return the candidates: references (the base first), aggregates, elites."""
 
     def place(candidate: Candidate) -> int:
         kind = candidate["kind"]
@@ -36,7 +35,7 @@ def ordered(results: Mapping[str, Any]) -> list[Candidate]:
 
 
 def label(candidate: Candidate) -> str:
-    """Name of a candidate, with its scale where it has one that matters."""
+    """Return the name of a candidate, with its scale if that matters."""
     scale = candidate.get("details", {}).get("scale")
     if scale is None or (scale == 1 and candidate["kind"] in FOUND):
         return str(candidate["name"])
@@ -44,22 +43,15 @@ def label(candidate: Candidate) -> str:
 
 
 def group(candidate: Candidate) -> str:
-    """Heading that a candidate stands under."""
+    """Return the heading of a candidate's group."""
     return f"{candidate['kind']}s" if candidate["kind"] in FOUND else "references"
 
 
 def leading(results: Mapping[str, Any], max_rows: int) -> tuple[list[Candidate], list[str]]:
-    """The candidates worth a row, and what is left out.
+    """Return about ``max_rows`` candidates in order, and sentences on those left out.
 
-    Elites that are a reference themselves (an expert that is still the best of its archive) are
-    left out, then the elites with the lowest means on selection; never the chosen model.
-
-    Args:
-        results: ``results.json``.
-        max_rows: Number of rows; references, aggregates and the chosen model stay in any case.
-
-    Returns:
-        Candidates in order, and sentences on what is missing.
+    Left out are elites that are a reference themselves (an expert that is still the best of its
+    archive), then the elites with the lowest means on selection; never the chosen model.
     """
     rows, chosen = ordered(results), results["chosen"]
     references = {row["solution"]: row["name"] for row in rows if row["kind"] not in FOUND}
@@ -82,35 +74,50 @@ def leading(results: Mapping[str, Any], max_rows: int) -> tuple[list[Candidate],
 
 
 def essential(results: Mapping[str, Any]) -> list[Candidate]:
-    """References, the paper's aggregate and the chosen model."""
+    """Return references, the paper's aggregate and the chosen model."""
     wanted = {"aggregate", results["chosen"]}
     return [row for row in ordered(results) if row["kind"] not in FOUND or row["name"] in wanted]
 
 
 def number(value: float | None) -> str:
-    """A score with three decimals, large ones with one; a dash for None."""
+    """Return a score with three decimals, or one if it is large; a dash for None."""
     if value is None:
         return "\u2013"
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
-def results_table(results: Mapping[str, Any]) -> Table:
-    """Test scores of all candidates for the terminal; the chosen one is marked.
+def markdown_table(rows: Sequence[Sequence[str]], texts: int = 1) -> list[str]:
+    """Return the lines of a table, the head first; the first ``texts`` columns align left."""
+    head, *body = rows
+    lines = [head, ["---"] * texts + ["---:"] * (len(head) - texts), *body]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
 
-    Args:
-        results: ``results.json``.
-    """
+
+def _terminal_table(title: str, caption: Sequence[str]) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        title="Test scores",
+    return Table(
+        title=title,
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
+        caption=Text("\n".join(caption)) if caption else None,
         caption_justify="left",
     )
+
+
+def results_table(results: Mapping[str, Any]) -> Table:
+    """Return the test scores of all candidates for the terminal; the chosen one is marked.
+
+    Args:
+        results: ``results.json``.
+    """
+    from rich.text import Text
+
+    caption = [_chosen(results), _spent(results), *_archive_lines(results)]
+    table = _terminal_table("Test scores", caption)
     table.add_column("", overflow="fold")
     for title in (*results["tasks"], "mean", "95 % CI", "geo.\nmean", "min"):
         widest = 11 if title == "95 % CI" else 5
@@ -128,63 +135,58 @@ def results_table(results: Mapping[str, Any]) -> Table:
         cells += [_interval(row["test_mean_ci95"])]
         cells += [number(row["test_gmean"]), number(row["test_min"])]
         table.add_row(*(Text(cell) for cell in cells), style=style)
-    table.caption = Text("\n".join([_chosen(results), _spent(results), *_archive_lines(results)]))
     return table
 
 
 def results_markdown(results: Mapping[str, Any]) -> str:
-    """All results as a Markdown page: candidates, choice, cost and archives.
+    """Return all results as a Markdown page: candidates, choice, cost and archives.
 
     Args:
         results: ``results.json``.
     """
-    bold = results["chosen"]
     lines = ["# Results", "", "Scores on the test split; \u2605 is the chosen model.", ""]
-    head = ["model", "kind", *results["tasks"], "mean (95 % CI)", "geometric mean", "minimum"]
-    lines += [_line(head), _line(["---", "---", *["---:"] * (len(head) - 2)])]
+    rows = [["model", "kind", *results["tasks"], "mean (95 % CI)", "geometric mean", "minimum"]]
     for row in ordered(results):
-        cells = _cells(row, results)
-        lines.append(_line([f"**{c}**" for c in cells] if row["name"] == bold else cells))
-    lines += ["", _chosen(results), "", _spent(results), "", *_side_lines(results)]
-    lines += ["| archive | elites | coverage | QD score | best |", "|---|---:|---:|---:|---:|"]
+        cells = [
+            _name(row, results),
+            row["kind"].replace("_", " "),
+            *_task_scores(row, results),
+            _with_interval(row["test_mean"], row["test_mean_ci95"]),
+            number(row["test_gmean"]),
+            number(row["test_min"]),
+        ]
+        rows.append([f"**{c}**" for c in cells] if row["name"] == results["chosen"] else cells)
+    lines += [*markdown_table(rows, texts=2), "", _chosen(results), "", _spent(results), ""]
+    if rows := _side_rows(results):
+        notes = [text for note in _side_notes(results) for text in (note, "")]
+        lines += [f"{_SIDE_TITLE}:", "", *markdown_table(rows), "", *notes]
+    rows = [["archive", "elites", "coverage", "QD score", "best"]]
     for task, stats in results["archives"].items():
-        lines.append(_line([task, str(stats["elites"]), *_archive_cells(stats)]))
-    return "\n".join([*lines, ""])
+        rows.append([task, str(stats["elites"]), *_archive_cells(stats)])
+    return "\n".join([*lines, *markdown_table(rows), ""])
 
 
 def side_tasks_table(results: Mapping[str, Any]) -> Table | None:
-    """Return the scores on the side tasks for the terminal; None where there are none.
+    """Return the scores on the side tasks for the terminal; None without any.
 
     Args:
         results: ``results.json``.
     """
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
     head, *rows = _side_rows(results) or [[]]
     if not head:
         return None
-    table = Table(
-        title=_SIDE_TITLE,
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-        caption="\n".join(_left_out(results)) or None,
-        caption_justify="left",
-    )
-    for number_of, title in enumerate(head):
-        table.add_column(Text(title), justify="right" if number_of else "left", overflow="fold")
+    table = _terminal_table(_SIDE_TITLE, _side_notes(results))
+    for position, title in enumerate(head):
+        table.add_column(Text(title), justify="right" if position else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     return table
 
 
-_SIDE_TITLE = "Side tasks: scores (95 % CI), and scores relative to the base"
-
-
 def _side_rows(results: Mapping[str, Any]) -> list[list[str]]:
-    """Head and rows of the table of side tasks; [] without any."""
+    """Return head and rows of the table of side tasks; [] without any."""
     found = results.get("reported")
     if not found:
         return []
@@ -204,8 +206,8 @@ def _side_rows(results: Mapping[str, Any]) -> list[list[str]]:
     return rows
 
 
-def _left_out(results: Mapping[str, Any]) -> list[str]:
-    """Which relative scores and which intervals of their mean there are none of, and why."""
+def _side_notes(results: Mapping[str, Any]) -> list[str]:
+    """Return which relative scores and intervals are missing, and why."""
     found = results["reported"]
     base = next(row for row in found["rows"] if row["name"] == "base")
     if "failed" in base:
@@ -221,35 +223,10 @@ def _left_out(results: Mapping[str, Any]) -> list[str]:
 
 
 def _lacks_interval(row: Mapping[str, Any]) -> bool:
-    """Whether a mean over relative scores has no interval, though each of the scores has one."""
+    """Return whether a relative mean has no interval, though each of its scores has one."""
     tasks = [task for task, value in row.get("relative", {}).items() if value is not None]
     own = row.get("ci95", {})
     return bool(tasks) and not row.get("mean_ci95") and all(own.get(task) for task in tasks)
-
-
-def _side_lines(results: Mapping[str, Any]) -> list[str]:
-    """The table of side tasks as Markdown; [] without any."""
-    head, *rows = _side_rows(results) or [[]]
-    if not head:
-        return []
-    lines = [f"{_SIDE_TITLE}:", "", _line(head), _line(["---", *["---:"] * (len(head) - 1)])]
-    notes = [text for note in _left_out(results) for text in (note, "")]
-    return [*lines, *map(_line, rows), "", *notes]
-
-
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def _cells(row: Candidate, results: Mapping[str, Any]) -> list[str]:
-    return [
-        _name(row, results),
-        row["kind"].replace("_", " "),
-        *_task_scores(row, results),
-        _with_interval(row["test_mean"], row["test_mean_ci95"]),
-        number(row["test_gmean"]),
-        number(row["test_min"]),
-    ]
 
 
 def _name(row: Candidate, results: Mapping[str, Any]) -> str:

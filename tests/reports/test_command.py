@@ -7,8 +7,8 @@ import shutil
 import pytest
 from qdmerge_toy import ToyBackend
 
+from tests.cli.test_commands import QUICK, call
 from tests.reports.test_draw import FINISHED, FROM_LOG
-from tests.test_cli import QUICK, call
 
 
 @pytest.fixture
