@@ -1,4 +1,4 @@
-"""Execution: where evaluations run, and what becomes of those that fail."""
+"""Execution: where evaluations and trainings run, and what their failures become."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Where models run and in which number type: the device and the type that settings name."""
+"""Devices and number types by the names that settings use."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import torch
 
 from qdmerge.errors import ConfigError
 
-_BF16 = ("avx512_bf16", "amx_bf16", "bf16")  # processors that multiply in it; the last one is ARM
+_BF16 = ("avx512_bf16", "amx_bf16", "bf16")
+"""Capabilities of processors that multiply in bfloat16; the last one is of ARM."""
 
 
 def pick_device(device: str) -> torch.device:
-    """The device of a name; "auto" is a GPU if there is one.
+    """Return the device of a name; "auto" is a GPU if there is one.
 
     Raises:
-        ConfigError: torch has no such device here.
+        ConfigError: torch has no such device on this machine.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -31,10 +32,10 @@ def pick_device(device: str) -> torch.device:
 
 
 def pick_dtype(name: str, device: torch.device | str = "cpu") -> torch.dtype:
-    """The number type of a name.
+    """Return the number type of a name.
 
     Args:
-        name: Name of a type of torch, such as "float32"; "auto" is bfloat16 where the processor or
+        name: Name of a type of torch, such as "float32"; "auto" is bfloat16 if the processor or
             GPU computes in it, else float32.
         device: Where the model runs.
 
@@ -50,13 +51,13 @@ def pick_dtype(name: str, device: torch.device | str = "cpu") -> torch.dtype:
     if kind == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        # Not asked where torch is too old to tell (before 2.11): a guess could be slower.
+        # torch before 2.11 does not say; a guess could be slower.
         found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
         native = kind == "cpu" and any(found.get(name) for name in _BF16)
     return torch.bfloat16 if native else torch.float32
 
 
 def device_facts(device: torch.device) -> dict[str, str]:
-    """The device and its model, for a run's log."""
+    """Return the device and its model, for a run's log."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     return {"device": str(device), "device_name": name}

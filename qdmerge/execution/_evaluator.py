@@ -1,4 +1,4 @@
-"""Evaluations that may fail: retried, then a recorded outcome."""
+"""Evaluations that may fail: they are retried, then their outcome is recorded."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from qdmerge.execution._executors import Executor, Timed
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of the evaluation of one model.
+    """The outcome of the evaluation of one model.
 
     Attributes:
         evaluation: The evaluation, or None if it failed.
-        seconds: What the (last) evaluation took; 0 if it failed.
-        attempts: How often it was tried.
+        seconds: Wall time of the last attempt; 0 if it failed.
+        attempts: Number of attempts.
         cause: Why it failed, or None.
     """
 
@@ -30,11 +30,11 @@ class Outcome:
 
 
 class Evaluator:
-    """Submits models to an executor and turns errors into outcomes.
+    """Submits models to an executor, and turns errors into outcomes.
 
     Args:
         executor: Where evaluations run.
-        retries: How often an evaluation that raised, or whose worker died, is tried again.
+        retries: How often an evaluation is repeated that raised or whose worker died.
     """
 
     def __init__(self, executor: Executor, retries: int = 1) -> None:
@@ -42,7 +42,7 @@ class Evaluator:
         self._retries = retries
 
     def submit(self, x: np.ndarray, split: str) -> PendingEvaluation:
-        """Starts the evaluation of the ``(dim,)`` solution ``x``."""
+        """Start the evaluation of the ``(dim,)`` solution ``x`` on a split."""
         return PendingEvaluation(self._executor, x, split, self._retries)
 
 
@@ -57,7 +57,7 @@ class PendingEvaluation:
         self._future: Future[Timed] = executor.submit(x, split)
 
     def result(self) -> Outcome:
-        """Waits for the outcome."""
+        """Wait for the outcome."""
         for attempt in range(1, self._retries + 2):
             try:
                 evaluation, seconds = self._future.result()
@@ -67,7 +67,7 @@ class PendingEvaluation:
                     self._future = self._executor.submit(self._x, self._split)
                 continue
             if not evaluation.valid.all():
-                # Evaluations are deterministic, so another try would give the same.
+                # Evaluations are deterministic, so another attempt would give the same.
                 cause = f"scores or measures are not finite: {_values(evaluation)}"
                 return Outcome(None, 0.0, attempt, cause)
             return Outcome(evaluation, seconds, attempt)
@@ -75,7 +75,7 @@ class PendingEvaluation:
 
 
 def describe(error: BaseException) -> str:
-    """One line about an error of an evaluation."""
+    """Return one line about an error of an evaluation."""
     if isinstance(error, ProcessExpired):
         return f"the worker process died (exit code {error.exitcode})"
     if isinstance(error, TimeoutError) and error.args[:1] == ("Task timeout",):

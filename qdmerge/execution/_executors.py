@@ -1,4 +1,4 @@
-"""Where evaluations run: in this process, or in a pool of worker processes."""
+"""Executors: evaluations in this process, or in a pool of worker processes."""
 
 from __future__ import annotations
 
@@ -23,26 +23,25 @@ Timed = tuple[Evaluation, float]
 
 
 class Executor(Protocol):
-    """Evaluates models one by one, somewhere."""
+    """Evaluates single models; a protocol."""
 
     def submit(self, x: np.ndarray, split: str) -> Future[Timed]:
-        """Starts the evaluation of the ``(dim,)`` solution ``x`` on a split.
+        """Start the evaluation of the ``(dim,)`` solution ``x`` on a split.
 
         Returns:
-            A future of the evaluation of this one model; it raises what the backend raised, or an
-            error that tells how the worker died.
+            A future of the evaluation; it raises what the backend raised, or how the worker died.
         """
         ...
 
     def close(self) -> None:
-        """Ends all workers at once; evaluations under way are lost."""
+        """End all workers at once; running evaluations are lost."""
         ...
 
 
 def limit_threads(threads: int) -> None:
-    """Limits the CPU threads of numerical libraries in this process.
+    """Limit the CPU threads of numerical libraries in this process.
 
-    Libraries that are not loaded yet read the environment; torch is told if it is loaded.
+    Libraries that are not loaded yet read the environment; torch is set if it is loaded.
     """
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = str(threads)
@@ -68,14 +67,14 @@ def _evaluate(backend: GenomeBackend, x: np.ndarray, split: str) -> Timed:
 
 
 class _Deferred(Future[Timed]):
-    """An evaluation in this process that begins when its result is first asked for."""
+    """An evaluation in this process that begins when its result is asked for."""
 
     def __init__(self, evaluate: Callable[[], Timed]) -> None:
         super().__init__()
         self._evaluate = evaluate
 
     def result(self, timeout: float | None = None) -> Timed:
-        """Evaluates now, if that was not done yet."""
+        """Evaluate now, unless that is done."""
         if not self.done():
             try:
                 self.set_result(self._evaluate())
@@ -87,7 +86,7 @@ class _Deferred(Future[Timed]):
 class SerialExecutor:
     """Evaluates in this process, each model when its result is asked for.
 
-    So every outcome can be logged, and the run interrupted, before the next evaluation begins.
+    Every outcome can thus be logged before the next evaluation begins.
 
     Args:
         backend: The backend that evaluates.
@@ -97,11 +96,11 @@ class SerialExecutor:
         self._backend = backend
 
     def submit(self, x: np.ndarray, split: str) -> Future[Timed]:
-        """A future that evaluates ``x`` when asked for its result; see :class:`Executor`."""
+        """Return a future that evaluates ``x`` when asked for its result; see :class:`Executor`."""
         return _Deferred(partial(_evaluate, self._backend, x, split))
 
     def close(self) -> None:
-        """Nothing to end; the backend belongs to the caller."""
+        """Do nothing; the backend belongs to the caller."""
 
 
 _Build = Callable[[], GenomeBackend]
@@ -110,11 +109,11 @@ _worker_backend: tuple[str, GenomeBackend] | None = None
 
 
 def _evaluate_in_worker(key: str, build: _Build, threads: int, x: np.ndarray, split: str) -> Timed:
-    """Evaluates in a worker process, which keeps the backend that it built last."""
+    """Evaluate in a worker process, which keeps the backend that it built last."""
     global _worker_backend
     if _worker_backend is None or _worker_backend[0] != key:
         limit_threads(threads)
-        if _worker_backend is not None:  # room for one backend, not for two
+        if _worker_backend is not None:  # there is memory for one backend, not for two
             _worker_backend[1].close()
             _worker_backend = None
         _worker_backend = key, build()
@@ -124,7 +123,7 @@ def _evaluate_in_worker(key: str, build: _Build, threads: int, x: np.ndarray, sp
 class WorkerPool:
     """Worker processes that evaluate with any backend, and keep the one they used last.
 
-    A worker that dies takes one evaluation with it, whose future tells; it is replaced.
+    A dead worker loses one evaluation (its future raises) and is replaced.
 
     Args:
         workers: Number of processes.
@@ -144,11 +143,11 @@ class WorkerPool:
         return ProcessPool(max_workers=self.workers, context=context)
 
     def submit(self, key: str, build: _Build, x: np.ndarray, split: str) -> Future[Timed]:
-        """Hands ``x`` to the next free worker.
+        """Hand ``x`` to the next free worker.
 
         Args:
-            key: Stands for what ``build`` builds.
-            build: Builds a backend in a worker that has another one.
+            key: Identifies the backend that ``build`` builds.
+            build: Builds the backend in a worker that has another one.
             x: ``(dim,)`` solution.
             split: The split.
 
@@ -159,13 +158,13 @@ class WorkerPool:
         try:
             return self._pool.schedule(_evaluate_in_worker, arguments, timeout=self._timeout)
         except (RuntimeError, BrokenProcessPool):
-            # All workers died at once (out of memory, say): begin anew.
+            # All workers died at once (out of memory, say): start new ones.
             self.close()
             self._pool = self._new_pool()
             return self._pool.schedule(_evaluate_in_worker, arguments, timeout=self._timeout)
 
     def close(self) -> None:
-        """Ends all workers at once; evaluations under way are lost."""
+        """End all workers at once; running evaluations are lost."""
         self._pool.stop()
         self._pool.join()
 
@@ -187,9 +186,9 @@ class ProcessExecutor:
         self._pool = WorkerPool(workers, threads, timeout)
 
     def submit(self, x: np.ndarray, split: str) -> Future[Timed]:
-        """Hands ``x`` to the next free worker; see :class:`Executor`."""
+        """Hand ``x`` to the next free worker; see :class:`Executor`."""
         return self._pool.submit("", self._build, x, split)
 
     def close(self) -> None:
-        """Ends all workers at once; evaluations under way are lost."""
+        """End all workers at once; running evaluations are lost."""
         self._pool.close()

@@ -1,4 +1,9 @@
-"""Jobs: long work in processes of their own, which report as they go and end with their caller."""
+"""Jobs: long work in processes of their own, which report progress and end with their caller.
+
+They are fresh interpreters rather than tasks of the worker pool: a spawned worker would import the
+caller's main module again, take the thread limit too late for libraries that are loaded by then,
+keep no record of what it printed, and outlive a killed caller until its task is done.
+"""
 
 from __future__ import annotations
 
@@ -21,21 +26,21 @@ from qdmerge.errors import QDMergeError, RunError
 from qdmerge.execution._evaluator import describe
 
 Report = Callable[[dict[str, Any]], None]
-"""Called with facts that JSON can hold."""
+"""Receives JSON-able facts."""
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _TAIL = 4000
-"""Bytes of what a failed job printed that its error carries."""
+"""Bytes of a failed job's last output that its error carries."""
 
 
 @dataclass(frozen=True)
 class Job:
     """A module that runs as ``python -m module arguments...``.
 
-    It prints its reports to stdout, a JSON object a line; :func:`job_main` does so.
+    It prints its reports to stdout, a JSON object per line, as :func:`job_main` does.
 
     Attributes:
-        what: What it does, for messages: "Training base".
+        what: Its work, for messages: "Training base".
         module: Name of the module.
         arguments: Its command line.
     """
@@ -46,9 +51,9 @@ class Job:
 
 
 def run_jobs(jobs: Sequence[Job], processes: int, report: Report) -> None:
-    """Runs jobs, each in a process of one thread; the first failure ends all.
+    """Run jobs, each in a process of one thread; the first failure ends all.
 
-    However this function is left (Ctrl-C, an error that `report` raises), no process survives it.
+    No process survives this function, even on Ctrl-C or an error that ``report`` raises.
 
     Args:
         jobs: Started in this order.
@@ -56,9 +61,9 @@ def run_jobs(jobs: Sequence[Job], processes: int, report: Report) -> None:
         report: Receives the reports of all jobs, one after the other, in the calling thread.
 
     Raises:
-        QDMergeError: What a job that runs under :func:`job_main` raised of that kind.
-        RunError: A job failed otherwise; one line with the cause. What it printed last is a note
-            of the error.
+        QDMergeError: Raised by a job under :func:`job_main`.
+        RunError: A job failed otherwise; one line with the cause. Its last output is a note of
+            the error.
     """
     lines: queue.SimpleQueue[tuple[_Process, str]] = queue.SimpleQueue()
     waiting = deque(jobs)
@@ -82,10 +87,10 @@ def run_jobs(jobs: Sequence[Job], processes: int, report: Report) -> None:
 
 
 def job_main(work: Callable[[Report], None]) -> None:
-    """Runs a job's work as the main function of its module.
+    """Run a job's work as the main function of its module.
 
-    What else is printed to stdout goes to stderr. Errors that qdmerge raises on purpose reach the
-    caller of :func:`run_jobs` as they are, all others as a RunError.
+    Other output to stdout goes to stderr. A :class:`~qdmerge.errors.QDMergeError` reaches the
+    caller of :func:`run_jobs` as it is, any other error as a RunError.
 
     Args:
         work: Receives the function that it reports with.
@@ -105,7 +110,7 @@ def job_main(work: Callable[[Report], None]) -> None:
 
 
 class _Process:
-    """A job under way, whose lines of stdout go to a queue; an empty one tells the end."""
+    """A running job, whose lines of stdout go to a queue; an empty line is its end."""
 
     def __init__(self, job: Job, lines: queue.SimpleQueue[tuple[_Process, str]]) -> None:
         self._job = job
@@ -131,7 +136,7 @@ class _Process:
         self._lines.put((self, ""))
 
     def finish(self) -> None:
-        """Waits for the end; raises if the job failed."""
+        """Wait for the end; raise if the job failed."""
         status = self._popen.wait()
         if status:
             raise self._failure(status)
@@ -153,7 +158,7 @@ class _Process:
         return error
 
     def close(self) -> None:
-        """Ends the process, if it has not ended."""
+        """End the process, if it has not ended."""
         self._popen.kill()
         self._popen.wait()
         self._noise.close()
@@ -167,7 +172,7 @@ def _ended(status: int) -> str:
 
 
 def _parse(line: str) -> dict[str, Any]:
-    """A report; empty if the line is something else, which a library may have printed."""
+    """Return a report; {} if the line is anything else, such as output of a library."""
     try:
         facts = json.loads(line)
     except ValueError:
