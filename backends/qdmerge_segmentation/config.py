@@ -29,8 +29,6 @@ from qdmerge_segmentation.training import (
     Plan,
     TrainingConfig,
     TrainingTask,
-    make_models,
-    missing_models,
 )
 
 if TYPE_CHECKING:
@@ -275,6 +273,8 @@ class SegmentationConfig(BackendConfig):
             ConfigError: The data or names are wrong.
             RunError: The training of a model failed.
         """
+        from qdmerge_segmentation.training import make_models
+
         problems = self.name_problems() + self.data_problems()
         if problems:
             raise ConfigError("\n".join(problems))
@@ -320,6 +320,8 @@ class SegmentationConfig(BackendConfig):
         Raises:
             ConfigError: They cannot be trained; all mistakes, one a line.
         """
+        from qdmerge_segmentation.training import missing_models
+
         remote = next(filter(is_hub_id, self.model_sources().values()), None)
         if not plan.models and remote:
             raise ConfigError(

@@ -7,28 +7,6 @@
 - :func:`trained_images`, :func:`training_seconds`: read the history of a trained model.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-from qdmerge_segmentation.training._make import make_models, missing_models
-from qdmerge_segmentation.training._plan import (
-    UNET,
-    Model,
-    Plan,
-    StageConfig,
-    TrainingConfig,
-    TrainingTask,
-)
-from qdmerge_segmentation.training._record import trained_images, training_seconds
-
-__all__ = [
-    "UNET",
-    "Model",
-    "Plan",
-    "StageConfig",
-    "TrainingConfig",
-    "TrainingTask",
-    "make_models",
-    "missing_models",
-    "trained_images",
-    "training_seconds",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

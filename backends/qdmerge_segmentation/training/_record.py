@@ -8,8 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 RECORD = "training.yaml"
 """The history of a model's training; exports of merged models do not copy files of this name."""
 TRAINED_ON = "trained_on"
@@ -24,6 +22,8 @@ def versions() -> dict[str, str]:
 
 def write_record(file: Path, facts: Mapping[str, Any], earlier: Sequence[Any]) -> None:
     """Write a training's history, with the versions now and, if resumed, those that began it."""
+    import yaml
+
     record = {**facts, "versions": versions()}
     if earlier:
         record["earlier_versions"] = list(earlier)
@@ -59,6 +59,8 @@ def record_of(model: Path) -> Path:
 
 def read_record(file: Path) -> dict[str, Any] | None:
     """Read what :func:`write_record` wrote; None if there is nothing of the kind."""
+    import yaml
+
     try:
         facts = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):

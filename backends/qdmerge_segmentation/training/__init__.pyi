@@ -1,0 +1,10 @@
+from ._make import make_models as make_models
+from ._make import missing_models as missing_models
+from ._plan import UNET as UNET
+from ._plan import Model as Model
+from ._plan import Plan as Plan
+from ._plan import StageConfig as StageConfig
+from ._plan import TrainingConfig as TrainingConfig
+from ._plan import TrainingTask as TrainingTask
+from ._record import trained_images as trained_images
+from ._record import training_seconds as training_seconds
