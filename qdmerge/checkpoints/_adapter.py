@@ -142,10 +142,6 @@ class Adapter:
         """All files that decide what the expert is."""
         return (*self.checkpoint.files, self.folder / ADAPTER_CONFIG)
 
-    def formats(self) -> list[str]:
-        """Return the floating-point formats of the weights, as headers name them."""
-        return [info.dtype for info in self.checkpoint.tensors.values() if info.floating]
-
     def recorded_base(self) -> str | None:
         """Return the recorded digest of the base that the adapter was trained on, if any."""
         file = self.folder / RECORD

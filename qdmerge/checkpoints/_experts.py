@@ -33,10 +33,6 @@ class FullExpert:
         """All files that decide what the expert is."""
         return self.checkpoint.files
 
-    def formats(self) -> list[str]:
-        """Return the floating-point formats of the weights, as headers name them."""
-        return [info.dtype for info in self.checkpoint.tensors.values() if info.floating]
-
     def read(self, name: str) -> torch.Tensor:
         """Return the expert's tensor under one of the base's names, in its own dtype."""
         return self.checkpoint.read(self.tied.get(name, name))

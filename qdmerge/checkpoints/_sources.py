@@ -93,8 +93,7 @@ class Scheme(BaseModel):
         """Return what the training of a model cost; None if unknown or not trained yet.
 
         Returns:
-            ``{"steps": optimizer steps, "examples": training examples over all steps, "seconds":
-            wall time}``.
+            ``steps`` (of the optimizer), ``examples`` (over all steps) and ``seconds``.
         """
         return None
 

@@ -104,12 +104,12 @@ class TaskVectors:
         For instance ``{"base": "bfloat16", "coding": "bfloat16, float32"}``. All are merged in
         float32 and written in the base's.
         """
-        base = [info.dtype for info in self.checkpoint.tensors.values() if info.floating]
-        formats = {"base": base, **{k: e.formats() for k, e in self._experts.items()}}
-        return {
-            name: ", ".join(sorted(str(_DTYPES[f]).removeprefix("torch.") for f in set(found)))
-            for name, found in formats.items()
-        }
+        experts = {name: expert.checkpoint for name, expert in self._experts.items()}
+        found = {}
+        for name, checkpoint in {"base": self.checkpoint, **experts}.items():
+            kinds = {_DTYPES[info.dtype] for info in checkpoint.tensors.values() if info.floating}
+            found[name] = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
+        return found
 
     def base(self, name: str) -> torch.Tensor:
         """Return the base's tensor, in its own dtype."""

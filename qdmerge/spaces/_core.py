@@ -47,7 +47,7 @@ class CoreSpace(LinearSpace):
 
     Per matrix, ``P`` and ``Q`` are orthonormal bases of all experts' leading left and right
     singular vectors, and ``C_k = P^T tau_k Q`` are the experts' cores. With coordinates ``C``, a
-    core, and one ``rho_k`` for every expert that its core does not fully capture:
+    core, and one ``rho_k`` for every expert that its core does not fully capture::
 
         theta = theta_base + sum_k rho_k tau_k + P (C - sum_k rho_k C_k) Q^T
 

@@ -18,7 +18,7 @@ _AT_ONCE = 2**24
 def singular_value_similarity(vectors: TaskVectors, a: str, b: str) -> float:
     """Return the model similarity ``s`` of CycleQD's image experiments (arXiv 2410.14735).
 
-    With ``sigma_k,l`` the singular values, descending, of expert k's task vector in matrix ``l``:
+    With ``sigma_k,l`` the singular values, descending, of expert k's task vector in matrix ``l``::
 
         s = mean over l of  <sigma_a,l, sigma_b,l> / (|sigma_a,l| |sigma_b,l|)
 
@@ -53,7 +53,9 @@ def singular_value_similarity(vectors: TaskVectors, a: str, b: str) -> float:
 
 
 def task_vector_cosine(vectors: TaskVectors, a: str, b: str) -> float:
-    """Return the cosine of two experts' task vectors, over all floating-point tensors:
+    """Return the cosine of two experts' task vectors, over all floating-point tensors.
+
+    ::
 
         cos = sum_l <tau_a,l, tau_b,l> / sqrt(sum_l |tau_a,l|^2  sum_l |tau_b,l|^2)
 

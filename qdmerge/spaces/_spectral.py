@@ -119,7 +119,7 @@ class SpectralSpace(SpectralCoordinates, LinearSpace):
     Experts and linear merges are exact.
 
     For a matrix with task vectors ``tau_k``, whose leading ``r`` singular components are
-    ``U_k diag(s_k) V_k^T``, and coordinates ``c_k`` (``r`` multipliers) and ``rho_k`` (one):
+    ``U_k diag(s_k) V_k^T``, and coordinates ``c_k`` (``r`` multipliers) and ``rho_k`` (one)::
 
         theta = theta_base + sum_k [ rho_k tau_k + U_k diag((c_k - rho_k) s_k) V_k^T ]
 
