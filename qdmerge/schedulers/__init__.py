@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qdmerge.schedulers._policies import BanditScheduler, CycleScheduler, FixedScheduler
-from qdmerge.schedulers._task_scheduler import Batch, TaskScheduler
+from qdmerge.schedulers._task_scheduler import Batch, TaskScheduler, learns
 
 __all__ = [
     "BanditScheduler",
@@ -11,4 +11,5 @@ __all__ = [
     "CycleScheduler",
     "FixedScheduler",
     "TaskScheduler",
+    "learns",
 ]

@@ -13,7 +13,7 @@ import pytest
 
 from qdmerge.compare import CMAESEmitter
 from qdmerge.errors import ConfigError
-from qdmerge.schedulers._task_scheduler import learns
+from qdmerge.schedulers import learns
 from qdmerge.settings import EMITTERS
 
 OBJECTIVES: dict[str, Callable[[np.ndarray], np.ndarray]] = {

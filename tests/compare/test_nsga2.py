@@ -15,7 +15,7 @@ from pymoo.optimize import minimize
 
 from qdmerge.compare import NSGA2Emitter
 from qdmerge.errors import ConfigError
-from qdmerge.schedulers._task_scheduler import learns
+from qdmerge.schedulers import learns
 from qdmerge.settings import EMITTERS
 
 

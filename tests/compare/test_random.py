@@ -10,7 +10,7 @@ import pytest
 
 from qdmerge.compare import RandomEmitter
 from qdmerge.errors import ConfigError
-from qdmerge.schedulers._task_scheduler import learns
+from qdmerge.schedulers import learns
 from qdmerge.settings import EMITTERS
 
 
