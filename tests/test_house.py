@@ -205,7 +205,9 @@ def test_no_circle_between_files(typing: bool) -> None:
 
 
 def test_no_exception_outlives_its_reason() -> None:
-    assert {edge for edge in CIRCLES_FOR_NOW if edge[1] in graph().get(edge[0], ())} == CIRCLES_FOR_NOW
+    assert {
+        edge for edge in CIRCLES_FOR_NOW if edge[1] in graph().get(edge[0], ())
+    } == CIRCLES_FOR_NOW
 
 
 LONG_FOR_NOW = {"qdmerge.backend"}
