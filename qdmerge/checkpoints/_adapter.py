@@ -68,8 +68,13 @@ _CHANGING = ("pissa", "olora", "corda", "lora_ga", "loftq")
 class LowRank:
     """``scale * B A``, or its transpose: what LoRA adds to one matrix.
 
-    ``a`` and ``b`` name tensors of the adapter's file. Embeddings (``embedding``) and layers that
-    store their weight as ``in x out`` are transposed.
+    Attributes:
+        a: Name of ``A`` in the adapter's file.
+        b: Name of ``B``.
+        rank: Columns of ``B`` and rows of ``A``.
+        scale: Factor on the product.
+        transposed: Whether the matrix is stored as ``in x out``, as embeddings are.
+        embedding: Whether the matrix is an embedding.
     """
 
     a: str
@@ -116,6 +121,10 @@ class Adapter:
     def open(cls, path: Path, base: Checkpoint | None) -> tuple[Adapter, list[str]]:
         """Read headers and configuration; return the adapter and what prevents merging it.
 
+        Args:
+            path: The adapter's folder, or its weight file.
+            base: The model it adapts; None if that is not known yet.
+
         Raises:
             CheckpointError: If it cannot be read at all.
         """
@@ -143,14 +152,21 @@ class Adapter:
         return (*self.checkpoint.files, self.folder / ADAPTER_CONFIG)
 
     def recorded_base(self) -> str | None:
-        """Return the recorded digest of the base that the adapter was trained on, if any."""
+        """Return the recorded digest of the base that the adapter was trained on, if any.
+
+        Raises:
+            CheckpointError: If the record is damaged.
+        """
         file = self.folder / RECORD
         base = read_json(file, CheckpointError).get("base") if file.is_file() else None
         digest = base.get("sha256") if isinstance(base, dict) else None
         return digest if isinstance(digest, str) else None
 
     def factors(self, change: LowRank) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the task vector as ``left @ right``: ``(m, r)``, ``(r, n)``, float32."""
+        """Return the task vector as ``left @ right``: ``(m, r)``, ``(r, n)``, float32.
+
+        ``m`` and ``n`` are the sides of the base's tensor, viewed as (first) x (all others).
+        """
         a, b = (self.checkpoint.read(n).float().flatten(start_dim=1) for n in (change.a, change.b))
         left, right = (a.T, b.T) if change.transposed else (b, a)
         return left * change.scale, right.contiguous()
