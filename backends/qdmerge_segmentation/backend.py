@@ -18,6 +18,7 @@ from qdmerge.execution import device_facts, pick_device, pick_dtype
 from qdmerge.spaces import SpectralSpace
 from qdmerge_segmentation.calibration import ExpertCalibration
 from qdmerge_segmentation.data import ImageSet
+from qdmerge_segmentation.metrics import Metric
 from qdmerge_segmentation.models import (
     Segmenter,
     has_batch_norm,
@@ -44,7 +45,7 @@ class SegmentationTask:
     """
 
     task: Task
-    score: Any
+    score: Metric
     images: Mapping[str, ImageSet]
     labels: Sequence[int] | None = None
 
@@ -280,7 +281,7 @@ def _refuse_seen_images(tasks: Sequence[SegmentationTask], models: Mapping[str, 
                         f"task '{task.task.name}': {shared} of {len(images)} images of its {split} "
                         f"split are among those that '{name}' was trained on, so its scores would "
                         "be too good. Set fractions and split_seed as they were in its training, "
-                        "or train it anew"
+                        "or train it again"
                     )
 
 

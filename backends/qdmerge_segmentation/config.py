@@ -21,7 +21,7 @@ from qdmerge.checkpoints import (
 )
 from qdmerge.errors import ConfigError, nearest
 from qdmerge_segmentation.data import ImageFolder, ImageSet
-from qdmerge_segmentation.metrics import MEANS, METRICS
+from qdmerge_segmentation.metrics import MEANS, METRICS, MetricName
 from qdmerge_segmentation.models import Prompt, model_problems
 from qdmerge_segmentation.training import (
     UNET,
@@ -47,7 +47,7 @@ class TaskConfig(BaseModel):
     Attributes:
         data: Folder with ``images/``, ``masks/`` and perhaps ``index.csv``; or a scheme's source.
         classes: Values of an index mask that are foreground; None for binary masks.
-        other_classes: Further values that an index mask may hold beside 0, or "any".
+        other_classes: Further values that an index mask may hold besides 0, or "any".
         labels: Labels of the model that mean foreground; None for models of one or two labels.
         metric: The score of an image: "dice" or "iou".
         expert: Expert of this task; None means the one of the same name, if there is one.
@@ -59,7 +59,7 @@ class TaskConfig(BaseModel):
     classes: Annotated[tuple[int, ...], Field(min_length=1)] | None = None
     other_classes: tuple[int, ...] | Literal["any"] = ()
     labels: Annotated[tuple[int, ...], Field(min_length=1)] | None = None
-    metric: Literal["dice", "iou"] = "dice"
+    metric: MetricName = "dice"
     expert: str | None = None
 
 

@@ -8,10 +8,14 @@ if a single pixel is predicted.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
+"""Score of an image in [0, 1] from predicted and true mask, ``(h, w)`` bool each."""
+MetricName = Literal["dice", "iou"]
+"""Names of metrics in configurations; a new one also needs its lines in the tables below."""
 
 
 def dice(predicted: np.ndarray, truth: np.ndarray) -> float:
@@ -48,8 +52,8 @@ def iou(predicted: np.ndarray, truth: np.ndarray) -> float:
     return common / (total - common) if total else 1.0
 
 
-METRICS: dict[str, Metric] = {"dice": dice, "iou": iou}
-MEANS = {"dice": "mean Dice", "iou": "mean IoU"}
+METRICS: dict[MetricName, Metric] = {"dice": dice, "iou": iou}
+MEANS: dict[MetricName, str] = {"dice": "mean Dice", "iou": "mean IoU"}
 """What the mean over images is called."""
 
 

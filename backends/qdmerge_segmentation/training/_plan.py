@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from qdmerge_segmentation.data import ImageFolder
+from qdmerge_segmentation.metrics import MetricName
 from qdmerge_segmentation.models import Prompt
 from qdmerge_segmentation.training._record import record_of
 
@@ -80,7 +81,7 @@ class TrainingTask(_Settings):
     """
 
     images: ImageFolder
-    metric: Literal["dice", "iou"]
+    metric: MetricName
     labels: tuple[int, ...] | None = None
 
 
