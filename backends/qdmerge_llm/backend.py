@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -18,13 +18,12 @@ from qdmerge.backend import SIDE, Evaluation, GenomeBackend, Task
 from qdmerge.errors import CheckpointError
 from qdmerge.execution import device_facts, pick_device, pick_dtype
 from qdmerge.spaces import SpectralCoordinates
-from qdmerge_llm.calibration import ExpertsAtWork
+from qdmerge_llm.calibration import Answer, ExpertCalibration
 from qdmerge_llm.generation import FENCED_BLOCK, Generator
 from qdmerge_llm.items import Item, content_hash
 from qdmerge_llm.models import read_template
 from qdmerge_llm.sandbox import Sandbox
-from qdmerge_llm.sources import is_gguf, resolve
-from qdmerge_llm.tasks import KINDS, Episode, EpisodeTask, Generate, LMEvalTask, Prompt, TaskKind
+from qdmerge_llm.tasks import Episode, EpisodeTask, Generate, Prompt, TaskKind
 from qdmerge_llm.transcripts import write_transcripts
 
 if TYPE_CHECKING:
@@ -118,47 +117,25 @@ class LLMBackend(GenomeBackend):
         self._packages = packages
         self._told: set[str] = set()  # tasks whose prompts were said to be too long
 
-    @classmethod
-    def from_config(cls, config: LLMConfig, space: SpaceFactory | None = None) -> LLMBackend:
-        """Builds the backend of a configuration; see :meth:`LLMConfig.build`."""
-        from qdmerge.checkpoints import TaskVectors
-        from qdmerge.spaces import SpectralSpace
+    def calibrate(
+        self, items: Mapping[str, Callable[[int], Sequence[Item]]], settings: Mapping[str, Any]
+    ) -> None:
+        """Let the space watch the experts answer items of no split.
 
-        sandbox, schemes = Sandbox(config.allow_unsandboxed), config.scheme
+        Args:
+            items: Name of a task to a function that returns at most so many items of it.
+            settings: Name of a task to its settings, JSON-able.
+        """
+        experts: dict[str, dict[str, Answer]] = {}
+        for one in self.llm_tasks:
+            answers = experts.setdefault(one.task.expert or one.task.name, {})
+            answers[one.task.name] = partial(self._answered, one)
 
-        def ready(name: str, task: TaskConfig | SideTaskConfig, expert: str | None) -> LLMTask:
-            kind = KINDS.build(task.kind, task.options, {"sandbox": sandbox})
-            described = Task(name, kind.metric, (0.0, 1.0), expert)
-            items = {} if kind.side_only else task.items(schemes)
-            return LLMTask(described, kind, items, task.max_new_tokens, (*kind.stop, *task.stop))
+        def facts() -> list[Any]:
+            found = self.facts()
+            return [found[part] for part in ("dtype", "prompts", "chat_template")]
 
-        base = resolve(config.base, schemes)
-        experts = {name: resolve(source, schemes) for name, source in config.experts.items()}
-        vectors = TaskVectors(base, experts)
-        kinds = [
-            task.kind_class() for task in (*config.tasks.values(), *config.side_tasks.values())
-        ]
-        packages = ["gguf"] * is_gguf(config.base) + ["lm_eval"] * (LMEvalTask in kinds)
-        chosen = space(vectors) if space else SpectralSpace(vectors)
-        backend = cls(
-            base,
-            chosen,
-            [ready(name, task, task.expert) for name, task in config.tasks.items()],
-            sandbox,
-            config.batch_size,
-            config.dtype,
-            config.device,
-            [ready(name, task, None) for name, task in config.side_tasks.items()],
-            config.chat_template,
-            packages,
-        )
-        items = {
-            name: partial(task.calibration, schemes=schemes) for name, task in config.tasks.items()
-        }
-        chosen.calibrate(
-            ExpertsAtWork(backend, items, {k: task.asking() for k, task in config.tasks.items()})
-        )
-        return backend
+        self.space.calibrate(ExpertCalibration(self.model, experts, items, settings, facts))
 
     def evaluate(self, xs: np.ndarray, split: str) -> Evaluation:
         """Scores models on all tasks.
@@ -191,8 +168,8 @@ class LLMBackend(GenomeBackend):
         self._tell_of_length(task, self._generator.too_long - before)
         return scores
 
-    def answered(self, task: LLMTask, items: Sequence[Item]) -> list[torch.Tensor]:
-        """What the live model reads and writes on items of a task.
+    def _answered(self, task: LLMTask, items: Sequence[Item]) -> list[torch.Tensor]:
+        """Return what the live model reads and writes on items of a task.
 
         Returns:
             Token ids ``(1, length)``, of every prompt with its completion; of a problem in turns

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-from qdmerge.backend import SIDE, SPLITS, BackendConfig, Progress
+from qdmerge.backend import SIDE, SPLITS, BackendConfig, Progress, Task
 from qdmerge.checkpoints import checkpoint_problems, is_local, missing, scheme_name
 from qdmerge.errors import ConfigError, QDMergeError, nearest
 from qdmerge_llm import sandbox
 from qdmerge_llm.items import Item, leaked_items, shared_item
 from qdmerge_llm.models import Base, made_otherwise, template_problem
-from qdmerge_llm.sources import BACKEND, is_here, resolve, source_problem
+from qdmerge_llm.sources import BACKEND, is_gguf, is_here, resolve, source_problem
 from qdmerge_llm.task_settings import SideTaskConfig, TaskConfig
+from qdmerge_llm.tasks import KINDS, LMEvalTask
 from qdmerge_llm.training import LoRAConfig
 
 if TYPE_CHECKING:
     from qdmerge.backend import SpaceFactory
-    from qdmerge_llm.backend import LLMBackend
+    from qdmerge_llm.backend import LLMBackend, LLMTask
 
 
 class TrainingConfig(BaseModel):
@@ -267,11 +269,49 @@ class LLMConfig(BackendConfig):
         return self.model_copy(update={"experts": experts, "tasks": tasks, "training": {}})
 
     def build(self, space: SpaceFactory | None = None) -> LLMBackend:
-        """Loads the base model and the items; makes or downloads them when needed.
+        """Load the base model and the items; make or download them when needed.
 
         Args:
             space: Makes the space from the task vectors; None for the spectral space.
         """
+        from qdmerge.checkpoints import TaskVectors
+        from qdmerge.spaces import SpectralSpace
         from qdmerge_llm.backend import LLMBackend
 
-        return LLMBackend.from_config(self, space)
+        box = sandbox.Sandbox(self.allow_unsandboxed)
+        base = resolve(self.base, self.scheme)
+        experts = {name: resolve(source, self.scheme) for name, source in self.experts.items()}
+        asked = [*self.tasks.values(), *self.side_tasks.values()]
+        lm_eval = any(task.kind_class() is LMEvalTask for task in asked)
+        backend = LLMBackend(
+            base,
+            (space or SpectralSpace)(TaskVectors(base, experts)),
+            [self._ready(name, task, box, task.expert) for name, task in self.tasks.items()],
+            box,
+            self.batch_size,
+            self.dtype,
+            self.device,
+            [self._ready(name, task, box) for name, task in self.side_tasks.items()],
+            self.chat_template,
+            ["gguf"] * is_gguf(self.base) + ["lm_eval"] * lm_eval,
+        )
+        backend.calibrate(
+            {k: partial(task.calibration, schemes=self.scheme) for k, task in self.tasks.items()},
+            {name: task.asking() for name, task in self.tasks.items()},
+        )
+        return backend
+
+    def _ready(
+        self,
+        name: str,
+        task: TaskConfig | SideTaskConfig,
+        box: sandbox.Sandbox,
+        expert: str | None = None,
+    ) -> LLMTask:
+        """Return a task that can be evaluated."""
+        from qdmerge_llm.backend import LLMTask
+
+        kind = KINDS.build(task.kind, task.options, {"sandbox": box})
+        described = Task(name, kind.metric, (0.0, 1.0), expert)
+        items = {} if kind.side_only else task.items(self.scheme)
+        return LLMTask(described, kind, items, task.max_new_tokens, (*kind.stop, *task.stop))
