@@ -27,10 +27,7 @@ from qdmerge_llm.tasks import Episode, EpisodeTask, Generate, Prompt, TaskKind
 from qdmerge_llm.transcripts import write_transcripts
 
 if TYPE_CHECKING:
-    from qdmerge.backend import SpaceFactory
     from qdmerge.spaces import WeightSpace
-    from qdmerge_llm.config import LLMConfig
-    from qdmerge_llm.task_settings import SideTaskConfig, TaskConfig
 
 
 @dataclass(frozen=True)
@@ -138,7 +135,7 @@ class LLMBackend(GenomeBackend):
         self.space.calibrate(ExpertCalibration(self.model, experts, items, settings, facts))
 
     def evaluate(self, xs: np.ndarray, split: str) -> Evaluation:
-        """Scores models on all tasks.
+        """Score models on all tasks.
 
         Args:
             xs: ``(n, dim)`` solutions of :attr:`space`.
@@ -160,7 +157,7 @@ class LLMBackend(GenomeBackend):
         return {task.task.name: self._score(task, split) for task in tasks}
 
     def _score(self, task: LLMTask, split: str) -> np.ndarray:
-        """Scores of the live model on a task's items."""
+        """Score of the live model on a task's items."""
         if task.kind.side_only:
             return task.kind.evaluate_model(self.model, self.tokenizer)
         before = self._generator.too_long
@@ -186,7 +183,7 @@ class LLMBackend(GenomeBackend):
         return [self._generator.token_ids(prompt, text) for prompt, text in said]
 
     def _completer(self, task: LLMTask) -> Generate:
-        """The live model as a function from prompts to completions, within a task's limits."""
+        """Return the live model as a function from prompts to completions of a task."""
         kept = (*task.kind.stop, FENCED_BLOCK)
         cut = [mark for mark in task.stop if mark not in kept]
 
@@ -200,7 +197,7 @@ class LLMBackend(GenomeBackend):
         return complete
 
     def _tell_of_length(self, task: LLMTask, count: int) -> None:
-        """Warns, once for each task, of prompts that the model had no room to answer."""
+        """Warn once per task of prompts that the model had no room to answer."""
         name = task.task.name
         if count and name not in self._told:
             self._told.add(name)
@@ -212,15 +209,15 @@ class LLMBackend(GenomeBackend):
             )
 
     def export(self, x: np.ndarray, path: str | Path) -> Path:
-        """Writes the model of ``x`` as a directory that plain transformers loads."""
+        """Write the model of ``x`` as a directory that plain transformers loads."""
         return self.space.export(x, Path(path))
 
     def export_adapter(self, x: np.ndarray, path: str | Path) -> Path:
-        """Writes the model of ``x`` as a LoRA adapter on the base, which plain peft loads."""
+        """Write the model of ``x`` as a LoRA adapter on the base, which plain peft loads."""
         return self.space.export_adapter(x, Path(path))
 
     def illustrate(self, models: Mapping[str, np.ndarray], folder: Path) -> list[Path]:
-        """Writes what models say about a few test items: a page for each task of episodes.
+        """Write what models say about a few test items: a page for each task with a chat.
 
         Args:
             models: Name to ``(dim,)`` solution; of the experts, a page shows its task's own.
@@ -245,13 +242,13 @@ class LLMBackend(GenomeBackend):
         return task.kind.play(items, self._completer(task))
 
     def _energy(self) -> dict[str, float]:
-        """Share of each task vector that a spectral space's components hold; {} for others."""
+        """Return the share of each task vector in a spectral space's components; {} for others."""
         if not isinstance(self.space, SpectralCoordinates):
             return {}
         return {name: round(self.space.energy(name), 4) for name in self.space.experts}
 
     def facts(self) -> dict[str, Any]:
-        """Device, number type, sandbox, versions; content hashes of weights and items."""
+        """Return device, number type, sandbox, versions, and hashes of weights and items."""
         return {
             **device_facts(self._device),
             "dtype": str(self.model.dtype).removeprefix("torch."),
@@ -281,7 +278,7 @@ class LLMBackend(GenomeBackend):
         }
 
     def _asked(self, kind: TaskKind, items: Sequence[Item]) -> dict[str, str]:
-        """A hash of how conversations begin: system prompt, questions, and chat template."""
+        """Return a hash of how conversations begin: system prompt, questions, and chat template."""
         if not _in_conversations(kind):
             return {}
         openings = [kind.opening(kind.question(item)) for item in items]

@@ -76,7 +76,7 @@ class LLMConfig(BackendConfig):
     allow_unsandboxed: bool = False
 
     def problems(self) -> list[str]:
-        """All mistakes that show without loading weights, building or downloading anything."""
+        """Return all mistakes that show without loading weights, building or downloading."""
         found = self._model_problems() + self._training_problems()
         items: dict[str, dict[str, list[Item]]] = {}
         for name, task in self.tasks.items():
@@ -100,7 +100,7 @@ class LLMConfig(BackendConfig):
         return found
 
     def names(self) -> list[str]:
-        """Names of the tasks."""
+        """Return names of the tasks."""
         return list(self.tasks)
 
     def model_sources(self) -> dict[str, str]:
@@ -139,7 +139,7 @@ class LLMConfig(BackendConfig):
         return found + ([problem] if problem else []) + self._stale(experts, base)
 
     def _stale(self, experts: Mapping[str, Path], base: Base | None) -> list[str]:
-        """Adapters that `qdmerge experts` made of something else than it would now."""
+        """Return the adapters that differ from what the current settings would produce."""
         found = []
         for name, path in experts.items():
             made = self.training.get(name)
@@ -151,7 +151,7 @@ class LLMConfig(BackendConfig):
     def _seen_problems(
         self, name: str, items: Sequence[Item], search: Mapping[str, Mapping[str, Sequence[Item]]]
     ) -> list[str]:
-        """Whether a side task asks what the search sees."""
+        """Return whether a side task asks what the search sees."""
         found = []
         for task, split in ((t, s) for t in search if t in self.tasks for s in SPLITS[:-1]):
             alike = self.side_tasks[name].kind == self.tasks[task].kind
@@ -164,7 +164,7 @@ class LLMConfig(BackendConfig):
         return found
 
     def _to_be_made(self) -> list[str]:
-        """Names of the experts that are missing and have training conversations."""
+        """Return names of the experts that are missing and have training conversations."""
         return [
             name
             for name in self.training
@@ -188,7 +188,7 @@ class LLMConfig(BackendConfig):
         ]
 
     def make_experts(self, progress: Progress) -> dict[str, Path]:
-        """Trains the experts whose directories are missing; see :class:`TrainingConfig`.
+        """Train the experts whose directories are missing; see :class:`TrainingConfig`.
 
         Raises:
             ConfigError: The settings are wrong, the extra "train" is not installed, or training
@@ -224,7 +224,7 @@ class LLMConfig(BackendConfig):
         return made
 
     def _leaks(self, items: Mapping[str, Mapping[str, Sequence[Item]]]) -> list[str]:
-        """Training conversations that are here and ask what models are scored on.
+        """Return the local training conversations that ask what models are scored on.
 
         Args:
             items: Task to split to items.

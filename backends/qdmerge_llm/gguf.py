@@ -41,7 +41,7 @@ def convert(gguf_file: Path, cache: Path | None = None) -> Path:
 
 
 def converted(gguf_file: Path, cache: Path | None = None) -> Path | None:
-    """The folder of :func:`convert`, if an earlier call wrote it; raises what that raises."""
+    """Return the folder of :func:`convert` if an earlier call wrote it; raises the same."""
     entry = _entry(gguf_file, cache)
     return entry if (entry / MANIFEST).is_file() else None
 
@@ -87,7 +87,7 @@ def read_header(gguf_file: Path) -> Header:
 
 
 def check(gguf_file: Path) -> None:
-    """See that a file begins as GGUF does, and that it can be read here.
+    """Check that a file begins as GGUF does, and that it can be read here.
 
     Raises:
         ConfigError: If the package ``gguf`` is not installed.
@@ -106,7 +106,7 @@ def check(gguf_file: Path) -> None:
 
 
 def _entry(gguf_file: Path, cache: Path | None) -> Path:
-    """Where the folder of a file is kept."""
+    """Return where the folder of a file is kept."""
     check(gguf_file)
     return (cache or cache_dir()) / "gguf" / f"{file_digest(gguf_file)[:32]}-{RECIPE}"
 

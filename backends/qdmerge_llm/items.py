@@ -42,7 +42,7 @@ Item = Mapping[str, Any]
 
 
 def read_items(path: Path, kind: type[TaskKind]) -> list[Item]:
-    """Reads the items of a data file.
+    """Read the items of a data file.
 
     Args:
         path: JSON lines, or one JSON list; either may be compressed (``.gz``).
@@ -65,7 +65,7 @@ def read_items(path: Path, kind: type[TaskKind]) -> list[Item]:
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, Any]]:
-    """Each row of a file, and where it stands: "line 3".
+    """Yield each row of a file, and where it stands: "line 3".
 
     Args:
         path: JSON lines, or one JSON list; either may be compressed (``.gz``).
@@ -95,7 +95,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _item(kind: type[TaskKind], row: Any, number: int) -> tuple[Item, str | None]:
-    """The item of a row, and what is wrong with it."""
+    """Return the item of a row, and what is wrong with it."""
     if not isinstance(row, dict):
         return {}, "expected an object in braces"
     try:
@@ -119,7 +119,7 @@ def _common_problem(item: Item) -> str | None:
 def split_items(
     items: Iterable[Item], counts: Mapping[str, int | None], whole: bool = False
 ) -> dict[str, list[Item]]:
-    """The items of each split, disjoint by content.
+    """Return the items of each split, disjoint by content.
 
     An item's split follows from its ``group`` (its prompt where it has none). Of each split the
     first ``counts[split]`` items are taken in the order of the SHA-256 of their id.
@@ -149,7 +149,7 @@ def split_items(
 
 
 def check_disjoint(splits: Mapping[str, Sequence[Item]]) -> None:
-    """Sees that no prompt and no group is in two splits.
+    """Check that no prompt and no group is in two splits.
 
     Raises:
         ConfigError: One is.
@@ -174,7 +174,7 @@ def check_disjoint(splits: Mapping[str, Sequence[Item]]) -> None:
 def shared_item(
     items: Iterable[Item], others: Iterable[Item], fields: Sequence[str]
 ) -> tuple[str, str] | None:
-    """Ids of the first item that has a field in common with one of the others, and of that one."""
+    """Return the ids of the first item that shares a field with another one, and of that one."""
     ids = {(field, o[field]): o["id"] for o in others for field in fields if field in o}
     found = (
         (item["id"], ids[field, item[field]])
@@ -186,7 +186,7 @@ def shared_item(
 
 
 def content_hash(content: object) -> str:
-    """A hash of items in their order, or of other JSON-able content."""
+    """Return a hash of items in their order, or of other JSON-able content."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -199,7 +199,7 @@ _END = r"(?=[^\w\n,]*(?:\n|\Z)|[ ]*[.?!:;)\]\"'`*]+(?:\s|\Z))"
 
 
 def leaked_items(conversations: Path, questions: Mapping[str, str]) -> list[str]:
-    """Names of the items whose question stands in a user's turn of the training conversations.
+    """Return the items whose question is in a user turn of the training conversations.
 
     It is found with other text before and behind it, but not as a part of a longer sentence. Case,
     spaces and punctuation within it do not count.

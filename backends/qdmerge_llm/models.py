@@ -37,7 +37,7 @@ class Base:
         self.header = None if self.folder else gguf.read_header(path)
 
     def problems(self, experts: Mapping[str, Path]) -> list[str]:
-        """What keeps experts on this machine from being merged on it."""
+        """Return what keeps experts on this machine from being merged on it."""
         found = checkpoint_problems(self.folder, experts)
         if self.folder:
             return found
@@ -47,7 +47,7 @@ class Base:
         ]
 
     def _against_header(self, expert: Path) -> str | None:
-        """How a whole model differs from what the GGUF file says of itself."""
+        """Return how a whole model differs from what the GGUF file says of itself."""
         assert self.header
         theirs = read_json_or_empty(expert / "config.json")
         ours, kind = self.header.architecture, str(theirs.get("model_type", ""))
@@ -62,7 +62,7 @@ class Base:
         return f"has other sizes (base -> expert): {', '.join(odd)}" if odd else None
 
     def has_chat_template(self) -> bool:
-        """Whether its tokenizer brings a chat template."""
+        """Return whether its tokenizer brings a chat template."""
         if self.header:
             return self.header.chat_template
         assert self.folder
@@ -75,7 +75,7 @@ class Base:
 def made_otherwise(
     expert: Path, base: Base | None, training: tuple[Path, LoRAConfig] | None
 ) -> str | None:
-    """In what an adapter that `qdmerge experts` made differs from what would be made now.
+    """Return how an existing adapter differs from what the current settings would produce.
 
     Args:
         expert: Its folder; one without a record was made elsewhere, and is no matter.
@@ -118,7 +118,7 @@ def _other_settings(recorded: Any, now: Mapping[str, Any]) -> list[str]:
 
 
 def read_template(template: str) -> str:
-    """A Jinja template that is given as its text, or as the path of a file.
+    """Return a Jinja template that is given as its text, or as the path of a file.
 
     Raises:
         ConfigError: It is neither.
@@ -135,7 +135,7 @@ def read_template(template: str) -> str:
 
 
 def template_problem(template: str | None, base: Base | None, chats: list[str]) -> str | None:
-    """What is wrong with the chat template, or None.
+    """Return what is wrong with the chat template, or None.
 
     Args:
         template: The setting; None for the model's own.

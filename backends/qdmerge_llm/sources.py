@@ -6,15 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from qdmerge.checkpoints import (
-    Scheme,
-    SourceKind,
-    fetch,
-    is_hub_id,
-    is_local,
-    missing,
-    scheme_of,
-)
+from qdmerge.checkpoints import Scheme, SourceKind, fetch, is_hub_id, is_local, missing, scheme_of
 from qdmerge.errors import QDMergeError
 
 BACKEND = "llm"
@@ -26,12 +18,12 @@ DEFAULT_SCHEMES: SchemeOf = partial(scheme_of, backend=BACKEND)
 
 
 def is_gguf(source: str) -> bool:
-    """Whether a source names a GGUF file, which is converted on first use."""
+    """Return whether a source names a GGUF file, which is converted on first use."""
     return source.lower().endswith(".gguf")
 
 
 def is_here(source: str) -> bool:
-    """Whether a source is a model that can be looked at without building or converting anything."""
+    """Return whether a source is a model that can be read without building or converting."""
     return bool(source) and is_local(source) and not is_gguf(source)
 
 

@@ -39,7 +39,7 @@ class _Asked(BaseModel):
     options: dict[str, Any] = {}
 
     def kind_class(self) -> type[TaskKind]:
-        """The class of the kind.
+        """Return the class of the kind.
 
         Raises:
             ConfigError: There is no such kind, or it is not a task kind.
@@ -50,13 +50,13 @@ class _Asked(BaseModel):
         return kind
 
     def files(self) -> dict[str, dict[str, int | None]]:
-        """Per data file the number of items that each split takes from it; None for all."""
+        """Return for each data file the number of items that each split takes; None for all."""
         raise NotImplementedError
 
     def items(
         self, schemes: SchemeOf = DEFAULT_SCHEMES, task: TaskKind | None = None
     ) -> dict[str, list[Item]]:
-        """The items of each split.
+        """Return the items of each split.
 
         Args:
             schemes: Gives the scheme that a source belongs to.
@@ -83,17 +83,17 @@ class _Asked(BaseModel):
         return chosen
 
     def _task(self) -> Any:
-        """The kind, ready."""
+        """Build the kind."""
         return KINDS.build(self.kind, self.options, {"sandbox": Sandbox()})
 
     def problems(self, schemes: SchemeOf = DEFAULT_SCHEMES) -> list[str]:
-        """All mistakes; the data is read and tried, unless it would have to be built first."""
+        """Return all mistakes; reads and tries the data, unless it would have to be built first."""
         return self.examined(schemes)[0]
 
     def examined(
         self, schemes: SchemeOf = DEFAULT_SCHEMES
     ) -> tuple[list[str], dict[str, list[Item]]]:
-        """All mistakes, and the items of each split: {} if there are any, or none can be read."""
+        """Return all mistakes and the items of each split ({} where there are mistakes)."""
         items: dict[str, list[Item]] = {}
         try:
             kind = self.kind_class()
@@ -114,7 +114,7 @@ class _Asked(BaseModel):
         return found, items
 
     def _lacking(self, kind: type[TaskKind]) -> list[str]:
-        """Whether there is no data, or data for a kind that brings its own."""
+        """Return whether data is missing, or given for a kind that brings its own."""
         if kind.side_only and self.files():
             return [f"'data': '{self.kind}' brings its own items; leave 'data' out"]
         if kind.side_only or self.files():
@@ -170,11 +170,11 @@ class TaskConfig(_Asked):
         return data
 
     def asking(self) -> dict[str, Any]:
-        """What decides how items are asked: all settings but where they are, and how many."""
+        """Return the settings that decide how items are asked, without their source and number."""
         return self.model_dump(mode="json", exclude={"data", "expert", *SPLITS})
 
     def calibration(self, count: int, schemes: SchemeOf = DEFAULT_SCHEMES) -> list[Item]:
-        """Items on which experts are watched: of no split, where the data has others.
+        """Return items to watch experts on: of no split, where the data has others.
 
         Args:
             count: Most items.
@@ -191,7 +191,7 @@ class TaskConfig(_Asked):
         return self.items(schemes)["validation"][:count]
 
     def files(self) -> dict[str, dict[str, int | None]]:
-        """Per data file the number of items that each split takes from it; None for all."""
+        """Return for each data file the number of items that each split takes; None for all."""
         found: dict[str, dict[str, int | None]] = {}
         for split in SPLITS:
             source = self.data if isinstance(self.data, str) else self.data[split]
@@ -200,7 +200,7 @@ class TaskConfig(_Asked):
         return found
 
     def expert_problems(self, experts: Collection[str]) -> list[str]:
-        """Whether the expert is one of those there are."""
+        """Return the problem of an unknown expert."""
         if self.expert is None or self.expert in experts:
             return []
         known = ", ".join(experts)
@@ -219,6 +219,6 @@ class SideTaskConfig(_Asked):
     items_used: Count = "all"
 
     def files(self) -> dict[str, dict[str, int | None]]:
-        """The data file, if there is one, and how many of its items are used; None for all."""
+        """Return the data file, if any, and how many of its items are used; None for all."""
         count = None if self.items_used == "all" else self.items_used
         return {} if self.data is None else {self.data: {SIDE: count}}

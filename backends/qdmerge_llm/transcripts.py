@@ -28,7 +28,7 @@ def write_transcripts(
     play: Play,
     shown: int = 2,
 ) -> Path:
-    """Writes the conversations of all models about a few items as a Markdown page.
+    """Write the conversations of all models about a few items as a Markdown page.
 
     Items that the last model solves and the first one does not come first: they show what
     merging brought. Which items were considered and how many each model solved is told.
@@ -68,13 +68,13 @@ def write_transcripts(
 
 
 def _opening(episode: Episode) -> int:
-    """Messages before the model's first turn."""
+    """Return messages before the model's first turn."""
     roles = [message["role"] for message in episode.messages]
     return roles.index("assistant") if "assistant" in roles else len(roles)
 
 
 def _turns(messages: Sequence[Message]) -> list[str]:
-    """Turns as blocks that show the text as it is, cut when long."""
+    """Turn as blocks that show the text as it is, cut when long."""
     lines = []
     for message in messages:
         text = message["content"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from qdmerge_llm.generation._cache import cache_argument, cache_of
 from qdmerge_llm.generation._generator import Generator
 from qdmerge_llm.generation._stops import FENCED_BLOCK
 
-__all__ = ["FENCED_BLOCK", "Generator"]
+__all__ = ["FENCED_BLOCK", "Generator", "cache_argument", "cache_of"]

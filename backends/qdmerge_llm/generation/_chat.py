@@ -24,7 +24,7 @@ class Encoder:
         self._template = template
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Token ids of each prompt.
+        """Return token ids of each prompt.
 
         Raises:
             ConfigError: A conversation is given, and there is no chat template, or it fails.
@@ -41,7 +41,7 @@ class Encoder:
         return encoded
 
     def _render(self, prompt: Prompt) -> str:
-        """The text of a prompt."""
+        """Return the text of a prompt."""
         if isinstance(prompt, str):
             return prompt
         if self._template is None and not self._tokenizer.chat_template:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
+from qdmerge_llm.generation._cache import Slots, cache_argument, cache_of, layers_of
 from qdmerge_llm.generation._chat import Encoder
-from qdmerge_llm.generation._plain import complete
-from qdmerge_llm.generation._slots import Slots, layers_of
-from qdmerge_llm.generation._stops import Endings, Stops
+from qdmerge_llm.generation._stops import Endings, Stops, complete
 from qdmerge_llm.tasks import Prompt
 
 _JOIN = 1 / 8  # prompts join once this part of the batch is free: a few are read faster than one
@@ -25,7 +25,7 @@ class Generator:
     A loop of its own over the model's forward: as rows end, the next prompts take their places, and
     keys and values are written in place. Same texts as those of greedy ``model.generate`` (a test
     compares them), which completes the batches of models that do not allow this: see
-    :func:`~qdmerge_llm.generation._slots.layers_of`. A prompt's completion does not depend on the
+    :func:`~qdmerge_llm.generation._cache.layers_of`. A prompt's completion does not depend on the
     others of its batch, rounding in the last bits aside. What all prompts of a call begin with (a
     system prompt) is read once; nothing is kept from call to call.
 
@@ -49,6 +49,7 @@ class Generator:
         self.too_long = 0
         self._encode = Encoder(tokenizer, chat_template)
         self._model = model
+        self._cache_argument = cache_argument(model)
         self._tokenizer = tokenizer
         self._batch_size = batch_size
         eos = model.generation_config.eos_token_id if model.generation_config else None
@@ -65,7 +66,7 @@ class Generator:
     def __call__(
         self, prompts: Sequence[Prompt], max_new_tokens: int, stop: Sequence[str] = ()
     ) -> list[str]:
-        """Completions of prompts, in order, without special tokens.
+        """Return completions of prompts, in order, without special tokens.
 
         A prompt that leaves no room for ``max_new_tokens`` in the model's context is completed with
         nothing, and counted in :attr:`too_long`.
@@ -96,7 +97,7 @@ class Generator:
         return texts
 
     def token_ids(self, prompt: Prompt, completion: str) -> torch.Tensor:
-        """What the model has read once it has written a completion: ``(1, length)`` int64.
+        """Return the token ids of a prompt and its completion: ``(1, length)`` int64.
 
         Raises:
             ConfigError: A conversation is given, and there is no chat template, or it fails.
@@ -109,7 +110,7 @@ class Generator:
     def _complete(
         self, prompts: Sequence[list[int]], max_new_tokens: int, endings: Endings
     ) -> list[list[int]]:
-        """New token ids of each prompt, end-of-sequence tokens excluded; longest prompts first."""
+        """Return new token ids of each prompt (longest first) without end-of-sequence tokens."""
         if not prompts:
             return []
         size = min(self._batch_size, len(prompts))
@@ -126,7 +127,7 @@ class Generator:
     def _decode(
         self, prompts: Sequence[list[int]], slots: Slots, size: int, endings: Endings
     ) -> list[list[int]]:
-        """Decodes rows together; as some end, the next prompts take their places."""
+        """Decode rows together; as some end, the next prompts take their places."""
         shared = self._shared(prompts)
         beginning = self._read(None, [prompts[0][:shared]])
         new: list[list[int]] = [[] for _ in prompts]
@@ -141,9 +142,7 @@ class Generator:
                 last = torch.tensor([prompts[k][-1] for k in joining], device=self._device)
                 tokens = torch.cat([tokens, last])
                 rows += joining
-            output = self._model(
-                input_ids=tokens[:, None], past_key_values=slots, use_cache=True, **slots.step()
-            )
+            output = self._forward(tokens[:, None], slots, **slots.step())
             tokens = output.logits[:, -1].argmax(-1)
             ended = endings(tokens, [new[row] for row in rows])
             if ended.any():
@@ -159,7 +158,7 @@ class Generator:
         rests: Sequence[list[int]],
         shared: int,
     ) -> None:
-        """Reads prompts but for their last tokens, which are read with the first step.
+        """Read prompts but for their last tokens, which the first step reads.
 
         Args:
             slots: Where they go.
@@ -176,7 +175,7 @@ class Generator:
             start = end
 
     def _shared(self, prompts: Sequence[list[int]]) -> int:
-        """Number of tokens that all prompts begin with; 0 if too few to be read on their own."""
+        """Return the number of tokens that all prompts begin with; 0 if too few for a pass."""
         if len(prompts) < 2:
             return 0
         # What the first and the last in order share, all share. One token is left to each prompt.
@@ -190,7 +189,7 @@ class Generator:
     def _read(
         self, beginning: DynamicCache | None, rests: Sequence[list[int]]
     ) -> DynamicCache | None:
-        """Keys and values of a beginning and what follows it in each row, padded on the right.
+        """Return keys and values of a beginning and the rest of each row, padded on the right.
 
         Padding needs no mask: no token looks at what comes after it.
         """
@@ -201,15 +200,19 @@ class Generator:
         if not width:
             return cache
         padded = [rest + [self._pad] * (width - len(rest)) for rest in rests]
-        output = self._model(
-            input_ids=torch.tensor(padded, device=self._device),
-            past_key_values=cache,
-            use_cache=True,
+        output = self._forward(
+            torch.tensor(padded, device=self._device),
+            cache,
             # One column's logits, unused. Asked for by number and not as the last one: that makes a
             # strided view, for which torch (2.13, CPU) copies the output matrix once for each row.
             logits_to_keep=torch.zeros(1, dtype=torch.long, device=self._device),
         )
-        return output.past_key_values
+        return cache_of(output)
+
+    def _forward(self, ids: torch.Tensor, cache: Cache | None, **options: Any) -> Any:
+        """Call the model on tokens that come after what is in the cache."""
+        options[self._cache_argument] = cache
+        return self._model(input_ids=ids, use_cache=True, **options)
 
     def _stops_of(self, stop: tuple[str, ...]) -> Stops | None:
         if not stop:

@@ -1,11 +1,17 @@
-"""What ends a completion."""
+"""What ends a completion, and completions by transformers' own generation."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import (
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    StoppingCriteria,
+)
 
 FENCED_BLOCK = "```...```"
 """As a stop string: the end of the first fenced block, whatever its language and content."""
@@ -41,7 +47,7 @@ class Stops:
         self._may_end = torch.tensor(may_end + [False] * (size - len(texts)), device=device)
 
     def __call__(self, chosen: torch.Tensor, written: Sequence[list[int]]) -> torch.Tensor:
-        """Rows that hold a stop string.
+        """Return rows that hold a stop string.
 
         Args:
             chosen: ``(n,)`` tokens just added.
@@ -71,7 +77,7 @@ class Endings:
         self._eos, self._limit, self._stops = eos, limit, stops
 
     def __call__(self, chosen: torch.Tensor, written: Sequence[list[int]]) -> torch.Tensor:
-        """Writes tokens down.
+        """Write tokens down.
 
         Args:
             chosen: ``(n,)`` tokens.
@@ -91,3 +97,53 @@ class Endings:
 
 def _holds(text: str, mark: str) -> bool:
     return text.count("```") >= 2 if mark == FENCED_BLOCK else mark in text
+
+
+def complete(
+    model: PreTrainedModel, prompts: Sequence[list[int]], pad: int, limit: int, endings: Endings
+) -> list[list[int]]:
+    """Return new token ids of one batch, by greedy ``model.generate`` (any architecture).
+
+    Args:
+        model: The model.
+        prompts: Token ids.
+        pad: Token to pad with, on the left.
+        limit: Most new tokens of a prompt.
+        endings: What ends a completion.
+    """
+    device = model.get_input_embeddings().weight.device
+    width = max(map(len, prompts))
+    gaps = [width - len(prompt) for prompt in prompts]
+    rows = [[pad] * gap + prompt for gap, prompt in zip(gaps, prompts, strict=True)]
+    present = [[0] * gap + [1] * (width - gap) for gap in gaps]
+    watch = _Watch(endings, len(prompts), device)
+    model.generate(
+        input_ids=torch.tensor(rows, device=device),
+        attention_mask=torch.tensor(present, device=device),
+        # All that a model's own settings could turn into another search.
+        generation_config=GenerationConfig(
+            max_new_tokens=limit,
+            do_sample=False,
+            num_beams=1,
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
+            pad_token_id=pad,
+        ),
+        stopping_criteria=[watch],
+    )
+    return watch.new
+
+
+class _Watch(StoppingCriteria):
+    """Collects what rows go on with until they end."""
+
+    def __init__(self, endings: Endings, count: int, device: torch.device) -> None:
+        self.new: list[list[int]] = [[] for _ in range(count)]
+        self._endings = endings
+        self._done = torch.zeros(count, dtype=torch.bool, device=device)
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        going = (~self._done).nonzero()[:, 0]
+        rows = [self.new[k] for k in going.tolist()]
+        self._done[going] = self._endings(input_ids[going, -1], rows)
+        return self._done

@@ -28,7 +28,7 @@ class Mode:
 
 
 def find_bwrap() -> str | None:
-    """The bwrap to use, or None."""
+    """Return the bwrap to use, or None."""
     chosen = os.environ.get("QDMERGE_BWRAP")
     if chosen:
         return chosen if os.access(chosen, os.X_OK) else None
@@ -41,7 +41,7 @@ def find_bwrap() -> str | None:
 
 @functools.cache
 def _knows_overlays(bwrap: str) -> bool:
-    """Whether sessions can have a throw-away system; those of Debian 12 and its like cannot."""
+    """Return whether sessions can have a throw-away system (not with Debian 12's bwrap)."""
     with suppress(OSError):
         told = subprocess.run([bwrap, "--help"], capture_output=True, text=True)
         return "--overlay-src" in told.stdout + told.stderr
@@ -49,7 +49,7 @@ def _knows_overlays(bwrap: str) -> bool:
 
 
 def interpreter() -> tuple[str, Path | None]:
-    """The interpreter's path inside, and the host's prefix to bind at ``/python`` (None: /usr)."""
+    """Return the interpreter's path inside, and the host's prefix to bind at ``/python``."""
     prefix, executable = Path(sys.base_prefix).resolve(), Path(sys.executable).resolve()
     if executable.is_relative_to("/usr"):
         return str(executable), None
@@ -66,7 +66,7 @@ def _common(mode: Mode, info: int) -> list[str]:
 
 
 def _programs(usr: list[str], folder: list[str]) -> list[str]:
-    """``/usr`` by the option ``usr``, the other folders of programs by ``folder``."""
+    """Return arguments for ``/usr`` (option ``usr``) and other program folders (``folder``)."""
     args = [*usr, "/usr"]
     for name in ("/bin", "/sbin", "/lib", "/lib32", "/lib64"):
         path = Path(name)
@@ -83,7 +83,7 @@ def _programs(usr: list[str], folder: list[str]) -> list[str]:
 
 
 def run_args(mode: Mode, limits: Limits, info: int) -> list[str]:
-    """The command line up to the launcher, for one command on a read-only system."""
+    """Return the command line up to the launcher, for one command on a read-only system."""
     args = _common(mode, info)
     if mode.name == "root":
         # The kernel enforces RLIMIT_NPROC for every user but root, also inside a user namespace
@@ -129,7 +129,7 @@ def _may(capability: int) -> bool:
 
 
 def session_args(mode: Mode, info: int) -> list[str]:
-    """The command line up to the supervisor, for root on a throw-away copy of the system.
+    """Return the command line up to the supervisor, for root on a throw-away copy of the system.
 
     All that is written goes to one tmpfs, the root file system's, which the supervisor bounds:
     the folders made here lie on it, and so do the upper layers of the overlays.
@@ -184,7 +184,7 @@ _CLONE3, _NEW_USER, _EPERM, _ENOSYS = 435, 0x10000000, 1, 38
 
 
 def filter_program() -> bytes:
-    """The filter's instructions, 8 bytes each; empty where the machine is not known.
+    """Return the filter's instructions, 8 bytes each; empty where the machine is not known.
 
     What is forbidden fails with EPERM. ``clone3`` hides its flags from filters, so it fails as if
     the kernel did not have it, and libc takes ``clone``, which may do all but make user namespaces.

@@ -15,7 +15,7 @@ import sys
 
 
 def read(count: int) -> bytes:
-    """Reads exactly so many bytes of stdin, past Python's buffer."""
+    """Read exactly so many bytes of stdin, past Python's buffer."""
     data = b""
     while len(data) < count:
         part = os.read(0, count - len(data))
@@ -26,7 +26,7 @@ def read(count: int) -> bytes:
 
 
 def bound_files(disk: int) -> None:
-    """Bounds the number of files in ``/tmp``: each takes memory that its size does not show.
+    """Bound the number of files in ``/tmp``: each takes memory beyond its size.
 
     Needs a capability of root, so elsewhere there is no such bound.
     """
@@ -35,7 +35,7 @@ def bound_files(disk: int) -> None:
 
 
 def filter_calls(program: bytes) -> None:
-    """Installs a seccomp filter, for this process and all it starts."""
+    """Install a seccomp filter, for this process and all it starts."""
     libc = ctypes.CDLL(None, use_errno=True)
     text = ctypes.create_string_buffer(program, len(program))
     order = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(text))
@@ -44,7 +44,7 @@ def filter_calls(program: bytes) -> None:
 
 
 def main() -> None:
-    """Follows the orders; does not return."""
+    """Follow the orders; does not return."""
     orders = json.loads(read(int(read(16))))
     uid = orders["uid"]
     if uid is not None:

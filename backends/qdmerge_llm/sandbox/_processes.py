@@ -39,7 +39,7 @@ class Limits:
     idle: float | None = None
 
     def of_each_process(self) -> dict[str, int]:
-        """Names of resource limits and their values, for every process alike."""
+        """Return the resource limits of every process, by name."""
         return {
             "RLIMIT_CPU": max(1, round(self.cpu)),
             "RLIMIT_AS": self.memory,
@@ -90,7 +90,7 @@ def exchange(
     kill: Callable[[], None],
     used: Callable[[], int],
 ) -> Exchange:
-    """Feeds stdin, collects both outputs to the end; past a limit calls ``kill`` and says which.
+    """Feed stdin and collect both outputs; past a limit call ``kill`` and return which.
 
     Args:
         process: With a pipe at each of its standard streams.
@@ -153,7 +153,7 @@ def exchange(
 
 
 def _write(stdin: int, view: memoryview) -> memoryview:
-    """Writes what fits; returns what is left, nothing if nobody reads any more."""
+    """Write what fits; return the rest, nothing if nobody reads any more."""
     try:
         return view[os.write(stdin, view[:65536]) :]
     except BlockingIOError:
@@ -163,7 +163,7 @@ def _write(stdin: int, view: memoryview) -> memoryview:
 
 
 def resident(first: int) -> int:
-    """Bytes of resident memory of a process and all its descendants, shared pages counted in each.
+    """Return the resident bytes of a process and its descendants, shared pages in each.
 
     Process 1 of a process namespace has all others of it as descendants.
     """
@@ -180,7 +180,7 @@ def resident(first: int) -> int:
 
 
 def end(process: subprocess.Popen[bytes], first: int | None) -> None:
-    """Ends a sandbox.
+    """End a sandbox.
 
     Args:
         process: bwrap, the leader of its process group.

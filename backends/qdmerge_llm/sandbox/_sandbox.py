@@ -25,7 +25,7 @@ _serial = itertools.count()
 
 
 def _own_uid() -> int:
-    """A user id above those of people, services and containers, one per running sandbox."""
+    """Return a user id above those of people, services and containers, one per sandbox."""
     return 0x70000000 | (os.getpid() & 0x3FFFFF) << 6 | next(_serial) & 0x3F
 
 
@@ -77,11 +77,11 @@ class _Tree:
         return self._process.pid if self._first is None else self._first
 
     def used(self) -> int:
-        """Bytes of memory."""
+        """Return the bytes of memory in use."""
         return resident(self._find())
 
     def kill(self) -> None:
-        """Ends all of it."""
+        """End all processes."""
         self._find()
         end(self._process, self._first)
 
@@ -162,7 +162,7 @@ _REMEDY = (
 
 @functools.cache
 def _probe(bwrap: str | None) -> Mode | str:
-    """The strongest mode that really works here, or why none does."""
+    """Return the strongest mode that works here, or why none does."""
     if not sys.platform.startswith("linux"):
         return f"bubblewrap needs Linux, this is {sys.platform}"
     if bwrap is None:
@@ -182,13 +182,13 @@ def _probe(bwrap: str | None) -> Mode | str:
 
 
 def available() -> str | None:
-    """Why no sandbox works on this machine, or None if one does; found once, by running one."""
+    """Return why no sandbox works on this machine, or None; found once, by running one."""
     found = _probe(find_bwrap())
     return found if isinstance(found, str) else None
 
 
 def refusal(reason: str) -> str:
-    """The message of a refusal to run without a sandbox: why there is none, and what to do."""
+    """Return the message of a refusal to run without a sandbox: the reason and the remedy."""
     return f"what a model writes runs only in a sandbox, and {reason}. {_REMEDY}"
 
 
@@ -267,7 +267,7 @@ class Sandbox:
         return self._mode.name == "root"
 
     def facts(self) -> dict[str, Any]:
-        """How commands run here, for a run's log."""
+        """Return how commands run here, for a run's log."""
         if self._mode.bwrap is None:
             return {"sandbox": "unsandboxed", "reason": self._reason}
         return {"sandbox": _version(self._mode.bwrap), "mode": self._mode.name}

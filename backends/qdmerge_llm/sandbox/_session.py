@@ -112,7 +112,7 @@ class Session:
     def _exchange(
         self, message: dict[str, Any], wall: float, before: bytes = b""
     ) -> dict[str, Any]:
-        """A message and its answer; ends the session where there is none."""
+        """Send a message and return its answer; end the session where there is none."""
         assert self._process.stdin is not None
         body = json.dumps(message).encode()
         data = memoryview(before + b"%16d" % len(body) + body)

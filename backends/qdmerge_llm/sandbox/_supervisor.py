@@ -29,7 +29,7 @@ HOST_IN, HOST_OUT = 200, 201  # where the pipes to the host are kept; below, com
 
 
 def read(count: int) -> bytes:
-    """Exactly so many bytes from the host; ends the session when the host is gone."""
+    """Read exactly so many bytes from the host; end the session when the host is gone."""
     data = b""
     while len(data) < count:
         part = os.read(HOST_IN, count - len(data))
@@ -40,12 +40,12 @@ def read(count: int) -> bytes:
 
 
 def receive() -> Any:
-    """The host's next message."""
+    """Return the host's next message."""
     return json.loads(read(int(read(16))))
 
 
 def send(message: dict[str, Any]) -> None:
-    """Sends a message to the host."""
+    """Send a message to the host."""
     body = json.dumps(message).encode()
     data = b"%16d" % len(body) + body
     while data:
@@ -53,7 +53,7 @@ def send(message: dict[str, Any]) -> None:
 
 
 def mount(source: str | None, target: str, flags: int, options: str = "") -> None:
-    """Mounts, or changes a mount; the type of a new one is left open.
+    """Mount, or change a mount; the type of a new one is left open.
 
     Raises:
         OSError: it failed.
@@ -64,7 +64,7 @@ def mount(source: str | None, target: str, flags: int, options: str = "") -> Non
 
 
 def enclose(disk: int) -> None:
-    """Bounds the file systems in memory, and takes the host's inodes out of root's reach."""
+    """Bound the file systems in memory, and put the host's inodes out of root's reach."""
     mount(None, "/", REMOUNT | NOSUID | NODEV, f"size={disk},nr_inodes={disk >> 11}")
     mount(None, "/dev", REMOUNT | NOSUID | NODEV, "size=4m,nr_inodes=1024,mode=755")
     # The devices are the host's own, and much of /proc is about the kernel: both obey root, so
@@ -81,7 +81,7 @@ def enclose(disk: int) -> None:
 
 
 def filter_calls(program: bytes) -> None:
-    """Installs a seccomp filter, for this process and all it starts."""
+    """Install a seccomp filter, for this process and all it starts."""
     text = ctypes.create_string_buffer(program, len(program))
     order = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(text))
     if program and LIBC.prctl(22, 2, ctypes.c_char_p(order), 0, 0):  # PR_SET_SECCOMP
@@ -89,7 +89,7 @@ def filter_calls(program: bytes) -> None:
 
 
 def bound_processes(processes: int | None) -> None:
-    """Lets the kernel bound the number of processes.
+    """Let the kernel bound the number of processes.
 
     Args:
         processes: How many there may be, where the kernel numbers processes for each namespace on
@@ -101,7 +101,7 @@ def bound_processes(processes: int | None) -> None:
 
 
 def come_first() -> None:
-    """Keeps a flood of processes from holding up this one, where there is the right to do so."""
+    """Keep a flood of processes from holding up this one, where rights allow."""
     with contextlib.suppress(OSError):  # what is started from here has the ordinary priority again
         policy = os.SCHED_OTHER | os.SCHED_RESET_ON_FORK
         os.sched_setscheduler(0, policy, os.sched_param(0))
@@ -109,7 +109,7 @@ def come_first() -> None:
 
 
 def give_up(keep: int) -> None:
-    """Keeps these capabilities only; commands inherit no others."""
+    """Keep these capabilities only; commands inherit no others."""
     header = ctypes.create_string_buffer(struct.pack("II", 0x20080522, 0))
     low, high = keep & 0xFFFFFFFF, keep >> 32
     data = ctypes.create_string_buffer(struct.pack("6I", low, low, low, high, high, high))
@@ -118,7 +118,7 @@ def give_up(keep: int) -> None:
 
 
 def furnish(files: list[list[Any]]) -> None:
-    """Writes ``[path, mode, text]``; no text stands for a folder, no mode for a link to it."""
+    """Write ``[path, mode, text]``; no text stands for a folder, no mode for a link to it."""
     os.umask(0)
     for path, mode, text in files:
         if os.path.lexists(path):
@@ -137,7 +137,7 @@ def furnish(files: list[list[Any]]) -> None:
 
 
 def others() -> set[int]:
-    """All processes but this one."""
+    """Return all processes but this one."""
     return {int(name) for name in os.listdir("/proc") if name.isdigit()} - {1}
 
 
@@ -158,14 +158,14 @@ class Supervisor:
         self.looked = 0.0
 
     def reap(self) -> None:
-        """Takes note of children that ended, and lets go of orphans that did."""
+        """Record children that ended, and reap orphans."""
         with contextlib.suppress(ChildProcessError):
             while (found := os.waitpid(-1, os.WNOHANG))[0]:
                 if found[0] in self.statuses:
                     self.statuses[found[0]] = os.waitstatus_to_exitcode(found[1])
 
     def look(self, pause: float) -> None:
-        """Ends the session if all processes together use too much; not more often than told."""
+        """End the session if all processes together use too much; looks once per ``pause``."""
         if time.monotonic() < self.looked + pause:
             return
         self.reap()
@@ -180,13 +180,13 @@ class Supervisor:
         self.looked = time.monotonic()
 
     def end(self, reason: str) -> None:
-        """Ends all that runs, and the session."""
+        """End all that runs, and the session."""
         os.kill(-1, signal.SIGKILL)
         send({"over": reason})
         os._exit(0)
 
     def start(self, command: list[str], ends: dict[int, int]) -> dict[str, int]:
-        """Starts a command with these descriptors (target: source), confined; closes the sources.
+        """Start a command with these descriptors (target: source), confined; closes the sources.
 
         Returns:
             Its ``pid``, and ``ends``, which is readable once it has ended.
@@ -221,13 +221,13 @@ class Supervisor:
         os._exit(127)
 
     def alone(self, command: list[str]) -> dict[str, int]:
-        """A command of its own: both outputs apart."""
+        """Start a command of its own, both outputs apart."""
         (output, stdout), (errors, stderr) = os.pipe(), os.pipe()
         started = self.start(command, {1: stdout, 2: stderr})
         return {**started, "output": output, "errors": errors}
 
     def ask(self, command: str) -> dict[str, int]:
-        """A command for the lasting shell, which is started if there is none: outputs together."""
+        """Give a command to the lasting shell, started if there is none; outputs together."""
         if not self.shell:
             (requests, asks), (tells, status), (output, both) = os.pipe(), os.pipe(), os.pipe()
             ends = {1: both, 2: both, 60: requests, 61: status}
@@ -242,7 +242,7 @@ class Supervisor:
     def follow(
         self, job: dict[str, int], wall: float, size: int
     ) -> tuple[bytes, bytes, bool, bool]:
-        """Collects both outputs until the job is done, or has used up its time or its output."""
+        """Collect both outputs until the job is done, or past its limit on time or output."""
         texts = {job[name]: bytearray() for name in ("output", "errors") if name in job}
         signs = [job[name] for name in ("ends", "tells") if name in job]
         pipes = list(texts)
@@ -261,7 +261,7 @@ class Supervisor:
         return out[:size], err[: size - len(out[:size])], done, len(out) + len(err) > size
 
     def take(self, pipe: int, text: bytearray, size: int) -> bool:
-        """Takes what has been written up to now; returns whether more may come."""
+        """Take what has been written up to now; returns whether more may come."""
         while len(text) <= size and select.select([pipe], [], [], 0)[0]:
             part = os.read(pipe, 65536)
             if not part:
@@ -270,13 +270,13 @@ class Supervisor:
         return True
 
     def status(self, pid: int) -> int:
-        """The status of a process that was started here and has been ended; forgets it."""
+        """Return the status of an ended process that was started here, and forget it."""
         self.reap()
         status = self.statuses.pop(pid)
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if status is None else status
 
     def stop(self, spared: set[int]) -> None:
-        """Kills all processes but these."""
+        """Kill all processes but these."""
         for _ in range(100):
             self.reap()
             left = others() - spared
@@ -288,7 +288,7 @@ class Supervisor:
             time.sleep(0.002)
 
     def serve(self) -> None:
-        """One request."""
+        """Serve one request."""
         request = receive()
         before = others() - {self.shell.get("pid", 0)}
         shell = isinstance(request["command"], str)
@@ -319,7 +319,7 @@ class Supervisor:
 
 
 def main() -> None:
-    """Prepares the session, then serves the host; does not return."""
+    """Prepare the session, then serves the host; does not return."""
     os.dup2(0, HOST_IN, inheritable=False)
     os.dup2(1, HOST_OUT, inheritable=False)
     orders = receive()

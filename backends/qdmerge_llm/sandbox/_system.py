@@ -92,7 +92,7 @@ _LINKS = {
 
 
 def system_files(python: str) -> list[tuple[str, int | None, str | None]]:
-    """Path, mode and text of each; no text: a folder; no mode: a link to the text.
+    """Return path, mode and text of each; no text is a folder, no mode a link to the text.
 
     Args:
         python: The interpreter, for a system that has none.

@@ -248,7 +248,7 @@ class EpisodeTask(TaskKind):
         return self.play_with(items, lambda going: generate([self.prompt(e) for e in going]))
 
     def play_with(self, items: Sequence[Item], speak: Speak) -> list[Episode]:
-        """Like :meth:`play`, with a model that is given episodes rather than their prompts."""
+        """Play as :meth:`play` does, with a model that is given episodes, not prompts."""
         episodes: list[Episode] = []
         going: list[Episode] = []
         try:

@@ -80,12 +80,12 @@ class LMEvalTask(TaskKind):
 
     @classmethod
     def problem(cls, item: Item) -> str | None:
-        """None: there are no items of a file."""
+        """Return None: there are no items of a file."""
         return None
 
     @classmethod
     def options_problem(cls, options: Mapping[str, Any]) -> str | None:
-        """Whether lm-eval, the folder or the task is missing. Loads no data."""
+        """Return whether lm-eval, the folder or the task is missing; loads no data."""
         try:
             with _quiet():
                 _manager(options["task"], options.get("include_path"))
@@ -94,7 +94,7 @@ class LMEvalTask(TaskKind):
         return None
 
     def own_items(self) -> Sequence[Item]:
-        """What the model is asked, examples before the question included, and the answer."""
+        """Return what the model is asked, examples before the question included, and the answer."""
         items = []
         for name, task in sorted(self._loaded["tasks"].items()):
             with _quiet():
@@ -113,7 +113,7 @@ class LMEvalTask(TaskKind):
         return items
 
     def evaluate(self, items: Sequence[Item], generate: Generate) -> np.ndarray:
-        """Not for this kind: :meth:`evaluate_model` takes its place.
+        """Refuse: this kind is scored by :meth:`evaluate_model`.
 
         Raises:
             UnsupportedError: Always.
@@ -123,7 +123,7 @@ class LMEvalTask(TaskKind):
     def evaluate_model(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
     ) -> np.ndarray:
-        """Scores of one model. The same documents in the same order each time.
+        """Return the scores of one model, on the same documents in the same order each time.
 
         Args:
             model: Causal model in evaluation mode.
@@ -154,7 +154,7 @@ class LMEvalTask(TaskKind):
         return np.array(scores, dtype=float)
 
     def _scores(self, name: str, samples: Sequence[Mapping[str, Any]]) -> list[float]:
-        """Scores of one task's documents, in the order of the documents."""
+        """Score of one task's documents, in the order of the documents."""
         chosen = sorted(
             (s for s in samples if s["filter"] == self._filter), key=lambda s: int(s["doc_id"])
         )
@@ -187,7 +187,7 @@ class LMEvalTask(TaskKind):
             )
 
     def _set_shots(self, task: Any) -> None:
-        """Sets the number of examples before each question, as lm-eval's own command does."""
+        """Set the number of examples before each question, as lm-eval's own command does."""
         own = task.get_config("num_fewshot")
         if own is None:
             task.set_config(key="num_fewshot", value=self._num_fewshot or 0)
@@ -195,7 +195,7 @@ class LMEvalTask(TaskKind):
             task.set_config(key="num_fewshot", value=self._num_fewshot)
 
     def _load(self, manager: Any) -> Any:
-        """The tasks of the name, with their data, and the groups they are in."""
+        """Return the tasks of the name, with their data, and the groups they are in."""
         try:
             return manager.load([self._name])
         except Exception as error:  # whatever its YAML, its template or its data set raise
@@ -203,7 +203,7 @@ class LMEvalTask(TaskKind):
 
 
 def _manager(name: str, include_path: str | None) -> Any:
-    """The task manager that knows a task or group.
+    """Return the task manager that knows a task or group.
 
     Raises:
         ConfigError: There is no such task or folder.
@@ -231,7 +231,7 @@ def _manager(name: str, include_path: str | None) -> Any:
 
 @functools.lru_cache
 def _all_tasks(folder: Path | None) -> Any:
-    """The task manager that knows also lm-eval's own task files, which takes ten seconds to read.
+    """Return the task manager that also knows lm-eval's own files (ten seconds to read).
 
     It tells only where tasks are: they are read anew by each load.
     """
@@ -242,7 +242,7 @@ def _all_tasks(folder: Path | None) -> Any:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences lm-eval's log, its progress bars and those of the data set library."""
+    """Silence lm-eval's log, its progress bars and those of the data set library."""
     log = logging.getLogger("lm_eval")
     level = log.level
     log.setLevel(logging.ERROR)

@@ -1,7 +1,6 @@
 """Making experts: LoRA fine-tuning of a base on conversations (extra ``train``)."""
 
-from qdmerge_llm.training._config import LoRAConfig, completed
-from qdmerge_llm.training._state import RECORD
+from qdmerge_llm.training._config import RECORD, LoRAConfig, completed
 from qdmerge_llm.training._train import train_lora
 
 __all__ = ["RECORD", "LoRAConfig", "completed", "train_lora"]

@@ -1,11 +1,15 @@
-"""Settings of a LoRA fine-tuning; importing them loads neither torch nor peft."""
+"""Settings of a LoRA fine-tuning, and the record of what an adapter was made from."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from qdmerge.errors import ConfigError
+from qdmerge.storage import read_json_or_empty
 
 
 class LoRAConfig(BaseModel):
@@ -46,5 +50,37 @@ class LoRAConfig(BaseModel):
 
 
 def completed(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Recorded settings, with the defaults of those that there were not when they were recorded."""
+    """Return recorded settings, with defaults for those added since."""
     return LoRAConfig().model_dump(mode="json") | dict(recorded)
+
+
+RECORD = "qdmerge.json"
+"""What an adapter was made from and how, beside its weights."""
+
+
+def is_made(out: Path, made_from: Mapping[str, Any]) -> bool:
+    """Return whether ``out`` holds an adapter made from the same by any versions.
+
+    Raises:
+        ConfigError: It holds something else.
+    """
+    if not out.exists():
+        return False
+    if not is_same(read_json_or_empty(out / RECORD), made_from):
+        raise ConfigError(
+            f"{out} exists but was not made from this base, these conversations and these "
+            "settings. Remove it, or name another folder."
+        )
+    return True
+
+
+def is_same(found: Mapping[str, Any], made_from: Mapping[str, Any]) -> bool:
+    """Return whether a record names the same base, data and settings."""
+    try:
+        return bool(
+            found["data"]["sha256"] == made_from["data"]["sha256"]
+            and found["base"] == made_from["base"]
+            and completed(found["settings"]) == made_from["settings"]
+        )
+    except (KeyError, TypeError, ValueError):
+        return False

@@ -53,7 +53,7 @@ def read_conversations(path: Path) -> list[list[dict[str, str]]]:
 
 
 def _problem(row: Any) -> str | None:
-    """What is wrong with the form of a line, or None."""
+    """Return what is wrong with the form of a line, or None."""
     messages = row.get("messages") if isinstance(row, Mapping) else None
     if not isinstance(messages, list) or not messages:
         return 'expected {"messages": [{"role": ..., "content": ...}, ...]}'
@@ -170,7 +170,7 @@ def collate(examples: Sequence[Example], pad: int) -> dict[str, torch.Tensor]:
 
 
 def _common(examples: Sequence[Example]) -> int:
-    """How many tokens all examples begin with, up to one before the first that is learned."""
+    """Return how many tokens all examples share, up to one before the first learned."""
     ends = [example.learned.index(True) - 1 for example in examples]
     shared = takewhile(
         lambda tokens: len(set(tokens)) == 1, zip(*(e.ids for e in examples), strict=False)

@@ -11,18 +11,70 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qdmerge.errors import CheckpointError, ConfigError, RunError
+from qdmerge.errors import CheckpointError, ConfigError, RunError, nearest
 from qdmerge.storage import file_digest, write_json
 from qdmerge.training import unfinished
-from qdmerge_llm.training._adapters import with_adapters
-from qdmerge_llm.training._config import LoRAConfig
+from qdmerge_llm.training._config import RECORD, LoRAConfig, is_made, is_same
 from qdmerge_llm.training._data import Example, encode, plan, read_conversations
-from qdmerge_llm.training._state import RECORD, is_made, is_same
 
 if TYPE_CHECKING:
     import torch
 
     from qdmerge.backend import Progress
+
+ALL = "all-linear"
+
+
+def with_adapters(model: Any, settings: LoRAConfig) -> Any:
+    """Return ``model`` with float32 adapters, the only parameters that are trained.
+
+    Raises:
+        ConfigError: If the settings name a layer that the model lacks, or that cannot be adapted.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    targets: str | list[str] = ALL
+    if settings.targets != ALL:
+        named = settings.targets
+        targets = [named] if isinstance(named, str) else list(named)
+        _check(model, targets)
+    adapters = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=targets,
+    )
+    return get_peft_model(model, adapters, autocast_adapter_dtype=True)
+
+
+def _check(model: torch.nn.Module, targets: Sequence[str]) -> None:
+    """Check that every target is a layer that can be adapted, and merged afterwards."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    kinds = (nn.Linear, nn.Embedding, Conv1D)
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, kinds)}
+    owners: dict[int, list[str]] = {}
+    for name, layer in layers.items():
+        owners.setdefault(id(layer.weight), []).append(name)
+    alone = [names[0] for names in owners.values() if len(names) == 1]
+    ends = sorted({name.rpartition(".")[2] for name in alone})
+    if not targets:
+        raise ConfigError(f"lora.targets is empty; give '{ALL}', or some of {', '.join(ends)}")
+    for target in targets:
+        found = [m for name, m in layers.items() if f".{name}".endswith(f".{target}")]
+        if not target or not found:
+            raise ConfigError(
+                f"lora.targets: the base has no layer '{target}' that LoRA can adapt"
+                f"{nearest(target, ends)} Layers: {', '.join(ends)}; or '{ALL}'"
+            )
+        tied = [names for m in found if len(names := owners[id(m.weight)]) > 1]
+        if tied:
+            raise ConfigError(
+                f"lora.targets: the base ties {' and '.join(tied[0])} (tie_word_embeddings), so "
+                f"an adapter of '{target}' alone could not be merged; leave it out"
+            )
 
 
 EXTRA = ("peft", "accelerate")
@@ -161,7 +213,7 @@ def _train(
 
 
 def _refuse_divergence(model: torch.nn.Module) -> None:
-    """The Trainer's log leaves out losses that are not finite; the weights tell."""
+    """Raise RunError for weights that are not finite; the Trainer's log omits such losses."""
     for name, weight in model.named_parameters():
         if weight.requires_grad and not weight.isfinite().all():
             raise RunError(

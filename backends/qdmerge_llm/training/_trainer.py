@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from qdmerge.backend import Progress
+from qdmerge_llm.generation import cache_argument, cache_of
 from qdmerge_llm.training._config import LoRAConfig
 from qdmerge_llm.training._data import NOT_LEARNED, Example, collate
 
@@ -66,7 +67,7 @@ class LoRATrainer(Trainer):
         return torch.utils.data.SequentialSampler(self.train_dataset)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
-        """Mean cross entropy of the learned tokens.
+        """Return mean cross entropy of the learned tokens.
 
         The common prefix passes the model once, as keys and values that all conversations of the
         batch attend to, gradients included. Only the positions before a learned token pass the
@@ -76,11 +77,10 @@ class LoRATrainer(Trainer):
         keep = (labels != NOT_LEARNED).any(dim=0).nonzero().flatten()
         cache = None
         if prefix.shape[1]:
-            cache = model(input_ids=prefix, use_cache=True, logits_to_keep=1).past_key_values
+            cache = cache_of(model(input_ids=prefix, use_cache=True, logits_to_keep=1))
             cache.batch_repeat_interleave(len(labels))
-        logits = model(
-            **inputs, past_key_values=cache, use_cache=cache is not None, logits_to_keep=keep
-        ).logits
+        inputs[cache_argument(model)] = cache
+        logits = model(**inputs, use_cache=cache is not None, logits_to_keep=keep).logits
         return torch.nn.functional.cross_entropy(
             logits.float().flatten(0, 1), labels[:, keep].flatten(), ignore_index=NOT_LEARNED
         )
@@ -110,11 +110,11 @@ class Watch(TrainerCallback):
         return self._before + time.monotonic() - self._start
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Tell where the training begins, or goes on."""
+        """Report where the training starts or resumes."""
         self._progress(self._name, state.global_step, state.max_steps)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Tell the step, and ask for a checkpoint when it is time."""
+        """Report the step, and ask for a checkpoint when it is time."""
         self._progress(self._name, state.global_step, state.max_steps)
         if time.monotonic() - self._saved >= self._every:
             control.should_save = True

@@ -20,7 +20,7 @@ from transformers import (
 
 from qdmerge.errors import ConfigError
 from qdmerge_llm.generation import FENCED_BLOCK, Generator
-from qdmerge_llm.generation._slots import layers_of
+from qdmerge_llm.generation._cache import layers_of
 from tests.backends.llm.conftest import Micro, make_tokenizer
 
 TEMPLATE = (

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from transformers import DynamicCache
 
-from qdmerge_llm.generation._slots import Slots
+from qdmerge_llm.generation._cache import Slots
 
 
 def joined(slots: Slots, *rows: list[float]) -> None:

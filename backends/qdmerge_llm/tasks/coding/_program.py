@@ -24,7 +24,7 @@ _DEFINING = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, 
 
 
 def encode(value: Any) -> Any:
-    """A value as JSON.
+    """Return a value as JSON.
 
     None, booleans, integers and strings are themselves, a list is a list; whatever else is
     ``{"type": name, "value": ...}``. Subclasses count as what they derive from, and the members of
@@ -65,7 +65,7 @@ class Other:
 
 
 def decode(text: Any) -> Any:
-    """The value of :func:`encode`'s JSON, of built-in types only.
+    """Return the value of :func:`encode`'s JSON, of built-in types only.
 
     Raises:
         ValueError, TypeError, KeyError or RecursionError: It is not of that form.
@@ -92,7 +92,7 @@ def decode(text: Any) -> Any:
 
 
 def _parsed(code: str) -> ast.Module:
-    """The longest beginning of a code that is Python: what follows is prose, or was cut off."""
+    """Parse the longest beginning of a code that is Python; prose or a cut may follow."""
     lines = code.split("\n")
     while True:
         try:
@@ -105,7 +105,7 @@ def _parsed(code: str) -> ast.Module:
 
 
 def define(code: str) -> dict[str, Any]:
-    """The names that a code defines.
+    """Return the names that a code defines.
 
     Definitions and imports must run. Bare expressions and assertions (examples, prints, tests of
     the answer's own) are left out; other statements may fail.
@@ -124,7 +124,7 @@ def define(code: str) -> dict[str, Any]:
 
 
 def _call(payload: dict[str, Any]) -> str:
-    """Calls the function on each input: ``[[ok, value], ...]``."""
+    """Call the function on each input: ``[[ok, value], ...]``."""
     # Inputs first: what the answer defines must not come between.
     arguments = [decode(given) for given in payload["inputs"]]
     function = define(payload["code"])[payload["entry"]]
@@ -139,7 +139,7 @@ def _call(payload: dict[str, Any]) -> str:
 
 
 def _check(payload: dict[str, Any]) -> str:
-    """Runs a test, ``check(candidate)``, in the place of whose candidate stands something else.
+    """Run a test, ``check(candidate)``, with a stand-in for the candidate.
 
     With ``"do": "record"`` that is the reference solution, and what it is called with is recorded:
     a list of tuples in the form of :func:`encode`. With ``"do": "check"`` it gives back the
@@ -169,5 +169,5 @@ def _check(payload: dict[str, Any]) -> str:
 
 
 def run(payload: dict[str, Any]) -> str:
-    """Does what ``do`` says: "call", "record" or "check"."""
+    """Run the action of ``do``: "call", "record" or "check"."""
     return _call(payload) if payload["do"] == "call" else _check(payload)

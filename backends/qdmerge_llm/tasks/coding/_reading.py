@@ -22,7 +22,7 @@ _START = re.compile(
 
 
 def blocks(text: str) -> list[str]:
-    """The fenced blocks of a text in their order; the last one may lack its end."""
+    """Return the fenced blocks of a text in their order; the last one may lack its end."""
     found, start, mark = [], -1, ""
     for fence in _FENCE.finditer(text):
         if start < 0:
@@ -39,7 +39,7 @@ def blocks(text: str) -> list[str]:
 
 
 def _dedented(block: str) -> str:
-    """A block without the indent of its first line, where all lines have it (lists in Markdown)."""
+    """Remove the first line's indent where all lines have it (lists in Markdown)."""
     block = block.strip("\n")
     indent = len(block) - len(block.lstrip(" \t"))
     lines = block.split("\n")
@@ -50,7 +50,7 @@ def _dedented(block: str) -> str:
 
 
 def defines(code: str, entry: str) -> bool:
-    """Whether a code defines a name at its top level."""
+    """Return whether a code defines a name at its top level."""
     name = re.escape(entry)
     function = rf"(?:async[ \t]+)?def[ \t]+{name}[ \t]*\("
     value = rf"{name}[ \t]*(?::[^=\n]*)?=(?!=)"
@@ -60,7 +60,7 @@ def defines(code: str, entry: str) -> bool:
 
 
 def extract_code(text: str, entry: str) -> str:
-    """The code of a chat answer.
+    """Return the code of a chat answer.
 
     Of several fenced blocks the first that defines the entry point, or else the first. Without
     fences the text from where code seems to begin. Prose after the code is left in: what runs it
@@ -81,7 +81,7 @@ def extract_code(text: str, entry: str) -> str:
 
 
 def described(prompt: str, entry: str) -> str:
-    """What the docstring of a prompt's function says before its examples; else the prompt."""
+    """Return the docstring of a prompt's function before its examples; else the prompt."""
     try:
         functions = [n for n in ast.walk(ast.parse(prompt)) if isinstance(n, ast.FunctionDef)]
     except SyntaxError:
@@ -91,7 +91,7 @@ def described(prompt: str, entry: str) -> str:
 
 
 def completed(code: str, prompt: str, entry: str) -> str:
-    """The whole program of an answer to a prompt that ends within a function (HumanEval).
+    """Return the whole program of an answer to a prompt that ends within a function.
 
     An answer that defines the function needs the prompt for what stands before it only: imports and
     helpers. Any other goes on where the prompt ends.
@@ -105,7 +105,7 @@ def completed(code: str, prompt: str, entry: str) -> str:
 
 
 def example_calls(assertions: str, entry: str) -> list[tuple[Any, ...]]:
-    """Arguments of a function's calls in assertions, one each; those that are literal only."""
+    """Return the arguments of a function's calls in assertions, where they are literal."""
     found = []
     for statement in ast.parse(assertions).body:
         for node in ast.walk(statement):
@@ -117,7 +117,7 @@ def example_calls(assertions: str, entry: str) -> list[tuple[Any, ...]]:
 
 
 def typed(value: Any, examples: Sequence[Any]) -> Any:
-    """A JSON value in the types of examples.
+    """Return a JSON value in the types of examples.
 
     JSON knows no tuples, sets or complex numbers; what a benchmark keeps as a list becomes what its
     assertions give in that place.
@@ -148,7 +148,7 @@ def typed(value: Any, examples: Sequence[Any]) -> Any:
 
 
 def _key(key: str, examples: Collection[Any]) -> Any:
-    """A key of a JSON object, a number where examples are."""
+    """Return a key of a JSON object, a number where examples are."""
     number = key not in examples and any(type(e) is int for e in examples)
     return int(key) if number and re.fullmatch(r"-?\d{1,18}", key) else key
 
@@ -156,7 +156,7 @@ def _key(key: str, examples: Collection[Any]) -> Any:
 def typed_inputs(
     base: Sequence[Sequence[Any]], plus: Sequence[Sequence[Any]], assertions: str, entry: str
 ) -> list[Any]:
-    """Inputs in the form that values travel in, each a tuple of arguments.
+    """Return inputs, each a tuple of arguments, in the form that values travel in.
 
     Args:
         base: Inputs of the assertions, as JSON.
@@ -180,6 +180,6 @@ def _row(row: Sequence[Any], examples: Sequence[tuple[Any, ...]]) -> tuple[Any, 
 
 
 def as_sets(tests: Sequence[str], entry: str) -> bool:
-    """Whether all tests look at the set of what a function returns only."""
+    """Return whether all tests compare only the set of what a function returns."""
     pattern = re.compile(rf"\s*assert\s+set\(\s*{re.escape(entry)}\s*\(")
     return bool(tests) and all(map(pattern.match, tests))

@@ -160,7 +160,7 @@ class MBPPTask(CodingTask):
 
     @classmethod
     def read(cls, row: Mapping[str, Any], number: int) -> Item:
-        """The row; ``id`` is its ``task_id``, ``prompt`` the description and the first test."""
+        """Return the row; ``id`` is its ``task_id``, ``prompt`` the description and first test."""
         description = row["prompt"].strip().strip("'\"").strip()
         tests = row.get("test_list") or [
             line for line in row["assertion"].split("\n") if line.startswith("assert")
@@ -172,12 +172,12 @@ class MBPPTask(CodingTask):
 
     @classmethod
     def bare_question(cls, item: Item) -> str:
-        """The description, without the function's name and the test."""
+        """Return the description, without the function's name and the test."""
         return str(item["prompt"]).split("\nThe function is named `")[0].split("\nassert ")[0]
 
     @classmethod
     def problem(cls, item: Item) -> str | None:
-        """What is wrong with the fields of a row, or None."""
+        """Return what is wrong with the fields of a row, or None."""
         for field in ("base_input", "plus_input"):
             rows = item.get(field, [])
             if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
@@ -194,7 +194,7 @@ class MBPPTask(CodingTask):
 
     @classmethod
     def question(cls, item: Item) -> str:
-        """What the model is asked."""
+        """Return what the model is asked."""
         return (
             "Write a Python function for the following problem. Answer with one block of code "
             f"between ```python and ```, complete with its imports.\n\n{item['prompt']}"
@@ -202,12 +202,12 @@ class MBPPTask(CodingTask):
 
     @classmethod
     def code(cls, item: Item, answer: str) -> str:
-        """The program in an answer."""
+        """Return the program in an answer."""
         return extract_code(answer, item["entry_point"])
 
     @classmethod
     def gold(cls, item: Item) -> list[str]:
-        """The reference solution."""
+        """Return the reference solution."""
         return [f"```python\n{item['canonical_solution'].strip()}\n```"]
 
     def _inputs(self, item: Item) -> list[Any]:
@@ -251,24 +251,24 @@ class HumanEvalTask(CodingTask):
 
     @classmethod
     def read(cls, row: Mapping[str, Any], number: int) -> Item:
-        """The row; ``id`` is its ``task_id``."""
+        """Return the row; ``id`` is its ``task_id``."""
         return {**row, "id": str(row.get("task_id", number)), "prompt": row["prompt"]}
 
     @classmethod
     def bare_question(cls, item: Item) -> str:
-        """The text of the docstring, without its examples."""
+        """Return the text of the docstring, without its examples."""
         return described(item["prompt"], item["entry_point"])
 
     @classmethod
     def problem(cls, item: Item) -> str | None:
-        """What is wrong with the fields of a row, or None."""
+        """Return what is wrong with the fields of a row, or None."""
         if not isinstance(item.get("test"), str) or "def check(" not in item["test"]:
             return "'test' must be code that defines check(candidate)"
         return super().problem(item)
 
     @classmethod
     def question(cls, item: Item) -> str:
-        """What the model is asked."""
+        """Return what the model is asked."""
         return (
             "Complete the following Python function. Answer with the whole function in one block "
             f"of code between ```python and ```.\n\n```python\n{item['prompt'].strip()}\n```"
@@ -276,13 +276,13 @@ class HumanEvalTask(CodingTask):
 
     @classmethod
     def code(cls, item: Item, answer: str) -> str:
-        """The program in an answer, with the prompt's part of it."""
+        """Return the program in an answer, with the prompt's part of it."""
         code = extract_code(answer, item["entry_point"])
         return completed(code, item["prompt"], item["entry_point"]) if code.strip() else ""
 
     @classmethod
     def gold(cls, item: Item) -> list[str]:
-        """The prompt with the rest of the function."""
+        """Return the prompt with the rest of the function."""
         return [f"```python\n{_humaneval_solution(item).strip()}\n```"]
 
     def _inputs(self, item: Item) -> list[Any]:
@@ -325,7 +325,7 @@ def _test(item: Item, do: str) -> dict[str, Any]:
 
 
 def _results(output: Output, count: int) -> Results | None:
-    """What a function returned, or None where the program came to no proper end."""
+    """Return what a function returned, or None where the program came to no proper end."""
     if not output.ended or output.status != 0:
         return None
     try:

@@ -5,12 +5,7 @@ from __future__ import annotations
 from qdmerge_llm.tasks.database._engine import Engine, Reply, SQLiteEngine, Table
 from qdmerge_llm.tasks.database._mysql import MySQLEngine
 from qdmerge_llm.tasks.database._sql import SqlTask
-from qdmerge_llm.tasks.database._task import (
-    AgentBenchDBTask,
-    parse_turn,
-    parse_values,
-    same_answer,
-)
+from qdmerge_llm.tasks.database._task import AgentBenchDBTask, parse_turn, parse_values, same_answer
 
 __all__ = [
     "AgentBenchDBTask",

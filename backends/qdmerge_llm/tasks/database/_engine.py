@@ -37,7 +37,7 @@ class Table:
 
     @classmethod
     def of(cls, item: Mapping[str, Any], types: Types) -> Table:
-        """The table of an item.
+        """Return the table of an item.
 
         Args:
             item: A row of the benchmark.
@@ -59,7 +59,7 @@ class Table:
 
 
 def _name(name: str, k: int) -> str:
-    """A column's name as MySQL takes it: not blank, and no blanks at its end."""
+    """Return a column's name as MySQL takes it: not blank, and no blanks at its end."""
     return name.rstrip() or f"column_{k + 1}"
 
 
@@ -98,7 +98,7 @@ class Engine(ABC):
 
     @abstractmethod
     def open(self, table: Table) -> Any:
-        """A new database that holds the table: its session.
+        """Return a new database that holds the table: its session.
 
         Raises:
             UnfitTableError: It cannot be held.
@@ -106,7 +106,7 @@ class Engine(ABC):
 
     @abstractmethod
     def execute(self, orders: Sequence[tuple[Any, str]]) -> list[Reply]:
-        """Executes a statement in each of some sessions; what it changed stays.
+        """Execute a statement in each of some sessions; what it changed stays.
 
         Args:
             orders: Pairs of session and statement, no session twice.
@@ -114,11 +114,11 @@ class Engine(ABC):
 
     @abstractmethod
     def contents(self, sessions: Sequence[Any]) -> list[str | None]:
-        """For each session a hash of its table's rows in any order; None if it has none to read."""
+        """Return for each session a hash of its table's rows in any order; None if unreadable."""
 
     @abstractmethod
     def close(self, session: Any) -> None:
-        """Gives up a session and its database."""
+        """End a session and drop its database."""
 
 
 _PROGRAM = Program.of(_program.__file__, "sqlite")
@@ -149,11 +149,11 @@ class SQLiteEngine(Engine):
         self._sandbox = sandbox
 
     def open(self, table: Table) -> _Session:
-        """A new session."""
+        """Return a new session."""
         return _Session(table)
 
     def execute(self, orders: Sequence[tuple[_Session, str]]) -> list[Reply]:
-        """Executes a statement in each session."""
+        """Execute a statement in each session."""
         replies = self._run([(session, [statement]) for session, statement in orders], False)
         for (session, statement), reply in zip(orders, replies, strict=True):
             if reply is not _STOPPED and not _READS.match(_program.uncommented(statement)):
@@ -161,12 +161,12 @@ class SQLiteEngine(Engine):
         return replies
 
     def contents(self, sessions: Sequence[_Session]) -> list[str | None]:
-        """Hashes of the sessions' tables."""
+        """Return hashes of the sessions' tables."""
         replies = self._run([(session, []) for session in sessions], True)
         return [reply.text if reply.ok else None for reply in replies]
 
     def close(self, session: _Session) -> None:
-        """There is nothing to give up."""
+        """Do nothing: a session holds no resources."""
 
     def _run(self, orders: Sequence[tuple[_Session, list[str]]], contents: bool) -> list[Reply]:
         payloads: list[dict[str, Any]] = [

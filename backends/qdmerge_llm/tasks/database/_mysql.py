@@ -81,7 +81,7 @@ class MySQLEngine(Engine):
         atexit.register(self._leave)
 
     def open(self, table: Table) -> _Session:
-        """Creates a database with the table.
+        """Create a database with the table.
 
         Raises:
             UnfitTableError: The server cannot hold the table.
@@ -101,7 +101,7 @@ class MySQLEngine(Engine):
         return _Session(name, table)
 
     def execute(self, orders: Sequence[tuple[_Session, str]]) -> list[Reply]:
-        """Executes a statement in each session, one after the other.
+        """Execute a statement in each session, one after the other.
 
         Raises:
             EvaluationError: The server is gone.
@@ -109,7 +109,7 @@ class MySQLEngine(Engine):
         return [self._execute(session, statement) for session, statement in orders]
 
     def contents(self, sessions: Sequence[_Session]) -> list[str | None]:
-        """Hashes of the sessions' tables.
+        """Return hashes of the sessions' tables.
 
         Raises:
             EvaluationError: The server is gone.
@@ -117,11 +117,11 @@ class MySQLEngine(Engine):
         return [self._contents(session) for session in sessions]
 
     def close(self, session: _Session) -> None:
-        """Drops the session's database."""
+        """Drop the session's database."""
         self._drop(session.database)
 
     def _fill(self, name: str, table: Table) -> None:
-        """Creates a database of a name with a table."""
+        """Create a database of a name with a table."""
         columns = ", ".join(f"{quoted(column)} {_TYPES[kind]}" for column, kind in table.columns)
         marks = ", ".join(["%s"] * len(table.columns))
         try:
@@ -156,7 +156,7 @@ class MySQLEngine(Engine):
                 self._stop(connection.thread_id())
 
     def _stop(self, thread: int) -> None:
-        """Ends a connection on the server's side, with whatever it is still sending or doing."""
+        """End a connection on the server's side, and what it still sends or does."""
         with suppress(self._library.Error):
             self._admin(f"KILL {thread}")
 
@@ -174,7 +174,7 @@ class MySQLEngine(Engine):
         return digest(rows) if len(rows) <= _MAX_ROWS else None
 
     def _blame(self, error: Exception) -> None:
-        """Returns if an error is the statement's own.
+        """Return if an error is the statement's own.
 
         Raises:
             EvaluationError: The server is gone, or ended the connection.
@@ -185,7 +185,7 @@ class MySQLEngine(Engine):
             self._connected(None).close()  # the statement took too long if the server is there
 
     def _connected(self, database: str | None) -> Any:
-        """A new connection.
+        """Return a new connection.
 
         Raises:
             EvaluationError: There is none to be had.
@@ -214,7 +214,7 @@ class MySQLEngine(Engine):
         return connection
 
     def _admin(self, statement: str) -> list[Any]:
-        """Executes a statement on the connection that holds this process's lock."""
+        """Execute a statement on the connection that holds this process's lock."""
         if not self._alive():
             self._connection, self._pid = self._connect(None), os.getpid()
             if not self._tls:  # reading the system's certificates anew takes longer than the rest
@@ -224,7 +224,7 @@ class MySQLEngine(Engine):
         return self._ask(statement)
 
     def _alive(self) -> bool:
-        """Whether the connection is this process's own, and the server has not ended it."""
+        """Return whether the connection is this process's own, and the server has not ended it."""
         if self._pid != os.getpid():  # a fork: the databases and the lock are its parent's
             self._token, self._open = secrets.token_hex(6), set()
             return False
@@ -240,7 +240,7 @@ class MySQLEngine(Engine):
             return list(cursor.fetchall())
 
     def _sweep(self) -> None:
-        """Drops the databases of processes that are gone."""
+        """Drop the databases of processes that are gone."""
         for (name,) in self._admin(rf"SHOW DATABASES LIKE '{_PREFIX}\_%'"):
             lock = re.fullmatch(rf"({_PREFIX}_[0-9a-f]{{12}})_\d+", name)
             if lock and self._admin(f"SELECT IS_FREE_LOCK('{lock[1]}')") == [(1,)]:
@@ -258,7 +258,7 @@ class MySQLEngine(Engine):
 
 
 def connector(url: str) -> tuple[Any, dict[str, Any]]:
-    """PyMySQL, and what to connect with; does not connect.
+    """Return PyMySQL and its connection arguments, without connecting.
 
     Raises:
         ConfigError: PyMySQL is not installed, or the URL is of another form or has a password.
@@ -297,7 +297,7 @@ def connector(url: str) -> tuple[Any, dict[str, Any]]:
 
 
 def _message(error: Exception) -> str:
-    """A driver's error: its code and text."""
+    """Return a driver's error: its code and text."""
     return ": ".join(map(str, error.args)) or type(error).__name__
 
 
@@ -310,7 +310,7 @@ def _plain(row: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def _value(value: Any) -> Any:
-    """A value as SQLite would give it."""
+    """Return a value as SQLite would give it."""
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, (date, datetime, time, timedelta)):

@@ -49,7 +49,7 @@ _LONGEST = 10_000  # characters of an answer that is read as a list
 
 
 def _known_engine(name: str) -> str:
-    """The name of an engine that can be used, as far as shows without connecting.
+    """Return the name of an engine that can be used; checked without connecting.
 
     Raises:
         ValueError: It is none.
@@ -121,7 +121,7 @@ class AgentBenchDBTask(EpisodeTask):
 
     @classmethod
     def read(cls, row: Mapping[str, Any], number: int) -> Item:
-        """The row, with an ``id`` (the row's number where it has none) and a ``prompt``."""
+        """Return the row with an ``id`` (else its number) and a ``prompt``."""
         heads = ", ".join(str(c["name"]) for c in row["table"]["table_info"]["columns"])
         about = row.get("add_description") or (
             f"The name of this table is {row['table']['table_name']}, and the headers of this "
@@ -132,12 +132,12 @@ class AgentBenchDBTask(EpisodeTask):
 
     @classmethod
     def bare_question(cls, item: Item) -> str:
-        """The description, without what is said about the table."""
+        """Return the description, without the sentence about the table."""
         return str(item["description"])
 
     @classmethod
     def problem(cls, item: Item) -> str | None:
-        """What is wrong with the form of a row, or None."""
+        """Return what is wrong with the form of a row, or None."""
         label, table = item.get("label"), item.get("table")
         if not isinstance(label, list) or not label:
             return "'label' must be a list of at least one value"
@@ -157,7 +157,7 @@ class AgentBenchDBTask(EpisodeTask):
         return None
 
     def unusable(self, items: Sequence[Item]) -> dict[str, str]:
-        """The items whose table cannot be built, or whose reference statement fails."""
+        """Return the items whose table cannot be built, or whose reference statement fails."""
         found: dict[str, str] = {}
         for first in range(0, len(items), self.at_once):
             found |= self._learn(items[first : first + self.at_once])
@@ -165,7 +165,7 @@ class AgentBenchDBTask(EpisodeTask):
 
     @classmethod
     def gold(cls, item: Item) -> list[str]:
-        """The reference statement, where there is one, and the label as the final answer."""
+        """Return the reference statement, where there is one, and the label as the final answer."""
         if not _writes(item):
             return [
                 f"Action: Answer\nFinal Answer: {json.dumps(item['label'], ensure_ascii=False)}"
@@ -176,7 +176,7 @@ class AgentBenchDBTask(EpisodeTask):
         ]
 
     def begin(self, items: Sequence[Item], opened: list[Episode]) -> None:
-        """Opens databases; what the reference statements make of them is found out before.
+        """Open databases, after finding out what the reference statements make of them.
 
         Raises:
             EvaluationError: A table cannot be built, or a reference statement fails.
@@ -186,16 +186,16 @@ class AgentBenchDBTask(EpisodeTask):
         super().begin(items, opened)
 
     def start(self, item: Item) -> Episode:
-        """Opens a database of its own for a problem."""
+        """Open a database of its own for a problem."""
         session = self._engine.open(Table.of(item, self._types))
         return Episode(item, self.opening(item["prompt"]), session)
 
     def close(self, episode: Episode) -> None:
-        """Drops an episode's database."""
+        """Drop an episode's database."""
         self._engine.close(episode.state)
 
     def act(self, episodes: Sequence[Episode]) -> None:
-        """Executes the operations and judges the answers of a round."""
+        """Execute the operations and judges the answers of a round."""
         operations: list[tuple[Episode, str]] = []
         changed: list[Episode] = []
         for episode in episodes:
@@ -218,14 +218,14 @@ class AgentBenchDBTask(EpisodeTask):
             self._judge(changed)
 
     def _judge(self, episodes: Sequence[Episode]) -> None:
-        """Ends the episodes whose tables were to be changed."""
+        """End the episodes whose tables were to be changed."""
         found = self._engine.contents([episode.state for episode in episodes])
         for episode, contents in zip(episodes, found, strict=True):
             right = contents == self._expected[_key(episode.item)]
             episode.end(right, "right table" if right else "wrong table")
 
     def _learn(self, items: Sequence[Item]) -> dict[str, str]:
-        """Finds out what the references make of the tables; id to failure.
+        """Find out what the references make of the tables; return the id and failure of others.
 
         What was found is kept, failures are not: what they came from may pass.
         """
@@ -262,7 +262,7 @@ def _key(item: Item) -> str:
 
 
 def parse_turn(text: str) -> tuple[str, str] | None:
-    """What a turn asks for.
+    """Return what a turn asks for.
 
     Returns:
         ``("operation", SQL)``, ``("answer", text after "Final Answer:")``, or None where the turn
@@ -279,7 +279,7 @@ def parse_turn(text: str) -> tuple[str, str] | None:
 
 
 def parse_values(text: str) -> list[str]:
-    """The values of a final answer: ``["a", 1]``, ``[('a',)]``, ``[a]`` or ``a``."""
+    """Return the values of a final answer: ``["a", 1]``, ``[('a',)]``, ``[a]`` or ``a``."""
     line = text.strip().split("\n")[0].strip()
     for candidate in (text.strip(), line):
         opened = candidate.find("[")
@@ -308,7 +308,7 @@ def _canonical(value: Any) -> float | str:
 
 
 def same_answer(values: Sequence[str], label: Sequence[Any]) -> bool:
-    """Whether an answer's values are the label's.
+    """Return whether an answer's values are the label's.
 
     Two values are equal as numbers if both are numbers, else as text. Several are compared as sets.
     """

@@ -76,7 +76,7 @@ class AgentBenchOSTask(EpisodeTask):
 
     @classmethod
     def read(cls, row: Mapping[str, Any], number: int) -> Item:
-        """The item of a row: its fields, ``prompt``, ``id`` (of its content) and ``group``."""
+        """Return the row with ``prompt``, ``id`` (of its content) and ``group``."""
         text = json.dumps(row, sort_keys=True)
         description = row["description"]
         digests = [hashlib.sha256(part.encode()).hexdigest()[:16] for part in (text, description)]
@@ -84,7 +84,7 @@ class AgentBenchOSTask(EpisodeTask):
 
     @classmethod
     def problem(cls, item: Item) -> str | None:
-        """What is wrong with the fields of an item, or None."""
+        """Return what is wrong with the fields of an item, or None."""
         try:
             understand(item, item["id"])
         except ValueError as error:
@@ -92,7 +92,7 @@ class AgentBenchOSTask(EpisodeTask):
         return None
 
     def unusable(self, items: Sequence[Item]) -> dict[str, str]:
-        """The items whose system cannot be set up; what works is tried once in a process."""
+        """Return the items whose system cannot be set up; what works is tried once in a process."""
         if not self._sandbox.isolated:
             return {}
         setups = {}
@@ -112,7 +112,7 @@ class AgentBenchOSTask(EpisodeTask):
 
     @classmethod
     def gold(cls, item: Item) -> list[str]:
-        """The turns of a perfect model: the example, then its output (``{output}``) as answer."""
+        """Return a perfect model's turns: the example, then its output (``{output}``)."""
         problem = understand(item, item["id"])
         if problem.match is not None:
             known = f"Think: I know the answer.\n\nAct: answer({problem.match.text})"
@@ -125,11 +125,11 @@ class AgentBenchOSTask(EpisodeTask):
 
     @classmethod
     def output_of(cls, turn: str) -> str:
-        """The output that a user turn reports, without what is said around it."""
+        """Return the output that a user turn reports, without what is said around it."""
         return "" if turn == EMPTY else turn.removeprefix(OUTPUT).strip()
 
     def begin(self, items: Sequence[Item], opened: list[Episode]) -> None:
-        """Opens the items' sessions, several at a time.
+        """Open the items' sessions, several at a time.
 
         Raises:
             EvaluationError: See :meth:`start`.
@@ -146,7 +146,7 @@ class AgentBenchOSTask(EpisodeTask):
             one.result()
 
     def start(self, item: Item) -> Episode:
-        """A session with the item's system.
+        """Return a session with the item's system.
 
         Raises:
             EvaluationError: The sandbox does not start, or the item's own set-up fails in it.
@@ -162,7 +162,7 @@ class AgentBenchOSTask(EpisodeTask):
         return Episode(item, self.opening(item["prompt"]), (problem, session))
 
     def _set_up(self, session: Session, init: Sequence[Script], start: str | None) -> str:
-        """Prepares a system; why that fails, "" if it does not."""
+        """Prepare a system; return why that fails, or ""."""
         for script in init:
             if reason := self._failure("init", _run(session, script, wall=_SETUP_SECONDS)):
                 return reason
@@ -184,7 +184,7 @@ class AgentBenchOSTask(EpisodeTask):
         return text
 
     def act(self, episodes: Sequence[Episode]) -> None:
-        """Runs the scripts of all episodes, several at a time, and judges those that finish."""
+        """Run the scripts of all episodes, several at a time, and judges those that finish."""
         list(self._pool.map(self._act, episodes))
 
     def _act(self, episode: Episode) -> None:
@@ -213,7 +213,7 @@ class AgentBenchOSTask(EpisodeTask):
         episode.end(float(right), "" if right else session.over or "wrong answer")
 
     def close(self, episode: Episode) -> None:
-        """Ends the session."""
+        """End the session."""
         episode.state[1].close()
 
 
@@ -227,7 +227,7 @@ def _run(session: Session, script: Script, *args: str, wall: float | None = None
 
 
 def _passes(problem: Problem, session: Session, answer: str) -> bool:
-    """Runs the checkers in order, each given the answer and the outputs of those before it."""
+    """Run the checkers in order, each with the answer and the outputs of those before it."""
     outputs = [answer]
     for check in problem.checks:
         if isinstance(check, str):

@@ -15,7 +15,7 @@ from qdmerge_llm.sandbox import Session
 
 
 def normal(text: str) -> str:
-    """Text with one kind of line ends, stripped."""
+    """Return text with one kind of line ends, stripped."""
     return text.replace("\r\n", "\n").replace("\r", "\n").strip()
 
 
@@ -31,7 +31,7 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([BKMGTP]?)(?:i?B)?", re.IGNORECASE)
 
 
 def size(text: str) -> float | None:
-    """Bytes of a size such as ``12K`` or ``1.5 MB``, units binary; None if it is none."""
+    """Return the bytes of a size such as ``12K`` or ``1.5 MB`` (binary units), or None."""
     match = _SIZE.fullmatch(normal(text))
     return float(match[1]) * _UNITS[match[2].upper()] if match else None
 
@@ -65,7 +65,7 @@ def _value(node: Any) -> float:
 
 
 def calculator(session: Session) -> bool:
-    """Whether the command ``calc`` works: each of ``SUMS`` as one argument, within 1e-5.
+    """Return whether the command ``calc`` works on each of ``SUMS``, within 1e-5.
 
     It may be a program, or a function or alias in ``~/.bashrc``.
     """
@@ -111,7 +111,7 @@ class Match:
     strip: bool = True
 
     def accepts(self, answer: str) -> bool:
-        """Whether an answer is right."""
+        """Return whether an answer is right."""
         if self.regex:
             return re.search(self.text, answer.strip() if self.strip else answer) is not None
         return normal(answer) == normal(self.text) if self.strip else answer == self.text
@@ -141,7 +141,7 @@ _INTERPRETERS = {"bash": "bash", "sh": "bash", "shell": "bash", "python": "pytho
 
 
 def stock_log(seed: str) -> str:
-    """The log of the rows about stocks: 401 lines of who bought or sold which and how many."""
+    """Return the log of the rows about stocks: 401 lines of purchases and sales."""
     draw = random.Random(seed)
     return "".join(
         f"{draw.choice(('Alice', 'Bob'))} | {draw.choice(('Purchase', 'Sell'))} | "
@@ -158,7 +158,7 @@ _INIT_FILES = {"stock-log": _stock_log_script}
 
 
 def _script(value: Any, where: str, seed: str = "") -> Script | str | None:
-    """A script in any of the forms of the rows, or the stem of a known file.
+    """Return a script in any of the forms of the rows, or the stem of a known file.
 
     Raises:
         ValueError: It has another form.
@@ -225,7 +225,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def understand(row: Mapping[str, Any], seed: str) -> Problem:
-    """What a row means.
+    """Return what a row means.
 
     Args:
         row: The row.

@@ -52,7 +52,7 @@ _BLOCK = re.compile(r"```bash\r?\n(.*?)\r?\n?```", re.DOTALL)
 
 
 def parse(turn: str) -> Action | None:
-    """The action of a turn, as the original reads it; None where it holds none.
+    """Return the action of a turn as the original reads it, or None.
 
     The last ``Act:`` that names an action counts. All bash blocks of the turn are one script. The
     answer is what lies between the first opening and the last closing parenthesis of its line.
@@ -71,7 +71,7 @@ def parse(turn: str) -> Action | None:
 
 
 def report(output: str, limit: int, stopped_after: float | None) -> str:
-    """The user turn about a script's output, at most ``limit`` characters of it."""
+    """Return the user turn about a script's output, at most ``limit`` characters of it."""
     if len(output) > limit:
         output = output[: limit - 20] + _CUT
     if stopped_after is not None:

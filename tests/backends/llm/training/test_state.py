@@ -22,7 +22,7 @@ import yaml
 from qdmerge.errors import ConfigError, RunError
 from qdmerge.training import unfinished
 from qdmerge_llm.training import LoRAConfig, _train, train_lora
-from qdmerge_llm.training._state import is_made, is_same
+from qdmerge_llm.training._config import is_made, is_same
 from qdmerge_llm.training._trainer import last_checkpoint
 from tests.backends.llm.conftest import python_item
 from tests.backends.llm.training.conftest import SETTINGS, same, silent

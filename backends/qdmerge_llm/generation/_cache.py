@@ -1,8 +1,10 @@
-"""Keys and values of rows that come and go."""
+"""Keys and values of rows that come and go, and how models take them."""
 
 from __future__ import annotations
 
+import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -35,7 +37,7 @@ class Slots(Cache):
         super().__init__(layers=self._layers)
 
     def join(self, read: DynamicCache | None, lengths: torch.Tensor) -> None:
-        """Adds rows behind those in use.
+        """Add rows behind those in use.
 
         Args:
             read: Their tokens' keys and values, padded on the right; None if they have no tokens.
@@ -48,7 +50,7 @@ class Slots(Cache):
         self.lengths = torch.cat([self.lengths, lengths])
 
     def leave(self, gone: torch.Tensor) -> torch.Tensor:
-        """Takes rows out; the last ones take their places.
+        """Remove rows; the last ones take their places.
 
         Args:
             gone: ``(n,)`` bool.
@@ -66,7 +68,7 @@ class Slots(Cache):
         return order
 
     def step(self) -> dict[str, torch.Tensor]:
-        """Makes room for one more token in each row.
+        """Make room for one more token in each row.
 
         Returns:
             What a model's forward is told about these tokens: their positions, and which columns
@@ -141,7 +143,7 @@ class _Layer(CacheLayerMixin):
 
 
 def layers_of(model: PreTrainedModel, length: int) -> int:
-    """Layers of a model that :class:`Slots` serves for rows of a length; 0 if it does not.
+    """Return the layers of a model that :class:`Slots` serves for rows of a length; 0 if none.
 
     It does for models that take any layout of columns from a mask and positions (those that
     ``StaticCache`` serves) and whose layers all look back over a whole row.
@@ -158,3 +160,26 @@ def layers_of(model: PreTrainedModel, length: int) -> int:
         for layer in layers
     )
     return len(layers) if plain else 0
+
+
+def cache_argument(model: Any) -> str:
+    """Return the name by which a model's forward takes keys and values.
+
+    ``cache``, or ``past_key_values`` where the architecture or transformers is older (before 5.24).
+
+    Args:
+        model: A model of transformers, or one of peft around it.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return _cache_argument(type(base).forward)
+
+
+@functools.cache
+def _cache_argument(forward: Callable[..., Any]) -> str:
+    known = inspect.signature(forward).parameters
+    return "cache" if "cache" in known else "past_key_values"
+
+
+def cache_of(output: Any) -> Any:
+    """Return the keys and values in what a model's forward returned."""
+    return output.cache if hasattr(output, "cache") else output.past_key_values
