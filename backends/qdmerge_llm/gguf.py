@@ -29,12 +29,12 @@ def convert(gguf_file: Path, cache: Path | None = None) -> Path:
 
     Args:
         gguf_file: The file; its architecture must be one that transformers reads from GGUF.
-        cache: Where the folder is kept (default: `qdmerge.storage.cache_dir`), by content hash.
+        cache: Where the folder is kept, by content hash; None for qdmerge's cache.
 
     Raises:
-        ConfigError: If the package ``gguf`` is not installed.
-        CheckpointError: If the file cannot be read as a GGUF language model.
-        RunError: If the cache cannot be written.
+        ConfigError: The package ``gguf`` is not installed.
+        CheckpointError: The file cannot be read as a GGUF language model.
+        RunError: The cache cannot be written.
     """
     entry = _entry(gguf_file, cache)
     return built_once(entry, lambda folder: _write(gguf_file, folder), "Models read from GGUF")
@@ -65,8 +65,8 @@ def read_header(gguf_file: Path) -> Header:
     """Read what a GGUF file says of its model; loads no torch.
 
     Raises:
-        ConfigError: If the package ``gguf`` is not installed.
-        CheckpointError: If the file cannot be read, or says too little.
+        ConfigError: The package ``gguf`` is not installed.
+        CheckpointError: The file cannot be read, or says too little.
     """
     check(gguf_file)
     from gguf import GGUFReader
@@ -90,8 +90,8 @@ def check(gguf_file: Path) -> None:
     """Check that a file begins as GGUF does, and that it can be read here.
 
     Raises:
-        ConfigError: If the package ``gguf`` is not installed.
-        CheckpointError: If the file is no GGUF file.
+        ConfigError: The package ``gguf`` is not installed.
+        CheckpointError: The file is no GGUF file.
     """
     if find_spec("gguf") is None:
         raise ConfigError(
@@ -100,7 +100,7 @@ def check(gguf_file: Path) -> None:
     try:
         with gguf_file.open("rb") as file:
             if file.read(4) != b"GGUF":
-                raise CheckpointError(f"{gguf_file} is not a GGUF file (it does not start so).")
+                raise CheckpointError(f"{gguf_file} is not a GGUF file: it must begin with GGUF.")
     except OSError as error:
         raise CheckpointError(f"{gguf_file} cannot be read: {error.strerror}.") from error
 

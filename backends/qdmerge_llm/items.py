@@ -127,7 +127,7 @@ def split_items(
     Args:
         items: All items of a file.
         counts: Items wanted per split; None for all there are.
-        whole: The file belongs to the one split of ``counts``, with all its items.
+        whole: Whether all items of the file belong to the one split of ``counts``.
 
     Raises:
         ConfigError: A split has fewer items than asked for, or two splits share a prompt.
@@ -192,8 +192,8 @@ def content_hash(content: object) -> str:
 
 
 _SHORTEST = 12  # letters and digits; shorter questions would be found in anything
-# A question stands by itself where it begins and ends as a sentence or a line does. What goes on
-# before or behind ("... in /root/work of less than 10 bytes") asks for something else.
+# A question stands by itself where it begins and ends as a sentence or a line does. A longer
+# sentence ("... in /root/work of less than 10 bytes") asks for something else.
 _BEGIN = r"(?:^|[^\w\s,])\s*"
 _END = r"(?=[^\w\n,]*(?:\n|\Z)|[ ]*[.?!:;)\]\"'`*]+(?:\s|\Z))"
 

@@ -1,4 +1,4 @@
-"""What shows of models before any of them is loaded: files, shapes, records, chat templates."""
+"""What files say of models before any is loaded: shapes, records, chat templates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OTHER_NAMES = {"llama": ("mistral", "mixtral")}
 
 
 class Base:
-    """A base model that is on this machine, as far as it can be looked at.
+    """A base model on this machine, as far as its files tell.
 
     Args:
         source: A directory, or a GGUF file.
@@ -78,7 +78,7 @@ def made_otherwise(
     """Return how an existing adapter differs from what the current settings would produce.
 
     Args:
-        expert: Its folder; one without a record was made elsewhere, and is no matter.
+        expert: Its folder; one without a record was made elsewhere and is not compared.
         base: The base, if it can be looked at.
         training: The conversations, not compared if the file is not here, and the settings; None
             if it would not be made now.

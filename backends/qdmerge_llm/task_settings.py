@@ -154,7 +154,7 @@ class TaskConfig(_Asked):
         try:
             kind = _Asked(kind=given["kind"]).kind_class()
         except (ConfigError, KeyError, TypeError, ValueError):
-            return given  # told as a mistake of the field, or by :meth:`examined`
+            return given  # reported as a mistake of the field, or by `examined`
         if kind.side_only:
             raise ValueError(
                 f"'{given['kind']}' asks the model itself, which evolution does not do: it is for "

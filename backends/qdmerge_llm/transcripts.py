@@ -31,7 +31,7 @@ def write_transcripts(
     """Write the conversations of all models about a few items as a Markdown page.
 
     Items that the last model solves and the first one does not come first: they show what
-    merging brought. Which items were considered and how many each model solved is told.
+    merging brought. The page says how many items were considered and how many each model solved.
 
     Args:
         path: The page.

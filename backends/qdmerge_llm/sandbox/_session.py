@@ -26,7 +26,7 @@ _SLACK = 10.0  # seconds the supervisor may take beyond a command's own time
 
 
 class Session:
-    """A throw-away system, from [Sandbox.session][qdmerge_llm.sandbox.Sandbox.session].
+    """A throw-away system, opened by :meth:`Sandbox.session`.
 
     Commands run one after the other, as root, and share the file system and what earlier ones left
     running. A command that takes too long or writes too much is ended with all it started; earlier

@@ -56,7 +56,7 @@ def mount(source: str | None, target: str, flags: int, options: str = "") -> Non
     """Mount, or change a mount; the type of a new one is left open.
 
     Raises:
-        OSError: it failed.
+        OSError: It failed.
     """
     names = [name.encode() if name else None for name in (source, target)]
     if LIBC.mount(names[0], names[1], None, flags, options.encode() or None):

@@ -34,8 +34,8 @@ class LMEvalTask(TaskKind):
     Args:
         task: Name of a task or group.
         include_path: Folder of further task files (YAML). Data that such a file names by a
-            relative path is looked for from the working directory, as lm-eval does. A name found
-            here is not looked for among lm-eval's own tasks, most of which download their data.
+            relative path is searched from the working directory, as in lm-eval. A name found here
+            is not searched among lm-eval's own tasks, most of which download their data.
         metric: Metric and filter as lm-eval's tables name them ("acc", "acc_norm",
             "exact_match,strict-match"); one with a score for each document, from 0 to 1, higher
             being better.

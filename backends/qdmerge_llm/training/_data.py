@@ -39,7 +39,7 @@ def read_conversations(path: Path) -> list[list[dict[str, str]]]:
         path: JSON lines, or one JSON list; either may be compressed (``.gz``).
 
     Raises:
-        ConfigError: If the file cannot be read, or a row is not a conversation in which an
+        ConfigError: The file cannot be read, or a row is not a conversation in which an
             assistant speaks; the message names the file and the line.
     """
     found = []
@@ -74,7 +74,7 @@ def encode(messages: Sequence[Mapping[str, str]], tokenizer: Any) -> Example:
     that what is learned begins at the token where generation begins.
 
     Raises:
-        ConfigError: If the template rewrites earlier turns when later ones are added.
+        ConfigError: The template rewrites earlier turns when later ones are added.
     """
     ids: list[int] = []
     learned: list[bool] = []

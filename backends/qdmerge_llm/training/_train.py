@@ -29,7 +29,7 @@ def with_adapters(model: Any, settings: LoRAConfig) -> Any:
     """Return ``model`` with float32 adapters, the only parameters that are trained.
 
     Raises:
-        ConfigError: If the settings name a layer that the model lacks, or that cannot be adapted.
+        ConfigError: The settings name a layer that the model lacks, or that cannot be adapted.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -91,15 +91,15 @@ def train_lora(
 ) -> Path:
     """Train a LoRA adapter of ``base`` on conversations; ``out`` becomes a standard PEFT folder.
 
-    Until it is whole it lies in ``OUT.training``, with a checkpoint every ``checkpoint_seconds``: a
-    training that was killed goes on from there and, with the same number of threads on the same
-    kind of processor, ends in the same weights up to rounding. State of another base, other data or
-    other settings is discarded; that of other versions of the libraries is not, and the record
-    tells of them. An adapter already at ``out`` that was made from the same is left as it is.
+    Until it is whole it lies in ``OUT.training``, with a checkpoint every ``checkpoint_seconds``. A
+    training that was killed resumes there and, with the same number of threads on the same kind of
+    processor, ends in the same weights up to rounding. State of another base, other data or other
+    settings is discarded; state of other library versions is kept, and the record names them. An
+    adapter at ``out`` that was made from the same is left as it is.
 
-    ``out`` holds, besides the adapter, `RECORD`: SHA-256 of base and data, number of conversations
-    and how many were too long, settings, versions (and ``earlier_versions``, that began it),
-    seconds, tokens, and the mean loss of the first and of the last tenth of the steps.
+    ``out`` also holds ``RECORD``: SHA-256 of base and data, number of conversations and how many
+    were too long, settings, versions (and ``earlier_versions``, that began it), seconds, tokens,
+    and the mean loss of the first and of the last tenth of the steps.
 
     Args:
         base: Folder of a transformers model with a chat template.
@@ -111,10 +111,10 @@ def train_lora(
         checkpoint_seconds: Time between checkpoints.
 
     Raises:
-        ConfigError: If the extra ``train`` is not installed, a line of the data is wrong, the base
+        ConfigError: The extra ``train`` is not installed, a line of the data is wrong, the base
             has no chat template or lacks a layer of the settings, or ``out`` holds something else.
-        CheckpointError: If the base cannot be loaded.
-        RunError: If another process is training ``out``, or the training diverged.
+        CheckpointError: The base cannot be loaded.
+        RunError: Another process is training ``out``, or the training diverged.
     """
     missing = [name for name in EXTRA if find_spec(name) is None]
     if missing:

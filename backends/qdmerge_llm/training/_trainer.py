@@ -1,4 +1,4 @@
-"""The Trainer of transformers, told what it cannot know: our batches, our loss, our clock."""
+"""The Trainer of transformers with our batches, our loss and our clock."""
 
 from __future__ import annotations
 
@@ -87,12 +87,12 @@ class LoRATrainer(Trainer):
 
 
 class Watch(TrainerCallback):
-    """Tells the progress, and saves a checkpoint every so many seconds.
+    """Reports the progress, and saves a checkpoint every so many seconds.
 
     Args:
         folder: Where the checkpoints lie.
         name: What is trained, for ``progress``.
-        progress: Is told the steps done and the steps in all.
+        progress: Receives the steps done and the steps in all.
         every: Seconds between checkpoints.
     """
 
@@ -106,7 +106,7 @@ class Watch(TrainerCallback):
 
     @property
     def seconds(self) -> float:
-        """Seconds of this training, those up to the checkpoint it began at included."""
+        """Seconds of this training, including those before the checkpoint it resumed from."""
         return self._before + time.monotonic() - self._start
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:

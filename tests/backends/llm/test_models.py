@@ -105,7 +105,7 @@ def test_gguf_files_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.Monk
     expert = model(tmp_path / "expert")
     (tmp_path / "text.gguf").write_text("GGML")
     (line,) = problems(tmp_path, tmp_path / "text.gguf", expert)
-    assert line == f"base: {tmp_path / 'text.gguf'} is not a GGUF file (it does not start so)."
+    assert line == f"base: {tmp_path / 'text.gguf'} is not a GGUF file: it must begin with GGUF."
     (tmp_path / "torn.gguf").write_bytes(b"GGUF\3\0")
     (line,) = problems(tmp_path, tmp_path / "torn.gguf", expert)
     assert "cannot be read as a GGUF language model" in line

@@ -94,7 +94,7 @@ def completed(code: str, prompt: str, entry: str) -> str:
     """Return the whole program of an answer to a prompt that ends within a function.
 
     An answer that defines the function needs the prompt for what stands before it only: imports and
-    helpers. Any other goes on where the prompt ends.
+    helpers. Any other continues the prompt.
     """
     if defines(code, entry):
         found = re.search(rf"^def[ \t]+{re.escape(entry)}\b", prompt, re.MULTILINE)

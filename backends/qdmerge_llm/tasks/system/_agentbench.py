@@ -52,7 +52,7 @@ class AgentBenchOSTask(EpisodeTask):
         rounds: Turns the model has; None for 5.
         seconds: Wall time of one command.
         cpu_seconds: CPU time of one process.
-        output_chars: Length at which outputs are cut for the model, which is told so.
+        output_chars: Length at which outputs are cut for the model, with a note.
     """
 
     default_system: ClassVar[str] = SYSTEM

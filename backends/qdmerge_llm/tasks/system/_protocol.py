@@ -1,4 +1,4 @@
-"""How the model acts, and what it is told."""
+"""How the model acts, and what it reads."""
 
 from __future__ import annotations
 
