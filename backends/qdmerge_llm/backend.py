@@ -123,10 +123,14 @@ class LLMBackend(GenomeBackend):
             items: Name of a task to a function that returns at most so many items of it.
             settings: Name of a task to its settings, JSON-able.
         """
+
+        def answer(task: LLMTask) -> Answer:
+            return lambda chosen: self.answered(task, chosen)
+
         experts: dict[str, dict[str, Answer]] = {}
         for one in self.llm_tasks:
-            answers = experts.setdefault(one.task.expert or one.task.name, {})
-            answers[one.task.name] = partial(self._answered, one)
+            expert = one.task.expert or one.task.name
+            experts.setdefault(expert, {})[one.task.name] = answer(one)
 
         def facts() -> list[Any]:
             found = self.facts()
@@ -165,7 +169,7 @@ class LLMBackend(GenomeBackend):
         self._tell_of_length(task, self._generator.too_long - before)
         return scores
 
-    def _answered(self, task: LLMTask, items: Sequence[Item]) -> list[torch.Tensor]:
+    def answered(self, task: LLMTask, items: Sequence[Item]) -> list[torch.Tensor]:
         """Return what the live model reads and writes on items of a task.
 
         Returns:
