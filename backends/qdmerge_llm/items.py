@@ -9,12 +9,9 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from qdmerge.errors import ConfigError
-
-if TYPE_CHECKING:
-    from qdmerge_llm.tasks import TaskKind
 
 Split = Literal["train", "validation", "selection", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -39,9 +36,20 @@ def split_of(group: str) -> Split:
 
 
 Item = Mapping[str, Any]
+"""One problem of a task: ``id``, ``prompt``, maybe ``group``, and the fields of its kind."""
 
 
-def read_items(path: Path, kind: type[TaskKind]) -> list[Item]:
+class Reader(Protocol):
+    """What makes items of rows: a class of :class:`qdmerge_llm.tasks.TaskKind`."""
+
+    def read(self, row: Mapping[str, Any], number: int) -> Item:
+        """Return the item of a row."""
+
+    def problem(self, item: Item) -> str | None:
+        """Return what is wrong with an item, or None."""
+
+
+def read_items(path: Path, kind: Reader) -> list[Item]:
     """Read the items of a data file.
 
     Args:
@@ -94,7 +102,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, Any]]:
             yield f"line {number}", row
 
 
-def _item(kind: type[TaskKind], row: Any, number: int) -> tuple[Item, str | None]:
+def _item(kind: Reader, row: Any, number: int) -> tuple[Item, str | None]:
     """Return the item of a row, and what is wrong with it."""
     if not isinstance(row, dict):
         return {}, "expected an object in braces"
@@ -206,7 +214,7 @@ def leaked_items(conversations: Path, questions: Mapping[str, str]) -> list[str]
 
     Args:
         conversations: Rows with ``messages``, in a form of :func:`read_rows`.
-        questions: What items ask for (:meth:`TaskKind.bare_question`), by the items' names.
+        questions: What items ask for (``TaskKind.bare_question``), by the items' names.
 
     Raises:
         ConfigError: The file cannot be read.

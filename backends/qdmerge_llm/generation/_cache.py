@@ -18,9 +18,12 @@ class Slots(Cache):
     """A cache whose rows differ in length, written in place: rows may join and leave at any step.
 
     The tokens of a row fill its columns from the left, so a column is a position; a mask hides what
-    lies beyond a row's end. Rows in use are the first ones. What transformers offers either copies
-    all keys and values at each step (``DynamicCache``) or holds rows of one length for good
-    (``StaticCache``).
+    lies beyond a row's end. Rows in use are the first ones.
+
+    Why: the caches of transformers either copy all keys and values at each step (``DynamicCache``)
+    or hold rows of one length for good (``StaticCache``). Conversations that share a system prompt
+    are completed about twice as fast as by ``model.generate`` on a model of 135 million parameters;
+    short plain prompts on a tiny model about equally fast (``examples/benchmarks/generation.py``).
 
     Args:
         layers: Layers of the model.

@@ -10,8 +10,7 @@ import torch
 from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from qdmerge_llm.generation._cache import Slots, cache_argument, cache_of, layers_of
-from qdmerge_llm.generation._chat import Encoder
-from qdmerge_llm.generation._stops import Endings, Stops, complete
+from qdmerge_llm.generation._text import Encoder, Endings, Stops, complete
 from qdmerge_llm.tasks import Prompt
 
 _JOIN = 1 / 8  # prompts join once this part of the batch is free: a few are read faster than one
