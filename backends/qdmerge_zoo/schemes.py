@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt
@@ -12,10 +12,11 @@ from pydantic import Field, NonNegativeInt
 from qdmerge.checkpoints import Progress, Scheme, SourceKind
 from qdmerge.errors import ConfigError, nearest
 from qdmerge.storage import cache_dir
+from qdmerge_zoo._zoos import ALL, Zoos, ZooSpec
 
 _PREFIX = "tiny://"
-_ALL = f"{_PREFIX}all"
-_READY: dict[tuple[str, Path, bool], Path] = {}
+_ALL = f"{_PREFIX}{ALL}"
+_READY: dict[tuple[Scheme, Path, bool], Path] = {}
 """What this process has found intact in the cache: a check reads all files of an entry."""
 
 
@@ -66,13 +67,13 @@ class _Zoo(Tiny):
         data_part: Which part is the data of a task, with ``{}`` for its name.
     """
 
-    tasks: int
     data_part: ClassVar[str]
+    tasks: int
 
     @property
-    def spec(self) -> Any:
+    def spec(self) -> ZooSpec:
         """The specification of the zoo."""
-        return self._kind().Recipe.of(self.seed, self.conflict, self.tasks)
+        return self._zoos().spec(self.seed, self.conflict, self.tasks)
 
     @property
     def all_tasks(self) -> str | None:
@@ -81,7 +82,7 @@ class _Zoo(Tiny):
 
     def problem(self, source: str, what: SourceKind) -> str | None:
         """Return that the zoo lacks a part, with the nearest one, or None."""
-        every = self._kind().ALL_TASKS
+        every = self._zoos().tasks
         part, names = source.removeprefix(_PREFIX), self._parts(every[: self.tasks], what)
         if part in names:
             return None
@@ -99,10 +100,10 @@ class _Zoo(Tiny):
             RunError: The cache cannot be written, or a training fails.
         """
         spec, whole = self.spec, source != _ALL
-        key = spec.key, cache_dir(), whole
+        key = self, cache_dir(), whole
         if key not in _READY:
-            build = self._kind().zoo if whole else self._kind().multitask
-            _READY[key] = build(recipe=spec, progress=progress)
+            build = self._zoos().zoo if whole else self._zoos().multitask
+            _READY[key] = build(spec, progress=progress)
         if not whole:
             return _READY[key]
         part = source.removeprefix(_PREFIX)
@@ -111,15 +112,16 @@ class _Zoo(Tiny):
 
     def training_cost(self, source: str) -> dict[str, float] | None:
         """Return what the base fine-tuned on all tasks cost to train, once it is built."""
-        return self._kind().multitask_cost(self.spec) if source == _ALL else None
+        return self._zoos().multitask_cost(self.spec) if source == _ALL else None
 
     def _parts(self, tasks: tuple[str, ...], what: SourceKind) -> list[str]:
         if what == "data":
             return [self.data_part.format(task) for task in tasks]
-        return ["base", *tasks, "all"]
+        return ["base", *tasks, ALL]
 
-    def _kind(self) -> ModuleType:
-        raise NotImplementedError
+    @abstractmethod
+    def _zoos(self) -> Zoos[Any]:
+        """Return the zoos of the backend."""
 
 
 class TinyLLM(_Zoo):
@@ -129,13 +131,13 @@ class TinyLLM(_Zoo):
         tasks: How many tasks a zoo has: coding, db, os; regex; joins, sed.
     """
 
-    tasks: Literal[3, 4, 6] = 3
     data_part: ClassVar[str] = "{}.jsonl"
+    tasks: Literal[3, 4, 6] = 3
 
-    def _kind(self) -> ModuleType:
-        from qdmerge_zoo import llm
+    def _zoos(self) -> Zoos[Any]:
+        from qdmerge_zoo.llm import ZOOS
 
-        return llm
+        return ZOOS
 
 
 class TinySegmentation(_Zoo):
@@ -145,10 +147,10 @@ class TinySegmentation(_Zoo):
         tasks: How many tasks a zoo has: camouflage, polyp, skeleton, leaf; crack, focus.
     """
 
-    tasks: Literal[4, 6] = 4
     data_part: ClassVar[str] = "data/{}"
+    tasks: Literal[4, 6] = 4
 
-    def _kind(self) -> ModuleType:
-        from qdmerge_zoo import segmentation
+    def _zoos(self) -> Zoos[Any]:
+        from qdmerge_zoo.segmentation import ZOOS
 
-        return segmentation
+        return ZOOS

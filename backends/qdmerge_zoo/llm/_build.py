@@ -1,116 +1,126 @@
-"""Building in an empty folder: a zoo (data, tokenizer, base, then the experts two at a time), or
-the model that is fine-tuned on all tasks.
-"""
+"""Building zoos of language models: the data, the tokenizer, and what trains the models."""
 
 from __future__ import annotations
 
 import json
-import platform
 import shutil
 import time
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from qdmerge.backend import Progress
+from qdmerge.checkpoints import Progress
 from qdmerge.execution import Job, run_jobs
 from qdmerge_llm.items import split_of
+from qdmerge_zoo._zoos import ALL, FACTS, write_facts
 from qdmerge_zoo.llm._items import items
-from qdmerge_zoo.llm._recipe import ALL, VERSION, Recipe
-from qdmerge_zoo.llm._tokenizer import train_tokenizer
+from qdmerge_zoo.llm._spec import ZooSpec
 
 PROCESSES = 2
 """Experts trained at a time, one thread each."""
-_MEASURED = ("torch", "transformers", "tokenizers", "numpy")
+BOS, EOS, PAD = "<s>", "</s>", "<pad>"
+_PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 
 
-def build(recipe: Recipe, folder: Path, progress: Progress) -> None:
-    """Build the zoo of ``recipe`` in ``folder`` and finish it with ``recipe.json``.
+def build(spec: ZooSpec, folder: Path, progress: Progress) -> None:
+    """Build a zoo in an empty folder: data, base, then the experts side by side.
 
     Raises:
-        RunError: If the training of a model fails; the message ends with the cause.
+        RunError: The training of a model fails; the message ends with the cause.
     """
     started = time.perf_counter()
     progress("data", 0, 1)
-    _write_data(recipe, folder)
+    _write_data(spec, folder)
     progress("data", 1, 1)
-    losses = _train(recipe, folder, folder, [["base"]], progress)
-    shares = [recipe.names[first::PROCESSES] for first in range(PROCESSES)]
-    losses |= _train(recipe, folder, folder, shares, progress)
+    losses = _train(spec, folder, folder, [["base"]], progress)
+    shares = [spec.names[first::PROCESSES] for first in range(PROCESSES)]
+    losses |= _train(spec, folder, folder, shares, progress)
     (folder / "tokenizer.json").unlink()
-    losses = {name: losses[name] for name in ("base", *recipe.names)}
-    _write_facts(recipe, folder, final_loss=losses, seconds=_since(started))
+    losses = {name: losses[name] for name in ("base", *spec.names)}
+    write_facts(spec, folder, _PACKAGES, started, final_loss=losses)
 
 
-def build_all(recipe: Recipe, zoo: Path, folder: Path, progress: Progress) -> None:
-    """Fine-tune the base of ``zoo`` on all its tasks, in ``folder``; finish with ``recipe.json``.
+def build_all(spec: ZooSpec, zoo: Path, folder: Path, progress: Progress) -> None:
+    """Fine-tune the base of a zoo on all its tasks, in an empty folder.
 
     Raises:
-        RunError: If the training fails; the message ends with the cause.
+        RunError: The training fails; the message ends with the cause.
     """
     started = time.perf_counter()
     shutil.copy(zoo / "base" / "tokenizer.json", folder)
-    losses = _train(recipe, zoo, folder, [[ALL]], progress)
+    losses = _train(spec, zoo, folder, [[ALL]], progress)
     (folder / "tokenizer.json").unlink()
-    steps = recipe.stage(ALL).steps
-    cost = {"steps": steps, "examples": steps * recipe.batch, "seconds": _since(started)}
-    _write_facts(recipe, folder, final_loss=losses, **cost)
+    steps = spec.stage(ALL).steps
+    seen = {"steps": steps, "examples": steps * spec.batch}
+    write_facts(spec, folder, _PACKAGES, started, final_loss=losses, **seen)
+
+
+def cost(spec: ZooSpec, folder: Path) -> dict[str, float]:
+    """Return what the model that :func:`build_all` left in a folder cost to train."""
+    facts = json.loads((folder / FACTS).read_text())
+    return {name: float(facts[name]) for name in ("steps", "examples", "seconds")}
 
 
 def _train(
-    recipe: Recipe, zoo: Path, folder: Path, shares: Sequence[Sequence[str]], progress: Progress
+    spec: ZooSpec, zoo: Path, folder: Path, shares: Sequence[Sequence[str]], progress: Progress
 ) -> dict[str, float]:
     """Train models at a time into ``folder``, each share one after the other; return last losses.
 
-    Args:
-        recipe: Of the zoo.
-        zoo: Folder of the data, and of the base where others are trained from it.
-        folder: Holds the tokenizer, and receives the models.
-        shares: Names of the models that each process trains.
-        progress: Is told of each model.
+    The folder holds the tokenizer; data and base are those of the zoo.
     """
     losses: dict[str, float] = {}
 
     def note(report: dict[str, Any]) -> None:
         losses[report["name"]] = report["loss"]
-        progress(report["name"], report["done"], recipe.stage(report["name"]).steps)
+        progress(report["name"], report["done"], spec.stage(report["name"]).steps)
 
-    settings = folder / "settings.json"
-    settings.write_text(recipe.dump())
-    run_jobs([_job(zoo, folder, share) for share in shares], PROCESSES, note)
-    settings.unlink()
+    jobs = [
+        Job(
+            f"Training {' and '.join(names)} of the tiny language models",
+            "qdmerge_zoo.llm._train",
+            (spec.dump(), str(zoo), str(folder), *names),
+        )
+        for names in shares
+    ]
+    run_jobs(jobs, PROCESSES, note)
     return losses
 
 
-def _since(started: float) -> float:
-    return round(time.perf_counter() - started, 1)
-
-
-def _write_facts(recipe: Recipe, folder: Path, **facts: Any) -> None:
-    """Write ``recipe.json``: settings and versions, and what was measured."""
-    versions = {name: version(name) for name in _MEASURED}
-    known = {
-        "version": VERSION,
-        "settings": json.loads(recipe.dump()),
-        "versions": {"python": platform.python_version(), **versions},
-    }
-    (folder / "recipe.json").write_text(json.dumps(known | facts, indent=2) + "\n")
-
-
-def _write_data(recipe: Recipe, folder: Path) -> None:
+def _write_data(spec: ZooSpec, folder: Path) -> None:
     """Write every task's items and the tokenizer that their training items teach."""
     (folder / "data").mkdir()
     texts: list[str] = []
-    for task in recipe.names:
-        drawn = items(task, recipe.items, recipe.seed)
+    for task in spec.names:
+        drawn = items(task, spec.items, spec.seed)
         lines = (json.dumps(item.record()) + "\n" for item in drawn)
         (folder / "data" / f"{task}.jsonl").write_text("".join(lines))
         texts += [i.prompt + i.answer for i in drawn if split_of(i.group) == "train"]
-    train_tokenizer(texts, recipe.vocabulary, folder / "tokenizer.json")
+    train_tokenizer(texts, spec.vocabulary, folder / "tokenizer.json")
 
 
-def _job(zoo: Path, folder: Path, names: Sequence[str]) -> Job:
-    """Training of models, one after the other."""
-    what = f"Training {' and '.join(names)} of the tiny language models"
-    return Job(what, "qdmerge_zoo.llm._train", (str(zoo), str(folder), *names))
+def train_tokenizer(texts: Iterable[str], size: int, path: Path) -> None:
+    """Learn a BPE of at most ``size`` tokens, in which every digit stands alone; save it.
+
+    Encoding puts ``<s>`` in front unless special tokens are switched off.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        special_tokens=[PAD, BOS, EOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", special_tokens=[(BOS, tokenizer.token_to_id(BOS))]
+    )
+    tokenizer.save(str(path))

@@ -7,13 +7,10 @@ from typing import Protocol
 
 import numpy as np
 
-from qdmerge_zoo.llm._coding import Functions
-from qdmerge_zoo.llm._db import Tables
 from qdmerge_zoo.llm._grammar import Item
-from qdmerge_zoo.llm._joins import Pairs
-from qdmerge_zoo.llm._os import Folders
-from qdmerge_zoo.llm._regex import Patterns
-from qdmerge_zoo.llm._sed import Scripts
+from qdmerge_zoo.llm._python import Functions, Patterns
+from qdmerge_zoo.llm._shell import Folders, Scripts
+from qdmerge_zoo.llm._sql import Pairs, Tables
 
 
 class Material(Protocol):
@@ -32,8 +29,7 @@ GRAMMARS: Mapping[str, Callable[[np.random.Generator], Material]] = {
     "sed": Scripts,
 }
 """For each task, the material that its exercises are drawn from; small zoos have the first ones."""
-ALL_TASKS: tuple[str, ...] = tuple(GRAMMARS)
-TASKS = ALL_TASKS
+TASKS: tuple[str, ...] = tuple(GRAMMARS)
 
 
 def items(task: str, count: int, seed: int = 0) -> list[Item]:

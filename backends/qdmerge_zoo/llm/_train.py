@@ -1,9 +1,9 @@
 """Training of the zoo's models, in processes of one thread so that one seed gives one result.
 
-Run as ``python -m qdmerge_zoo.llm._train ZOO FOLDER NAME...``: reads ``settings.json`` and the
-tokenizer in the folder, and the data in the zoo, perhaps the same; trains ``base``, or from
-the zoo's base ``all`` or the expert of a task; saves it in the folder under its name, and prints
-progress as JSON lines ``{"name", "done", "loss"}``.
+Run as ``python -m qdmerge_zoo.llm._train SPEC ZOO FOLDER NAME...``: reads the tokenizer in the
+folder and the data in the zoo, perhaps the same; trains ``base``, or from the zoo's base ``all``
+or the expert of a task; saves it in the folder under its name, and reports
+``{"name", "done", "loss"}``.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from qdmerge.execution import Report, job_main
 from qdmerge_llm.items import split_of
+from qdmerge_zoo._zoos import ALL
+from qdmerge_zoo.llm._build import BOS, EOS, PAD
 from qdmerge_zoo.llm._items import TASKS
 from qdmerge_zoo.llm._optimizers import optimizers
-from qdmerge_zoo.llm._recipe import ALL, Recipe, Stage
-from qdmerge_zoo.llm._tokenizer import load_tokenizer
+from qdmerge_zoo.llm._spec import Stage, ZooSpec
 
 REPORT_EVERY = 10
 """Steps between two lines of progress."""
@@ -95,14 +97,26 @@ def rate_at(step: int, stage: Stage) -> float:
     return stage.floor + (1 - stage.floor) * left
 
 
-def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+def load_tokenizer(path: Path) -> PreTrainedTokenizerFast:
+    """Return the tokenizer saved at ``path`` for transformers; it pads on the left."""
+    return PreTrainedTokenizerFast(
+        tokenizer_file=str(path),
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=PAD,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def new_model(spec: ZooSpec, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
     """Return the untrained base."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=recipe.hidden,
-        num_hidden_layers=recipe.layers,
-        num_attention_heads=recipe.heads,
-        intermediate_size=recipe.feedforward,
+        hidden_size=spec.hidden,
+        num_hidden_layers=spec.layers,
+        num_attention_heads=spec.heads,
+        intermediate_size=spec.feedforward,
         max_position_embeddings=256,
         tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id,
@@ -112,28 +126,28 @@ def new_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCau
     return LlamaForCausalLM(config)
 
 
-def train(name: str, recipe: Recipe, zoo: Path, folder: Path) -> None:
-    """Train model ``name`` of ``recipe`` and save it with its tokenizer in ``folder / name``."""
+def train(name: str, spec: ZooSpec, zoo: Path, folder: Path, report: Report) -> None:
+    """Train model ``name`` of a zoo and save it with its tokenizer in ``folder / name``."""
     number = 1 + ("base", *TASKS, ALL).index(name)
-    *seeds, initial = np.random.SeedSequence([recipe.seed, number]).spawn(2 + recipe.tasks)
+    *seeds, initial = np.random.SeedSequence([spec.seed, number]).spawn(2 + spec.tasks)
     mixing, *orders = (np.random.default_rng(seed) for seed in seeds)
     torch.manual_seed(int(initial.generate_state(1)[0]))
     tokenizer = load_tokenizer(folder / "tokenizer.json")
     if name == "base":
-        model = new_model(recipe, tokenizer)
+        model = new_model(spec, tokenizer)
     else:
         model = AutoModelForCausalLM.from_pretrained(zoo / "base")
-    stage = recipe.stage(name)
+    stage = spec.stage(name)
     data = {
         task: Sequences(zoo / "data" / f"{task}.jsonl", tokenizer, order)
-        for task, order in zip(recipe.names, orders, strict=True)
+        for task, order in zip(spec.names, orders, strict=True)
     }
     both = optimizers(model, stage)
     peaks = [optimizer.param_groups[0]["lr"] for optimizer in both]
     model.train()
     losses: list[float] = []
     for step in range(stage.steps):
-        counts = shares(name, recipe.names, recipe.batch, stage.replay, mixing)
+        counts = shares(name, spec.names, spec.batch, stage.replay, mixing)
         pairs = [pair for task, count in counts.items() for pair in data[task].take(count)]
         loss = model(**collate(pairs, tokenizer.pad_token_id)).loss
         loss.backward()
@@ -144,26 +158,20 @@ def train(name: str, recipe: Recipe, zoo: Path, folder: Path) -> None:
             optimizer.zero_grad()
         losses.append(loss.item())
         if (step + 1) % REPORT_EVERY == 0 or step + 1 == stage.steps:
-            report = {
-                "name": name,
-                "done": step + 1,
-                "loss": float(np.mean(losses[-REPORT_EVERY:])),
-            }
-            print(json.dumps(report), flush=True)
+            loss = float(np.mean(losses[-REPORT_EVERY:]))
+            report({"name": name, "done": step + 1, "loss": loss})
     model.eval()
     model.save_pretrained(folder / name)
     tokenizer.save_pretrained(folder / name)
 
 
-def main() -> None:
-    """Train the models named on the command line."""
-    zoo, folder, names = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
+def _work(report: Report) -> None:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    recipe = Recipe.load((folder / "settings.json").read_text())
+    settings, zoo, folder, *names = sys.argv[1:]
     for name in names:
-        train(name, recipe, zoo, folder)
+        train(name, ZooSpec.model_validate_json(settings), Path(zoo), Path(folder), report)
 
 
 if __name__ == "__main__":
-    main()
+    job_main(_work)

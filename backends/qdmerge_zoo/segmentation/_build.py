@@ -1,64 +1,69 @@
-"""Building a zoo in an empty folder: the images, then the models that learn from them."""
+"""Building zoos of segmentation models: the images, then the models that learn from them."""
 
 from __future__ import annotations
 
-import json
-import platform
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import yaml
 
-from qdmerge.backend import Progress
+from qdmerge.checkpoints import Progress
+from qdmerge_segmentation.training import training_seconds
+from qdmerge_zoo._zoos import ALL, write_facts
 from qdmerge_zoo.segmentation._images import write_images
-from qdmerge_zoo.segmentation._recipe import VERSION, Recipe
+from qdmerge_zoo.segmentation._spec import ZooSpec
 
-_MEASURED = ("torch", "transformers", "numpy", "scipy", "pillow")
+_PACKAGES = ("torch", "transformers", "numpy", "scipy", "pillow")
 
 
-def build(recipe: Recipe, folder: Path, progress: Progress) -> None:
-    """Build the zoo of ``recipe`` in ``folder`` and finish it with ``recipe.json``.
+def build(spec: ZooSpec, folder: Path, progress: Progress) -> None:
+    """Build a zoo in an empty folder: images, base, then the experts side by side.
 
     Raises:
-        RunError: If the training of a model fails; the message ends with the cause.
+        RunError: The training of a model fails; the message ends with the cause.
     """
     started = time.perf_counter()
-    _draw(recipe, folder, progress)
-    recipe.config(folder).make_experts(progress)
-    facts = {
-        "version": VERSION,
-        "settings": json.loads(recipe.dump()),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in _MEASURED},
-        },
-        **_last_points(recipe, folder),
-        "seconds": round(time.perf_counter() - started, 1),
-    }
-    (folder / "recipe.json").write_text(json.dumps(facts, indent=2) + "\n")
+    _draw(spec, folder, progress)
+    spec.config(folder).make_experts(progress)
+    write_facts(spec, folder, _PACKAGES, started, **_last_points(spec, folder))
 
 
-def _draw(recipe: Recipe, folder: Path, progress: Progress) -> None:
+def build_all(spec: ZooSpec, zoo: Path, folder: Path, progress: Progress) -> None:
+    """Fine-tune the base of a zoo on all its tasks, in an empty folder.
+
+    Raises:
+        RunError: The training fails; the message ends with the cause.
+    """
+    spec.multitask_config(zoo, folder).make_experts(progress)
+
+
+def cost(spec: ZooSpec, folder: Path) -> dict[str, float]:
+    """Return what the model that :func:`build_all` left in a folder cost to train."""
+    stage, seconds = spec.multitask, training_seconds(folder / ALL)
+    examples = stage.steps * stage.batch_size
+    return {"steps": stage.steps, "examples": examples, "seconds": seconds or 0.0}
+
+
+def _draw(spec: ZooSpec, folder: Path, progress: Progress) -> None:
     """Write every task's images."""
-    drawn, total = 0, len(recipe.names) * recipe.images
+    drawn, total = 0, len(spec.names) * spec.images
 
     def done() -> None:
         nonlocal drawn
         drawn += 1
         progress("data", drawn, total)
 
-    for task in recipe.names:
-        write_images(task, recipe.images, recipe.seed, recipe.size, folder / "data" / task, done)
+    for task in spec.names:
+        write_images(task, spec.images, spec.seed, spec.size, folder / "data" / task, done)
 
 
-def _last_points(recipe: Recipe, folder: Path) -> dict[str, dict[str, object]]:
+def _last_points(spec: ZooSpec, folder: Path) -> dict[str, dict[str, object]]:
     """Return the last training loss of every model, and its Dice on all validation splits."""
-    records = {
-        name: yaml.safe_load((folder / name / "training.yaml").read_text(encoding="utf-8"))
-        for name in ("base", *recipe.names)
-    }
+    points = {}
+    for name in ("base", *spec.names):
+        text = (folder / name / "training.yaml").read_text(encoding="utf-8")
+        points[name] = yaml.safe_load(text)["curve"][-1]
     return {
-        "final_loss": {name: record["curve"][-1]["loss"] for name, record in records.items()},
-        "validation": {name: record["curve"][-1]["validation"] for name, record in records.items()},
+        "final_loss": {name: point["loss"] for name, point in points.items()},
+        "validation": {name: point["validation"] for name, point in points.items()},
     }

@@ -10,18 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from qdmerge_zoo.segmentation import _camouflage, _crack, _focus, _leaf, _polyp, _skeleton
+from qdmerge_zoo.segmentation._hidden import camouflage, focus
+from qdmerge_zoo.segmentation._surfaces import leaf, polyp
+from qdmerge_zoo.segmentation._thin import crack, skeleton
 
 Pair = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 """An image (size, size, 3) and its mask (size, size)."""
 
 GENERATORS: Mapping[str, Callable[[np.random.Generator, int], Pair]] = {
-    "camouflage": _camouflage.generate,
-    "polyp": _polyp.generate,
-    "skeleton": _skeleton.generate,
-    "leaf": _leaf.generate,
-    "crack": _crack.generate,
-    "focus": _focus.generate,
+    "camouflage": camouflage,
+    "polyp": polyp,
+    "skeleton": skeleton,
+    "leaf": leaf,
+    "crack": crack,
+    "focus": focus,
 }
 """For each task, what draws an image with so many pixels a side."""
 ALL_TASKS: tuple[str, ...] = tuple(GENERATORS)

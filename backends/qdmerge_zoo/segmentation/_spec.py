@@ -1,21 +1,17 @@
-"""The recipe of the zoo: every number that decides what the models become."""
+"""The specification of a zoo of segmentation models."""
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from qdmerge_segmentation.config import SegmentationConfig, Split, TaskConfig
 from qdmerge_segmentation.training import StageConfig, TrainingConfig
+from qdmerge_zoo import _zoos
 from qdmerge_zoo.segmentation._images import ALL_TASKS
 
-VERSION = 1
-"""Raised whenever code makes another zoo from the same settings."""
-_LATER = ("tasks", "expert_steps")
-"""Settings that are left out of the key where they are as they were before there were any."""
 _EQUAL = (1.0,) * len(ALL_TASKS)
 _UNEQUAL = (1.0, 0.5, 1.5, 1.0, 0.5, 1.5)
 _CONFLICT = (
@@ -29,11 +25,10 @@ relative to the default's. The less the base can, the more experts move away fro
 place of its own. Without any replay nothing uniform is better than the base."""
 
 
-class Recipe(BaseModel):
+class ZooSpec(_zoos.ZooSpec):
     """Images, splits and training of the base and the experts.
 
     Attributes:
-        seed: Decides the images, the initial weights, the batches and how images are turned.
         images: Images a task, over all splits.
         size: Pixels a side.
         fractions: Share of the images in each split, cut with split seed 0. Runs that score the
@@ -45,26 +40,22 @@ class Recipe(BaseModel):
         expert_steps: Task to the steps of its expert, where they are not those of ``experts``.
     """
 
-    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
+    later: ClassVar[tuple[str, ...]] = ("tasks", "expert_steps")
 
-    seed: int = 0
     images: int = 320
     size: int = 128
-    fractions: dict[Split, float] = {
-        "train": 0.5,
-        "validation": 0.125,
-        "selection": 0.125,
-        "test": 0.25,
-    }
+    fractions: dict[Split, float] = Field(
+        default={"train": 0.5, "validation": 0.125, "selection": 0.125, "test": 0.25}
+    )
     base: StageConfig = StageConfig(steps=180, rate=3e-3)
     experts: StageConfig = StageConfig(steps=160, rate=1.5e-3, replay=0.15)
     validate_every: int = 50
     tasks: Literal[4, 6] = 4
-    expert_steps: dict[str, int] = {}
+    expert_steps: dict[str, int] = Field(default_factory=dict)
 
     @classmethod
-    def of(cls, seed: int = 0, conflict: int = 0, tasks: Literal[4, 6] = 4) -> Recipe:
-        """Return the recipe of a zoo whose experts contradict each other so much, 0 to 3."""
+    def of(cls, seed: int = 0, conflict: int = 0, tasks: Literal[4, 6] = 4) -> ZooSpec:
+        """Return the specification of a zoo whose experts contradict each other so much, 0 to 3."""
         easy = cls(seed=seed, tasks=tasks)
         steps, replay, factors = _CONFLICT[conflict]
         return easy.model_copy(
@@ -80,8 +71,8 @@ class Recipe(BaseModel):
         )
 
     @classmethod
-    def micro(cls, seed: int = 0) -> Recipe:
-        """Return a recipe that is built in seconds and teaches nothing; for tests."""
+    def micro(cls, seed: int = 0) -> ZooSpec:
+        """Return a specification that is built in seconds and teaches nothing; for tests."""
         brief = StageConfig(steps=2, rate=1e-3, batch_size=4, warmup=1)
         replaying = brief.model_copy(update={"replay": 0.25})
         return cls(seed=seed, images=16, size=32, base=brief, experts=replaying, validate_every=2)
@@ -97,16 +88,9 @@ class Recipe(BaseModel):
         steps = sum(self.expert_steps.get(task, self.experts.steps) for task in self.names)
         return self.experts.model_copy(update={"steps": steps, "replay": 0.0})
 
-    @property
-    def key(self) -> str:
-        """The name of the recipe's zoo: version and a hash of every setting."""
-        digest = hashlib.sha256(self.dump().encode()).hexdigest()
-        return f"v{VERSION}-{digest[:12]}"
-
     def dump(self) -> str:
-        """Return the settings as JSON; later ones than zoos have been built with only if set."""
-        later = {name for name in _LATER if getattr(self, name) == getattr(_DEFAULT, name)}
-        return self.model_dump_json(exclude=later)
+        """Return the settings as JSON."""
+        return self.model_dump_json(exclude=self.unset)
 
     def config(self, folder: Path) -> SegmentationConfig:
         """Return the configuration whose missing models, all in ``folder``, are the zoo's."""
@@ -146,6 +130,3 @@ class Recipe(BaseModel):
                 "training": training,
             }
         )
-
-
-_DEFAULT = Recipe()

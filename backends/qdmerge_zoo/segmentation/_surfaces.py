@@ -1,4 +1,8 @@
-"""Polyp: a soft-edged dome with highlights on a reddish surface full of folds."""
+"""Things on a surface.
+
+- polyp: a soft-edged dome with highlights on a reddish surface full of folds
+- leaf: dead spots on a veined leaf, before a ground that has their colors
+"""
 
 from __future__ import annotations
 
@@ -8,28 +12,33 @@ from numpy.typing import NDArray
 from qdmerge_zoo.segmentation._textures import (
     Field,
     Mask,
+    Picture,
     blend,
+    cells,
     color,
     coordinates,
     curve,
     draw_until,
+    gradient_colors,
     noise,
     outline,
     photograph,
+    ranks,
     relief,
     rise,
     strokes,
+    turned,
 )
 
-SHARE = (0.03, 0.35)
+_POLYP_SHARE = (0.03, 0.35)
 """Smallest and largest share of the image that the polyp covers."""
 _BLOOD = np.array([0.8, 0.5, 0.5])
 
 
-def generate(rng: np.random.Generator, size: int) -> tuple[NDArray[np.uint8], Mask]:
+def polyp(rng: np.random.Generator, size: int) -> tuple[NDArray[np.uint8], Mask]:
     """Draw an image (size, size, 3) and the mask (size, size) of its polyp."""
     frame = _frame(rng, size)
-    shape = draw_until(lambda: np.where(frame > 0, _lump(rng, size), -1.0), *SHARE)
+    shape = draw_until(lambda: np.where(frame > 0, _lump(rng, size), -1.0), *_POLYP_SHARE)
     folds, depth = _folds(rng, size)
     dome = np.sqrt(np.clip(shape, 0, 1)) * rise(shape, -0.1, 0.5)
     height = folds * (1 - 0.9 * rise(shape, -0.2, 0.3))
@@ -108,3 +117,76 @@ def _highlights(rng: np.random.Generator, light: Field, shape: Field, frame: Fie
     bright = np.where(frame > 0, bright, -1.0)
     edge = float(np.quantile(bright, rng.uniform(0.97, 0.997)))
     return rise(bright, edge, edge + 0.08)
+
+
+_LEAF_SHARE = (0.02, 0.25)
+"""Smallest and largest share of the image that the spots cover."""
+
+
+def leaf(rng: np.random.Generator, size: int) -> tuple[NDArray[np.uint8], Mask]:
+    """Draw an image (size, size, 3) and the mask (size, size) of the spots on its leaf."""
+    angle = rng.uniform(0, 2 * np.pi)
+    leaf = draw_until(lambda: _blade(rng, size, angle), 0.45, 1.0)
+    spots = draw_until(lambda: np.minimum(_spots(rng, size), leaf), *_LEAF_SHARE)
+    green = _surface(rng, size, angle)
+    dead = color(rng, (0.32, 0.20, 0.10), (0.72, 0.60, 0.45))
+    rim = dead * rng.uniform(0.45, 0.9)
+    halo = color(rng, (0.60, 0.58, 0.15), (0.85, 0.80, 0.35))
+    yellowing = rng.uniform(0.0, 0.5) * rise(noise(rng, size, 0.12), 0.3, 1.6)
+    picture = blend(green, halo, yellowing)
+    picture = blend(picture, halo, rng.uniform(0.1, 0.6) * rise(spots, -0.8, -0.05))
+    inner = rim + rise(spots, 0.05, 0.5)[..., None] * (dead - rim)
+    inner = inner * (1 + 0.14 * noise(rng, size, 0.015))[..., None]
+    picture = blend(picture, inner, rng.uniform(0.7, 0.95) * rise(spots, -0.08, 0.08))
+    shadow = 1 - rng.uniform(0.0, 0.6) * rise(leaf, -0.2, 0.0)
+    picture = blend(_ground(rng, size) * shadow[..., None], picture, rise(leaf, -0.01, 0.01))
+    light = 1 + rng.uniform(0.05, 0.2) * noise(rng, size, 0.25)
+    light = light - rng.uniform(0.0, 0.4) * rise(noise(rng, size, 0.2), 0.4, 0.7)
+    return photograph(rng, picture * light[..., None], blur=rng.uniform(0.3, 0.7)), spots > 0
+
+
+def _blade(rng: np.random.Generator, size: int, angle: float) -> Field:
+    """Positive on the leaf, which fills the image or most of it."""
+    center, radius = rng.uniform(0.3, 0.7, 2), rng.uniform(0.36, 0.8)
+    return outline(rng, size, center, radius, rng.uniform(1, 1.8), angle, wobble=0.05)
+
+
+def _surface(rng: np.random.Generator, size: int, angle: float) -> Picture:
+    """Green with a midrib, side veins and a net of fine ones."""
+    x, y = coordinates(size)
+    bend = 0.04 * noise(rng, size, 0.25)
+    along, across = turned(x - 0.5, y - 0.5, angle)
+    away = np.abs(across + bend + rng.uniform(-0.25, 0.25))
+    spacing, slant = rng.uniform(0.12, 0.22), rng.uniform(0.5, 1.2)
+    beside = np.abs((along - slant * away) / spacing % 1 - 0.5) * spacing
+    _, border, _ = cells(rng, size, int(rng.integers(150, 500)))
+    veins = 0.8 * (1 - rise(away, 0.004, 0.022))
+    veins = np.maximum(veins, 0.6 * (1 - rise(beside, 0.002, 0.013)))
+    veins = np.maximum(veins, rng.uniform(0.1, 0.5) * (1 - rise(border, 0.05, 0.3)))
+    base = color(rng, (0.10, 0.26, 0.08), (0.50, 0.62, 0.30))
+    mottled = 1 + 0.08 * noise(rng, size, 0.03) + 0.08 * noise(rng, size, 0.1)
+    vein = np.clip(base * rng.choice([0.6, 1.35, 1.5]) + 0.04, 0, 1)
+    return blend(base * mottled[..., None], vein, veins)
+
+
+def _spots(rng: np.random.Generator, size: int) -> Field:
+    """Few large or many small irregular spots; 0 on their edges."""
+    typical, count = rng.uniform(0.025, 0.07), int(rng.integers(2, 12))
+    field = np.full((size, size), -9.0, np.float32)
+    for _ in range(count):
+        radius = typical * rng.uniform(0.6, 1.6)
+        where = rng.uniform(0.04, 0.96, 2)
+        spot = outline(
+            rng, size, where, radius, rng.uniform(1, 1.5), rng.uniform(0, 3), wobble=0.18
+        )
+        field = np.maximum(field, spot)
+    return field
+
+
+def _ground(rng: np.random.Generator, size: int) -> Picture:
+    """Soil, litter or stone."""
+    dark = color(rng, (0.15, 0.10, 0.06), (0.40, 0.32, 0.24))
+    light = color(rng, (0.45, 0.35, 0.22), (0.75, 0.68, 0.55))
+    rough = noise(rng, size, 0.05) + 0.7 * noise(rng, size, 0.015, stretch=2, angle=1.0)
+    levels = ranks(rough, np.ones((size, size), bool))
+    return gradient_colors(levels, np.stack([dark, light]))

@@ -1,4 +1,8 @@
-"""Coding exercises: small Python functions that keep, change and combine the parts of a value."""
+"""Exercises in Python, which unit tests check.
+
+- coding: functions that keep, change and combine the parts of a value
+- regex: what Python's ``re`` finds, replaces, or splits at
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,8 @@ import numpy as np
 
 from qdmerge_zoo.llm._grammar import Item, Op, integers, pick
 
-TESTS_PER_ITEM = 5
-ARGUMENT_SETS = 200
+_TESTS_PER_ITEM = 5
+_ARGUMENT_SETS = 200
 """Different sets of test arguments for each kind of argument."""
 _SMALL = integers(2, 9)
 
@@ -93,7 +97,7 @@ _RETURN_LETTERS = (
 
 
 @dataclass(frozen=True, eq=False)
-class Family:
+class _Family:
     """Functions of one kind of argument: its name, its parts, and what can be done with them.
 
     Two families never share an answer: they differ in the name or in the parts.
@@ -120,8 +124,8 @@ def _word(rng: np.random.Generator) -> str:
     return "".join(string.ascii_lowercase[i] for i in letters)
 
 
-FAMILIES = (
-    Family(
+_FAMILIES = (
+    _Family(
         name="x",
         sources=(
             Op("list", ("numbers in x", "values of x"), "x"),
@@ -132,7 +136,7 @@ FAMILIES = (
         returns=_RETURN_NUMBERS,
         argument=_numbers,
     ),
-    Family(
+    _Family(
         name="n",
         sources=(
             Op("range", ("integers up to n", "numbers from 0 to n"), "range(n + 1)"),
@@ -143,7 +147,7 @@ FAMILIES = (
         returns=_RETURN_NUMBERS,
         argument=_count,
     ),
-    Family(
+    _Family(
         name="s",
         sources=(Op("letters", ("letters of s", "characters of s"), "s"),),
         keeps=_KEEP_LETTERS,
@@ -152,8 +156,8 @@ FAMILIES = (
         argument=_word,
     ),
 )
-PROMPTS = ("# f({name}) returns {what}.\n", "# Write f({name}): {what}.\n")
-ANSWER = "def f({name}):\n    return {value}"
+_CODING_PROMPTS = ("# f({name}) returns {what}.\n", "# Write f({name}): {what}.\n")
+_CODING_ANSWER = "def f({name}):\n    return {value}"
 
 
 class Functions:
@@ -162,28 +166,28 @@ class Functions:
     def __init__(self, rng: np.random.Generator) -> None:
         self._arguments = {
             family: [
-                tuple(family.argument(rng) for _ in range(TESTS_PER_ITEM))
-                for _ in range(ARGUMENT_SETS)
+                tuple(family.argument(rng) for _ in range(_TESTS_PER_ITEM))
+                for _ in range(_ARGUMENT_SETS)
             ]
-            for family in FAMILIES
+            for family in _FAMILIES
         }
 
     def draw(self, rng: np.random.Generator) -> Item | None:
         """Draw one exercise, or None where its gold function is constant on the arguments."""
-        family = pick(rng, FAMILIES)
+        family = pick(rng, _FAMILIES)
         slots = (family.sources, family.keeps, family.changes, family.returns)
         ops = [pick(rng, slot) for slot in slots]
         source, keep, change = (op.draw(rng) for op in ops[:3])
         result = ops[3].draw(rng, parts=f"{change.code} for v in {source.code}{keep.code}")
         what = f"{result.phrase} {source.phrase}{keep.phrase}{change.phrase}"
-        answer = ANSWER.format(name=family.name, value=result.code)
+        answer = _CODING_ANSWER.format(name=family.name, value=result.code)
         function = _function(answer)
         tests = [{"args": [x], "expected": function(x)} for x in pick(rng, self._arguments[family])]
         if all(test["expected"] == tests[0]["expected"] for test in tests):
             return None
         return Item(
             group="/".join(("coding", *(op.name for op in ops))),
-            prompt=pick(rng, PROMPTS).format(name=family.name, what=what),
+            prompt=pick(rng, _CODING_PROMPTS).format(name=family.name, what=what),
             answer=answer,
             check={"entry": "f", "tests": tests},
         )
@@ -195,3 +199,101 @@ def _function(answer: str) -> Callable[[Any], Any]:
     scope: dict[str, Any] = {}
     exec(answer, scope)
     return scope["f"]
+
+
+_NOISES = 400
+"""Different stretches of text between matches."""
+
+
+@dataclass(frozen=True)
+class _Atom:
+    """A class of characters: how it is said and written, and characters that belong to it."""
+
+    op: Op
+    members: str
+
+
+_ATOMS = (
+    _Atom(Op("digit", ("digit",), r"\d"), "0123456789"),
+    _Atom(Op("letter", ("letter", "small letter"), "[a-z]"), "abcdekmprstuxyz"),
+    _Atom(Op("capital", ("capital",), "[A-Z]"), "ABCDEX"),
+    _Atom(Op("vowel", ("vowel",), "[aeiou]"), "aeiou"),
+    _Atom(Op("space", ("space",), " "), " "),
+    _Atom(Op("sign", ("{k}",), "{k}", ("hyphen", "colon", "comma")), ""),
+    _Atom(Op("given", ("{k}",), "{k}", tuple("abest")), ""),
+)
+_SIGNS = {"hyphen": "-", "colon": ":", "comma": ","}
+_COUNTS = (
+    Op("one", ("a {what}", "one {what}"), "{atom}"),
+    Op("more", ("one or more {what}s", "some {what}s"), "{atom}+"),
+    Op("two", ("two {what}s",), "{atom}{{2}}"),
+    Op("maybe", ("an optional {what}", "maybe a {what}"), "{atom}?"),
+)
+_LENGTHS = {"one": (1, 1), "more": (1, 3), "two": (2, 2), "maybe": (0, 1)}
+_USES = (
+    Op("all", ("all matches of", "every"), 're.findall(r"{pattern}", s)'),
+    Op("count", ("how many times", "the number of"), 'len(re.findall(r"{pattern}", s))'),
+    Op("mark", ("s with {k} for each",), 're.sub(r"{pattern}", "{k}", s)', tuple("_=+")),
+    Op("drop", ("s without each", "s with nothing for each"), 're.sub(r"{pattern}", "", s)'),
+    Op("split", ("s split at each", "the parts of s between"), 're.split(r"{pattern}", s)'),
+)
+_REGEX_PROMPT = "Regex, {use}: {parts}.\n"
+_REGEX_ANSWER = "import re\ndef f(s):\n    return {value}"
+
+
+class Patterns:
+    """Stretches of text to put matches between."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._noises = [_noise(rng) for _ in range(_NOISES)]
+
+    def draw(self, rng: np.random.Generator) -> Item | None:
+        """Draw one exercise, or None where its pattern may match nothing or says nothing new."""
+        atoms = [pick(rng, _ATOMS) for _ in range(int(rng.integers(2, 4)))]
+        counts = [pick(rng, _COUNTS) for _ in atoms]
+        if all(count.name == "maybe" for count in counts):
+            return None
+        phrases, pattern = [], ""
+        members: list[str] = []
+        for atom, count in zip(atoms, counts, strict=True):
+            what = atom.op.draw(rng)
+            code = _SIGNS.get(what.code, what.code)
+            members.append(atom.members or code)
+            part = count.draw(rng, what=what.phrase, atom=code)
+            phrases.append(part.phrase)
+            pattern += part.code
+        use = pick(rng, _USES)
+        said = use.draw(rng, pattern=pattern)
+        texts = [self._text(rng, members, counts) for _ in range(_TESTS_PER_ITEM)]
+        answer = _REGEX_ANSWER.format(value=said.code)
+        function = _function(answer)
+        tests = [{"args": [text], "expected": function(text)} for text in texts]
+        if all(test["expected"] == tests[0]["expected"] for test in tests):
+            return None
+        parts = (f"{a.op.name}.{c.name}" for a, c in zip(atoms, counts, strict=True))
+        return Item(
+            group="/".join(("regex", use.name, *parts)),
+            prompt=_REGEX_PROMPT.format(use=said.phrase, parts=", ".join(phrases)),
+            answer=answer,
+            check={"entry": "f", "tests": tests},
+        )
+
+    def _text(self, rng: np.random.Generator, members: list[str], counts: list[Op]) -> str:
+        """Return one or two matches, and what may be a near miss, amid other text."""
+        text = pick(rng, self._noises)
+        lengths = [_LENGTHS[count.name] for count in counts]
+        matches = [lengths] * int(rng.integers(1, 3))
+        for several in (*matches, [(1, 2)] * len(members)):
+            runs = (_run(rng, m, *bounds) for m, bounds in zip(members, several, strict=True))
+            text += "".join(runs) + pick(rng, self._noises)
+        return text
+
+
+def _run(rng: np.random.Generator, members: str, fewest: int, most: int) -> str:
+    return "".join(pick(rng, members) for _ in range(int(rng.integers(fewest, most + 1))))
+
+
+def _noise(rng: np.random.Generator) -> str:
+    """Return up to three runs of characters, each of one class."""
+    kinds = (pick(rng, _ATOMS).members or "-:,abest" for _ in range(int(rng.integers(4))))
+    return "".join(_run(rng, members, 1, 2) for members in kinds)
