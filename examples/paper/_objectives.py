@@ -70,13 +70,13 @@ def _llm(config: Any, backend: Any, batch: int, seed: int) -> Objective:
     from qdmerge_llm.sources import resolve
     from qdmerge_zoo.llm._train import Sequences, collate
 
-    recipe, tokenizer = config.sources["tiny"].spec, backend.tokenizer
-    seeds = np.random.SeedSequence(seed).spawn(recipe.tasks)
+    spec, tokenizer = config.sources["tiny"].spec, backend.tokenizer
+    seeds = np.random.SeedSequence(seed).spawn(spec.tasks)
     data = [
         Sequences(
             resolve(f"tiny://{name}.jsonl", config.scheme), tokenizer, np.random.default_rng(child)
         )
-        for name, child in zip(recipe.names, seeds, strict=True)
+        for name, child in zip(spec.names, seeds, strict=True)
     ]
 
     def loss(weights: Mapping[str, torch.Tensor], step: int) -> torch.Tensor:

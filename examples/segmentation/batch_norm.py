@@ -19,7 +19,7 @@ from qdmerge.merges import plain_average
 from qdmerge.runs import BuildBackend
 from qdmerge.settings import load_config
 from qdmerge_segmentation.models import UNetConfig, UNetForSemanticSegmentation
-from qdmerge_zoo.segmentation import Recipe
+from qdmerge_zoo.segmentation import ZooSpec
 
 
 def settings(norm: str, seed: int, out: Path) -> list[str]:
@@ -29,7 +29,7 @@ def settings(norm: str, seed: int, out: Path) -> list[str]:
     if not start.exists():
         torch.manual_seed(seed)
         UNetForSemanticSegmentation(UNetConfig(norm=norm)).save_pretrained(start)
-    recipe = Recipe()
+    recipe = ZooSpec()
     tasks = load_config("segmentation-tiny", models=False).backend.names()
     stages = {name: getattr(recipe, name).model_dump(mode="json") for name in ("base", "experts")}
     return [

@@ -44,7 +44,7 @@ def zoo_config(tasks: int, level: int, seed: int, items: int) -> LLMConfig:
 
 def row(config: LLMConfig) -> str:
     """The row of a zoo."""
-    recipe, names = config.sources["tiny"].spec, list(config.experts)
+    spec, names = config.sources["tiny"].spec, list(config.experts)
     backend = config.build(ExpertSpace)
     cosines = [task_vector_cosine(backend.space.vectors, *p) for p in combinations(names, 2)]
     count = len(names)
@@ -54,11 +54,11 @@ def row(config: LLMConfig) -> str:
     own = scores[1 : count + 1].diagonal()
     uniform = dict(zip(sorted(scales), scores[count + 1 :], strict=True))
     best = max(uniform, key=lambda scale: uniform[scale].mean())
-    steps = ", ".join(str(recipe.stage(name).steps) for name in names)
+    steps = ", ".join(str(spec.stage(name).steps) for name in names)
     cells = [
         str(count),
         str(config.sources["tiny"].conflict),
-        f"{recipe.expert.replay:.0%}",
+        f"{spec.expert.replay:.0%}",
         steps,
         f"{np.mean(cosines):.2f} ({min(cosines):.2f} to {max(cosines):.2f})",
         ", ".join(f"{score:.2f}" for score in own),

@@ -17,12 +17,12 @@ from qdmerge.cli import app
 from qdmerge.settings import parse_config
 from qdmerge.spaces import RegMeanSpace
 from qdmerge_segmentation.calibration import ExpertCalibration
-from qdmerge_zoo.segmentation import TASKS, Recipe, zoo
+from qdmerge_zoo.segmentation import TASKS, ZooSpec, zoo
 
 
 @pytest.fixture(scope="module")
 def settings() -> dict[str, Any]:
-    folder = zoo(recipe=Recipe.micro())
+    folder = zoo(ZooSpec.micro())
     tasks = TASKS[:2]
     return {
         "name": "segmentation",

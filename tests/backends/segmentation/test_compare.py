@@ -15,7 +15,7 @@ from qdmerge.compare import PlannedRun, Study, find_methods
 from qdmerge.compare._rows import read_rows
 from qdmerge.runs import BuildBackend
 from qdmerge.settings import load_config
-from qdmerge_zoo.segmentation import Recipe, multitask
+from qdmerge_zoo.segmentation import ZooSpec, multitask
 from tests.trained import never
 
 METHODS = ("average", "finetune")
@@ -37,10 +37,10 @@ def study(folder: Path) -> Study:
 def zoo_of_a_moment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A cache in which the preset's zoo is the micro one, for workers' processes, too."""
     cache = tmp_path_factory.mktemp("cache")
-    multitask(Recipe.micro(), cache=cache)
-    for made in cache.glob(f"*{Recipe.micro().key}*"):
-        made.rename(cache / made.name.replace(Recipe.micro().key, Recipe.of().key))
-    multitask(Recipe.of(), cache=cache, progress=never)
+    multitask(ZooSpec.micro(), cache)
+    for made in cache.glob(f"*{ZooSpec.micro().key}*"):
+        made.rename(cache / made.name.replace(ZooSpec.micro().key, ZooSpec.of().key))
+    multitask(ZooSpec.of(), cache, progress=never)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("QDMERGE_CACHE", str(cache))
         yield

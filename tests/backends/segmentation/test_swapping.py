@@ -9,13 +9,13 @@ import yaml
 
 from qdmerge.runs import BuildBackend
 from qdmerge.settings import load_config
-from qdmerge_zoo.segmentation import TASKS, Recipe, zoo
+from qdmerge_zoo.segmentation import TASKS, ZooSpec, zoo
 from tests.swaps import every_combination, short_search
 
 
 @pytest.fixture(scope="module")
 def backend(tmp_path_factory):
-    folder = zoo(recipe=Recipe.micro())
+    folder = zoo(ZooSpec.micro())
     config = {
         "backend": {
             "name": "segmentation",

@@ -21,11 +21,11 @@ from qdmerge_segmentation.config import SegmentationConfig, TaskConfig
 from qdmerge_segmentation.training import Plan, _make
 from qdmerge_segmentation.training._train import make
 from qdmerge_zoo.schemes import TinySegmentation
-from qdmerge_zoo.segmentation import ALL_TASKS, Recipe, multitask, zoo
+from qdmerge_zoo.segmentation import ALL_TASKS, ZooSpec, multitask, zoo
 from tests.trained import never, same
 
 LEVELS = range(4)
-SIX = Recipe.micro().model_copy(update={"tasks": 6, "expert_steps": {"leaf": 3, "focus": 1}})
+SIX = ZooSpec.micro().model_copy(update={"tasks": 6, "expert_steps": {"leaf": 3, "focus": 1}})
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def in_this_process() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def made(cache: Path, in_this_process: None) -> Path:
     """The model of all tasks of the zoo ``SIX``, which is built, too."""
-    return multitask(SIX, cache=cache)
+    return multitask(SIX, cache)
 
 
 @pytest.fixture
@@ -80,36 +80,36 @@ def settings(tasks: int, **changes: object) -> SegmentationConfig:
 
 
 def test_the_easy_zoo_is_the_one_it_was() -> None:
-    assert Recipe.of(0).key == Recipe().key == "v1-047768cf6859"
-    assert "expert_steps" not in Recipe().dump()
-    assert '"tasks"' not in Recipe().dump()
+    assert ZooSpec.of(0).key == ZooSpec().key == "v1-047768cf6859"
+    assert "expert_steps" not in ZooSpec().dump()
+    assert '"tasks"' not in ZooSpec().dump()
 
 
 def test_every_level_and_number_of_tasks_is_a_zoo_of_its_own() -> None:
-    keys = {Recipe.of(0, level, tasks).key for level in LEVELS for tasks in (4, 6)}
+    keys = {ZooSpec.of(0, level, tasks).key for level in LEVELS for tasks in (4, 6)}
     assert len(keys) == 8
 
 
 def test_more_conflict_is_less_replay_unequal_experts_and_a_weaker_base() -> None:
-    recipes = [Recipe.of(0, level, 6) for level in LEVELS]
-    replays = [recipe.experts.replay for recipe in recipes]
+    specs = [ZooSpec.of(0, level, 6) for level in LEVELS]
+    replays = [spec.experts.replay for spec in specs]
     assert replays == sorted(set(replays), reverse=True)
-    bases = [recipe.base.steps for recipe in recipes]
+    bases = [spec.base.steps for spec in specs]
     assert bases == sorted(bases, reverse=True)
-    assert [bool(recipe.expert_steps) for recipe in recipes] == [False, False, True, True]
-    assert all(Recipe.model_validate_json(recipe.dump()) == recipe for recipe in recipes)
+    assert [bool(spec.expert_steps) for spec in specs] == [False, False, True, True]
+    assert all(ZooSpec.model_validate_json(spec.dump()) == spec for spec in specs)
 
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_the_rival_takes_the_steps_of_all_experts(level: int) -> None:
-    recipe = Recipe.of(0, level, 6)
-    training = recipe.config(Path("zoo")).training
-    assert recipe.multitask.steps == sum(training.expert(task).steps for task in ALL_TASKS)
-    assert recipe.multitask.rate == recipe.experts.rate
+    spec = ZooSpec.of(0, level, 6)
+    training = spec.config(Path("zoo")).training
+    assert spec.multitask.steps == sum(training.expert(task).steps for task in ALL_TASKS)
+    assert spec.multitask.rate == spec.experts.rate
 
 
-def test_experts_are_trained_for_as_long_as_the_recipe_says(cache: Path, made: Path) -> None:
-    folder = zoo(cache=cache, recipe=SIX, progress=never)
+def test_experts_are_trained_for_as_long_as_the_spec_says(cache: Path, made: Path) -> None:
+    folder = zoo(SIX, cache, progress=never)
     steps = {task: record(folder / task)["stage"]["steps"] for task in ALL_TASKS}
     assert steps == {**dict.fromkeys(ALL_TASKS, 2), "leaf": 3, "focus": 1}
 
@@ -117,12 +117,12 @@ def test_experts_are_trained_for_as_long_as_the_recipe_says(cache: Path, made: P
 def test_the_rival_is_the_same_when_made_again(cache: Path, made: Path, tmp_path: Path) -> None:
     name = f"segmentation-tiny-{SIX.key}"
     shutil.copytree(cache / name, tmp_path / name)
-    again = multitask(SIX, cache=tmp_path)
+    again = multitask(SIX, tmp_path)
     assert same(*(folder / "model.safetensors" for folder in (made, again)))
 
 
 def test_the_rival_has_seen_the_training_images_of_all_tasks_only(cache: Path, made: Path) -> None:
-    config = SIX.config(zoo(cache=cache, recipe=SIX))
+    config = SIX.config(zoo(SIX, cache))
     trained = set(str(record(made)["trained_on"]).split())
     for task in ALL_TASKS:
         for split in config.fractions:
@@ -133,9 +133,9 @@ def test_the_rival_has_seen_the_training_images_of_all_tasks_only(cache: Path, m
 
 
 def test_the_rival_is_made_once_and_leaves_the_zoo_alone(cache: Path, made: Path) -> None:
-    assert multitask(SIX, cache=cache, progress=never) == made
+    assert multitask(SIX, cache, progress=never) == made
     assert {path.name for path in made.parent.iterdir()} == {"all", "training.png", "manifest.json"}
-    assert intact(zoo(cache=cache, recipe=SIX, progress=never))
+    assert intact(zoo(SIX, cache, progress=never))
 
 
 @pytest.mark.usefixtures("tiny_is_six")

@@ -1,3 +1,5 @@
+"""The exercises of language models' zoos: drawn from a seed, disjoint, and right."""
+
 from __future__ import annotations
 
 import os
@@ -14,9 +16,7 @@ from hypothesis import strategies as st
 from qdmerge_llm.items import SPLITS, check_disjoint, split_of
 from qdmerge_llm.sandbox import Sandbox
 from qdmerge_llm.tasks import KINDS
-from qdmerge_zoo.llm import TASKS, Item, Recipe, items
-from qdmerge_zoo.llm import _os as shell
-from qdmerge_zoo.llm import _sed as sed
+from qdmerge_zoo.llm import TASKS, Item, ZooSpec, _shell, items
 from qdmerge_zoo.llm._grammar import Op
 
 SAMPLE = 60
@@ -28,7 +28,7 @@ TASK_KINDS = {
 
 @pytest.fixture(scope="module")
 def drawn() -> dict[str, list[Item]]:
-    return {task: items(task, Recipe().items) for task in TASKS}
+    return {task: items(task, ZooSpec().items) for task in TASKS}
 
 
 def run_shell(command: str, files: dict[str, str], folder: Path) -> str:
@@ -55,8 +55,8 @@ def test_items_follow_from_the_seed(task: str) -> None:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_no_prompt_comes_twice_and_ids_are_unique(drawn: dict[str, list[Item]], task: str) -> None:
-    assert len({item.prompt for item in drawn[task]}) == Recipe().items
-    assert len({item.id for item in drawn[task]}) == Recipe().items
+    assert len({item.prompt for item in drawn[task]}) == ZooSpec().items
+    assert len({item.id for item in drawn[task]}) == ZooSpec().items
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -143,12 +143,12 @@ def test_os_golds_print_what_the_model_of_the_tools_expects(
 
 
 @pytest.mark.parametrize(
-    "tool", {tool.op.name: tool for slots in shell.SHAPES for s in slots for tool in s}.values()
+    "tool", {tool.op.name: tool for slots in _shell.SHAPES for s in slots for tool in s}.values()
 )
 @settings(max_examples=8, deadline=None)
 @given(data=st.data())
 def test_each_modeled_tool_does_what_the_real_one_does(
-    tool: shell.Tool, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+    tool: _shell.Tool, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     text = st.text("abn,09 ", min_size=1, max_size=8)
     lines = data.draw(st.lists(text, min_size=1, max_size=6))
@@ -159,19 +159,19 @@ def test_each_modeled_tool_does_what_the_real_one_does(
     assert printed == "".join(f"{line}\n" for line in tool.run(lines, value))
 
 
-@pytest.mark.parametrize("action", sed.ACTIONS, ids=lambda action: action.op.name)
-@pytest.mark.parametrize("address", sed.ADDRESSES, ids=lambda address: address.op.name)
+@pytest.mark.parametrize("action", _shell.ACTIONS, ids=lambda action: action.op.name)
+@pytest.mark.parametrize("address", _shell.ADDRESSES, ids=lambda address: address.op.name)
 def test_each_modeled_command_does_what_sed_does(
-    address: sed.Address, action: sed.Action, tmp_path: Path
+    address: _shell.Address, action: _shell.Action, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(0)
     for number in range(2):
-        lines = [" ".join(rng.choice(sed.WORDS[:4], 3).tolist()) for _ in range(5)]
+        lines = [" ".join(rng.choice(_shell.SED_WORDS[:4], 3).tolist()) for _ in range(5)]
         what = action.op.draw(rng, a=lines[0][:3], b="jam")
-        command = sed.Command(address, address.op.draw(rng), action, what, (lines[0][:3], "jam"))
+        command = _shell.Command(address, address.op.draw(rng), action, what, (lines[0][:3], "jam"))
         content = "".join(f"{line}\n" for line in lines)
         printed = run_shell(f"sed {command.code} f", {"f": content}, tmp_path / str(number))
-        assert printed == "".join(f"{line}\n" for line in sed.edited(lines, [command]))
+        assert printed == "".join(f"{line}\n" for line in _shell.edited(lines, [command]))
 
 
 def test_an_op_says_the_value_that_it_writes() -> None:

@@ -1,12 +1,12 @@
+"""Zoos of language models, and their base fine-tuned on all tasks."""
+
 from __future__ import annotations
 
 import json
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from qdmerge.errors import RunError
 from qdmerge.spaces import ExpertSpace
+from qdmerge.storage import MANIFEST, intact
 from qdmerge_llm.config import LLMConfig
-from qdmerge_zoo.llm import Recipe, _zoo, items, multitask_cost, zoo
+from qdmerge_zoo.llm import ZooSpec, items, multitask_cost, zoo
 from qdmerge_zoo.llm import multitask as multitask_model
 from qdmerge_zoo.schemes import TinyLLM
 from tests.trained import never, same
 
-MICRO = Recipe.micro()
+MICRO = ZooSpec.micro()
 TASKS = MICRO.names
 MODELS = ("base", *TASKS)
 
@@ -31,7 +32,7 @@ MODELS = ("base", *TASKS)
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[str, int, int]]]:
     calls: list[tuple[str, int, int]] = []
     cache = tmp_path_factory.mktemp("cache")
-    return zoo(cache=cache, recipe=MICRO, progress=lambda *call: calls.append(call)), calls
+    return zoo(MICRO, cache, progress=lambda *call: calls.append(call)), calls
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_every_stage_reports_until_it_is_done(
 
 def test_the_recipe_is_written_beside_the_models(built: tuple[Path, object]) -> None:
     facts = json.loads((built[0] / "recipe.json").read_text())
-    assert Recipe.load(json.dumps(facts["settings"])) == MICRO
+    assert ZooSpec(**facts["settings"]) == MICRO
     assert set(facts["final_loss"]) == set(MODELS)
     assert all(loss > 0 for loss in facts["final_loss"].values())
     assert {"torch", "transformers", "tokenizers", "numpy"} < set(facts["versions"])
@@ -118,7 +119,7 @@ def test_the_data_are_the_items(built: tuple[Path, object]) -> None:
 
 
 def test_a_built_zoo_is_used_again(built: tuple[Path, object]) -> None:
-    assert zoo(cache=built[0].parent, recipe=MICRO, progress=never) == built[0]
+    assert zoo(MICRO, built[0].parent, progress=never) == built[0]
 
 
 def truncate(entry: Path) -> None:
@@ -138,8 +139,8 @@ BREAKAGES: dict[str, Callable[[Path], object]] = {
     "changed weights": flip,
     "missing weights": lambda entry: (entry / "base" / "model.safetensors").unlink(),
     "missing data": lambda entry: shutil.rmtree(entry / "data"),
-    "missing manifest": lambda entry: (entry / _zoo.MANIFEST).unlink(),
-    "bad manifest": lambda entry: (entry / _zoo.MANIFEST).write_text("{"),
+    "missing manifest": lambda entry: (entry / MANIFEST).unlink(),
+    "bad manifest": lambda entry: (entry / MANIFEST).write_text("{"),
     "another recipe": lambda entry: (entry / "recipe.json").write_text("{}"),
     "a file instead": lambda entry: (shutil.rmtree(entry), entry.write_text("")),
 }
@@ -147,14 +148,14 @@ BREAKAGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("breakage", BREAKAGES)
 def test_every_damage_is_noticed(copied: Path, breakage: str) -> None:
-    assert _zoo.intact(copied)
+    assert intact(copied)
     BREAKAGES[breakage](copied)
-    assert not _zoo.intact(copied)
+    assert not intact(copied)
 
 
 def assert_same_entry(one: Path, other: Path) -> None:
     """Two entries of a cache hold the same files; weights may differ by rounding."""
-    before, after = (json.loads((e / _zoo.MANIFEST).read_text()) for e in (one, other))
+    before, after = (json.loads((e / MANIFEST).read_text()) for e in (one, other))
     assert before.keys() == after.keys()
     weights = {name for name in before if name.endswith("model.safetensors")}
     assert weights
@@ -165,76 +166,22 @@ def assert_same_entry(one: Path, other: Path) -> None:
 
 def test_a_broken_zoo_is_rebuilt_to_the_same_zoo(built: tuple[Path, object], copied: Path) -> None:
     truncate(copied)
-    assert zoo(cache=copied.parent, recipe=MICRO) == copied
+    assert zoo(MICRO, copied.parent) == copied
     assert_same_entry(built[0], copied)
 
 
-@pytest.fixture
-def quick_builds(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Replace building by writing one file; return where that happened."""
-    builds: list[Path] = []
-
-    def build(recipe: Recipe, folder: Path, progress: object) -> None:
-        builds.append(folder)
-        (folder / "recipe.json").write_text("{}")
-
-    monkeypatch.setattr(_zoo, "build", build)
-    return builds
-
-
-def test_builders_at_once_build_once(quick_builds: list[Path], tmp_path: Path) -> None:
-    threads = [threading.Thread(target=zoo, args=(0, tmp_path)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(quick_builds) == 1
-
-
-def test_what_a_killed_builder_left_is_cleared(quick_builds: list[Path], tmp_path: Path) -> None:
-    left = tmp_path / f"llm-tiny-{MICRO.key}.partial" / "base"
-    left.mkdir(parents=True)
-    entry = zoo(cache=tmp_path, recipe=MICRO)
-    assert {path.name for path in entry.iterdir()} == {"recipe.json", _zoo.MANIFEST}
-    assert not left.parent.exists()
-
-
-@pytest.mark.parametrize("breakage", ["missing manifest", "a file instead"])
-def test_whatever_is_in_the_way_is_replaced(
-    quick_builds: list[Path], copied: Path, breakage: str
-) -> None:
-    BREAKAGES[breakage](copied)
-    entry = zoo(cache=copied.parent, recipe=MICRO)
-    assert len(quick_builds) == 1
-    assert {path.name for path in entry.iterdir()} == {"recipe.json", _zoo.MANIFEST}
-
-
 def test_a_failed_training_says_why_and_leaves_nothing(tmp_path: Path) -> None:
-    odd = replace(MICRO, hidden=33)
+    odd = MICRO.model_copy(update={"hidden": 33})
     with pytest.raises(RunError, match=r"(?s)Training base .*33"):
-        zoo(cache=tmp_path, recipe=odd)
+        zoo(odd, tmp_path)
     assert [path.suffix for path in tmp_path.iterdir()] in ([".lock"], [])
-
-
-def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "cache").write_text("a file")
-    with pytest.raises(RunError, match=r"QDMERGE_CACHE"):
-        zoo(cache=tmp_path / "cache", recipe=MICRO)
-
-
-def test_zoos_are_kept_where_the_environment_says(
-    quick_builds: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("QDMERGE_CACHE", str(tmp_path))
-    assert zoo(seed=3) == tmp_path / f"llm-tiny-{Recipe(seed=3).key}"
-    assert quick_builds
 
 
 @pytest.fixture(scope="session")
 def six(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A zoo of six tasks whose experts are trained unequally."""
-    recipe = replace(Recipe.micro(tasks=6), spread=2.0)
-    return zoo(cache=tmp_path_factory.mktemp("six"), recipe=recipe)
+    spec = ZooSpec.micro(tasks=6).model_copy(update={"spread": 2.0})
+    return zoo(spec, tmp_path_factory.mktemp("six"))
 
 
 def test_a_zoo_of_six_tasks_has_six_experts(six: Path) -> None:
@@ -256,7 +203,7 @@ def test_the_multitask_model_stands_beside_the_zoo(
     built: tuple[Path, object], multitask: Path
 ) -> None:
     assert multitask.parent == built[0].with_name(f"{built[0].name}-all")
-    assert _zoo.intact(built[0])
+    assert intact(built[0])
     weights = [
         AutoModelForCausalLM.from_pretrained(folder).state_dict()["model.norm.weight"]
         for folder in (multitask, *(built[0] / name for name in MODELS))

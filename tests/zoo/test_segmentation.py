@@ -1,9 +1,10 @@
+"""Zoos of segmentation models."""
+
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-import threading
 from importlib.resources import files
 from pathlib import Path
 
@@ -11,23 +12,21 @@ import pytest
 import torch
 import yaml
 
-from qdmerge.errors import RunError
 from qdmerge.settings import presets_for
-from qdmerge.storage import intact
 from qdmerge_segmentation.config import SegmentationConfig
 from qdmerge_segmentation.models import load_segmenter
-from qdmerge_zoo.segmentation import TASKS, Recipe, _zoo, generate, zoo
+from qdmerge_zoo.segmentation import TASKS, ZooSpec, generate, zoo
 from tests.trained import never
 
 MODELS = ("base", *TASKS)
-MICRO = Recipe.micro()
+MICRO = ZooSpec.micro()
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[str, int, int]]]:
     calls: list[tuple[str, int, int]] = []
     cache = tmp_path_factory.mktemp("cache")
-    return zoo(cache=cache, recipe=MICRO, progress=lambda *call: calls.append(call)), calls
+    return zoo(MICRO, cache, progress=lambda *call: calls.append(call)), calls
 
 
 def test_importing_is_cheap() -> None:
@@ -51,7 +50,7 @@ def test_every_stage_reports_until_it_is_done(
 
 def test_the_recipe_is_written_beside_the_models(built: tuple[Path, object]) -> None:
     facts = json.loads((built[0] / "recipe.json").read_text())
-    assert Recipe(**facts["settings"]) == MICRO
+    assert ZooSpec(**facts["settings"]) == MICRO
     assert tuple(facts["final_loss"]) == tuple(facts["validation"]) == MODELS
     assert all(loss > 0 for loss in facts["final_loss"].values())
     for scores in facts["validation"].values():
@@ -111,7 +110,7 @@ def test_nothing_is_left_beside_the_models(built: tuple[Path, object]) -> None:
 
 
 def test_a_built_zoo_is_used_again(built: tuple[Path, object]) -> None:
-    assert zoo(cache=built[0].parent, recipe=MICRO, progress=never) == built[0]
+    assert zoo(MICRO, built[0].parent, progress=never) == built[0]
 
 
 @pytest.mark.parametrize(
@@ -122,46 +121,10 @@ def test_runs_of_the_presets_split_like_the_recipe(preset: str) -> None:
     settings = yaml.safe_load((files(package) / path).read_text())["backend"]
     settings.pop("name")
     config = SegmentationConfig(**settings)
-    recipe = config.sources["tiny"].spec
-    assert config.fractions == recipe.fractions
-    assert config.split_seed == recipe.config(Path("folder")).split_seed
-    assert tuple(config.tasks) == tuple(config.experts) == recipe.names
-
-
-@pytest.fixture
-def quick_builds(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Replace building by writing one file; return where that happened."""
-    builds: list[Path] = []
-
-    def build(recipe: Recipe, folder: Path, progress: object) -> None:
-        builds.append(folder)
-        (folder / "recipe.json").write_text(recipe.model_dump_json())
-
-    monkeypatch.setattr(_zoo, "build", build)
-    return builds
-
-
-def test_builders_at_once_build_once(quick_builds: list[Path], tmp_path: Path) -> None:
-    threads = [threading.Thread(target=zoo, args=(0, tmp_path)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(quick_builds) == 1
-
-
-def test_a_broken_zoo_is_built_again(quick_builds: list[Path], tmp_path: Path) -> None:
-    entry = zoo(cache=tmp_path)
-    (entry / "recipe.json").write_text("{}")
-    assert not intact(entry)
-    assert intact(zoo(cache=tmp_path))
-    assert len(quick_builds) == 2
-
-
-def test_another_seed_is_another_zoo(quick_builds: list[Path], tmp_path: Path) -> None:
-    entries = [zoo(seed=seed, cache=tmp_path) for seed in (0, 1)]
-    assert entries[0] != entries[1]
-    assert [json.loads((e / "recipe.json").read_text())["seed"] for e in entries] == [0, 1]
+    spec = config.sources["tiny"].spec
+    assert config.fractions == spec.fractions
+    assert config.split_seed == spec.config(Path("folder")).split_seed
+    assert tuple(config.tasks) == tuple(config.experts) == spec.names
 
 
 def test_every_setting_is_in_the_key() -> None:
@@ -176,20 +139,6 @@ def test_every_setting_is_in_the_key() -> None:
         "tasks": 6,
         "expert_steps": {"leaf": 3},
     }
-    assert set(changes) == set(Recipe.model_fields)
+    assert set(changes) == set(ZooSpec.model_fields)
     keys = {MICRO.model_copy(update={name: value}).key for name, value in changes.items()}
-    assert len(keys | {MICRO.key, Recipe().key}) == len(changes) + 2
-
-
-def test_zoos_are_kept_where_the_environment_says(
-    quick_builds: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("QDMERGE_CACHE", str(tmp_path))
-    assert zoo(seed=3) == tmp_path / f"segmentation-tiny-{Recipe(seed=3).key}"
-    assert quick_builds
-
-
-def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "cache").write_text("a file")
-    with pytest.raises(RunError, match=r"tiny segmentation models .*QDMERGE_CACHE"):
-        zoo(cache=tmp_path / "cache", recipe=MICRO)
+    assert len(keys | {MICRO.key, ZooSpec().key}) == len(changes) + 2

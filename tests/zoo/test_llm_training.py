@@ -1,3 +1,5 @@
+"""The training of language models' zoos."""
+
 from __future__ import annotations
 
 from typing import Literal
@@ -10,8 +12,7 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from qdmerge_zoo.llm import TASKS, Stage
-from qdmerge_zoo.llm._muon import Muon, orthogonalize
-from qdmerge_zoo.llm._optimizers import optimizers
+from qdmerge_zoo.llm._optimizers import Muon, optimizers, orthogonalize
 from qdmerge_zoo.llm._train import IGNORED, collate, rate_at, shares
 
 
@@ -51,7 +52,7 @@ def test_embeddings_and_norms_are_left_to_adamw(
         tie_word_embeddings=True,
     )
     model = LlamaForCausalLM(config)
-    both = optimizers(model, Stage(name, steps=1, rate=1e-2, side_rate=1e-3))
+    both = optimizers(model, Stage(optimizer=name, steps=1, rate=1e-2, side_rate=1e-3))
     assert [type(optimizer) for optimizer in both] == [kind, torch.optim.AdamW]
     assert [optimizer.param_groups[0]["lr"] for optimizer in both] == [1e-2, 1e-3]
     names = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -88,7 +89,7 @@ def test_base_and_multitask_model_learn_all_tasks_evenly(name: str) -> None:
 
 
 def test_the_rate_rises_then_falls_to_its_floor() -> None:
-    stage = Stage("muon", steps=110, rate=1.0, side_rate=1.0, warmup=10, floor=0.1)
+    stage = Stage(optimizer="muon", steps=110, rate=1.0, side_rate=1.0, warmup=10, floor=0.1)
     rates = [rate_at(step, stage) for step in range(stage.steps)]
     assert rates[0] == pytest.approx(0.1)
     assert max(rates) == rates[9] == rates[10] == 1.0
