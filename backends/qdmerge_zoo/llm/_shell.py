@@ -154,7 +154,10 @@ _SED_LINES = (5, 8)
 
 @dataclass(frozen=True)
 class Address:
-    """Lines that a command is for; ``holds`` is told number, whether it is the last, and text."""
+    """Lines that a command is for.
+
+    ``holds`` gets a line's number, whether it is the last, its text, and the address' value.
+    """
 
     op: Op
     holds: Callable[[int, bool, str, str], bool] = field(repr=False)

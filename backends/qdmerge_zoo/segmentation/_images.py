@@ -52,7 +52,7 @@ def write_images(
         count: How many images; each is a group of its own.
         seed: Seed of the images.
         size: Pixels a side.
-        folder: A folder that is not there yet.
+        folder: A folder that does not exist yet.
         done: Called after each image.
     """
     for part in ("images", "masks"):
