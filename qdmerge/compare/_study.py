@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ from qdmerge.backend import Task
 from qdmerge.compare._methods import Method
 from qdmerge.compare._plan import Plan, PlannedRun, by_domain, check_distinct, domain, prepare
 from qdmerge.compare._shared import SharedEvaluations
-from qdmerge.errors import ConfigError, QDMergeError, RunError
+from qdmerge.errors import ConfigError, Hint, QDMergeError, RunError
 from qdmerge.execution import WorkerPool, limit_threads
 from qdmerge.runs import BuildBackend, Listener, Run, RunFolder, RunProgress, SharedBackend
 from qdmerge.runs._building import DECISIVE, changed_facts, domain_facts, warm_up
-from qdmerge.settings import RunConfig
+from qdmerge.settings import RunConfig, parse_config
 from qdmerge.storage import locked, write_whole
 
 
@@ -121,21 +122,14 @@ class Study:
 
     def _description(self) -> dict[str, Any]:
         """Return what may not change between two sessions of a comparison."""
-        now: dict[str, Any] = {"evaluations": self.evaluations, "blocks": {}}
-        for test_bed, config in self.test_beds.items():
-            echo = config.echo()
-            # More seeds and other workers change no run; the budget is each method's.
-            kept = {key: echo[key] for key in echo if key not in ("seed", "evaluations")}
-            execution = kept["execution"]
-            kept["execution"] = {key: execution[key] for key in _RUNS_DEPEND_ON}
-            now["blocks"][test_bed] = kept
-        return now
+        blocks = {name: _shared_settings(config) for name, config in self.test_beds.items()}
+        return {"evaluations": self.evaluations, "blocks": blocks}
 
     def _check_folder(self) -> None:
         path = self.folder / _DESCRIPTION
         try:
             if path.is_file():
-                then = yaml.safe_load(path.read_text(encoding="utf-8"))
+                then = _read_description(path)
                 if changed := changed_keys(then, self._description()):
                     raise RunError(
                         f"{self.folder} holds a comparison of another configuration: "
@@ -310,6 +304,27 @@ class Study:
             cause = f"{type(error).__name__}: {cause}"
         with self._count:
             self.failures |= {run.label: cause for run in runs}
+
+
+def _shared_settings(config: RunConfig) -> dict[str, Any]:
+    """Return the settings of a test bed that all runs share and depend on."""
+    echo = config.echo()
+    # More seeds and other workers change no run; the budget is each method's.
+    kept = {key: echo[key] for key in echo if key not in ("seed", "evaluations")}
+    execution = kept["execution"]
+    return {**kept, "execution": {key: execution[key] for key in _RUNS_DEPEND_ON}}
+
+
+def _read_description(path: Path) -> Any:
+    """Read a description; settings of an earlier version are read as they are called now."""
+    then = yaml.safe_load(path.read_text(encoding="utf-8"))
+    blocks = then.get("blocks") if isinstance(then, dict) else None
+    for name, settings in (blocks if isinstance(blocks, dict) else {}).items():
+        # What cannot be read counts as changed; the user need not rename anything here.
+        with suppress(ConfigError, TypeError, ValueError), warnings.catch_warnings():
+            warnings.simplefilter("ignore", Hint)
+            blocks[name] = _shared_settings(parse_config(settings))
+    return then
 
 
 def changed_keys(then: Any, now: Any) -> list[str]:

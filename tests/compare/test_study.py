@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,26 @@ def test_a_failed_run_tells_what_it_had_spent(done):
 def test_a_folder_of_another_configuration_is_refused(done, settings, more, message):
     with pytest.raises(RunError, match=message):
         study(done[0].folder, *settings, **more)
+
+
+def test_former_names_of_settings_are_read_in_a_description(tmp_path):
+    config = load_config("llm-tiny", QUICK, models=False)
+
+    def made(*settings: str) -> Study:
+        changed = load_config("llm-tiny", [*QUICK, *settings], models=False) if settings else config
+        methods = find_methods(["random"])
+        return Study({"one": changed}, methods, seeds=1, evaluations=9, folder=tmp_path / "out")
+
+    made()._describe()
+    path = tmp_path / "out" / "compare.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("side_tasks:", "reported:"))
+    assert path.read_text() != text
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made()
+    with pytest.raises(RunError, match=r"blocks\.one\.archive\.bins changed"):
+        made("archive.bins=7")
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
