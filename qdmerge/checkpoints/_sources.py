@@ -44,7 +44,7 @@ class Scheme(BaseModel):
             what ``qdmerge run BACKEND`` runs.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
     presets: ClassVar[Mapping[str, Mapping[str, str]]] = {}
 
