@@ -319,7 +319,9 @@ def _read_description(path: Path) -> Any:
     """Read a description; settings of an earlier version are read as they are called now."""
     then = yaml.safe_load(path.read_text(encoding="utf-8"))
     blocks = then.get("blocks") if isinstance(then, dict) else None
-    for name, settings in (blocks if isinstance(blocks, dict) else {}).items():
+    if not isinstance(blocks, dict):
+        return then
+    for name, settings in blocks.items():
         # What cannot be read counts as changed; the user need not rename anything here.
         with suppress(ConfigError, TypeError, ValueError), warnings.catch_warnings():
             warnings.simplefilter("ignore", Hint)
