@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 SchedulerFactory = Callable[
     [Mapping[str, "ArchiveBase"], Mapping[str, Sequence["EmitterBase"]]], TaskScheduler
 ]
+
+
+Stats = dict[str, dict[str, float | int | None]]
+"""Task name to elites, coverage, QD score and best objective of its archive."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,3 +296,20 @@ class CycleQD:
             scale,
         )
         return np.clip(x, self.backend.space.lower_bounds, self.backend.space.upper_bounds)
+
+
+def archive_stats(search: CycleQD) -> Stats:
+    """Return the statistics of a search's archives; None where one is undefined."""
+
+    def number(value: Any) -> float | None:
+        return float(value) if value is not None and np.isfinite(value) else None
+
+    return {
+        task: {
+            "elites": len(archive),
+            "coverage": number(archive.stats.coverage),
+            "qd_score": number(archive.stats.qd_score),
+            "best": number(archive.stats.obj_max),
+        }
+        for task, archive in search.archives.items()
+    }

@@ -267,7 +267,8 @@ def _execute(run: Run) -> None:
 
 
 def _report(folder: RunFolder) -> None:
-    from qdmerge.reports import draw_figures, results_markdown, results_table, side_tasks_table
+    from qdmerge.reports import results_markdown, results_table, side_tasks_table
+    from qdmerge.runs import draw_figures
 
     figures = draw_figures(folder)
     if folder.results.is_file():

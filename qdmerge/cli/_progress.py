@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from qdmerge.runs import Listener, RunProgress, Stats
+    from qdmerge.runs import Listener, RunProgress
+    from qdmerge.search import Stats
 
 _PLAIN_SECONDS = 10.0
 """Seconds between two plain lines of one stage."""

@@ -1,5 +1,4 @@
 from ._chart import candidates_chart as candidates_chart
-from ._figures import draw_figures as draw_figures
 from ._figures import overview as overview
 from ._figures import progress_curves as progress_curves
 from ._filling import Moment as Moment

@@ -17,7 +17,7 @@ from qdmerge.reports._heatmap import draw_panel, shown_pair
 from qdmerge.reports._maps import ArchiveMap
 from qdmerge.reports._style import COLORMAP, MUTED, WIDTH, axis_label, new_figure, shorten, styled
 from qdmerge.reports._tables import number
-from qdmerge.runs import Stats
+from qdmerge.search import Stats
 
 _ROWS = 4
 """Most archives in the figure."""

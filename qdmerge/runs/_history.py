@@ -14,14 +14,11 @@ from qdmerge.errors import RunError, nearest
 from qdmerge.operators import softmax_aggregate
 from qdmerge.runs._folder import RunFolder
 from qdmerge.runs._log import Event
-from qdmerge.search import archive_seeds, first_elites
+from qdmerge.search import Stats, archive_seeds, first_elites
 from qdmerge.settings import ARCHIVES, RunConfig, build_part
 
 if TYPE_CHECKING:
     from ribs.archives import ArchiveBase
-
-Stats = dict[str, dict[str, float | int | None]]
-"""Task name to elites, coverage, QD score and best objective of its archive."""
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ from qdmerge.runs._folder import RunFolder, versions
 from qdmerge.runs._history import describe_domain, read_history
 from qdmerge.runs._log import Event, EventLog
 from qdmerge.runs._scores import SplitScores
-from qdmerge.runs._search import Listener, LoggedSearch, RunProgress, archive_stats, stage_progress
-from qdmerge.search import CycleQD
+from qdmerge.runs._search import Listener, LoggedSearch, RunProgress, stage_progress
+from qdmerge.search import CycleQD, archive_stats
 from qdmerge.settings import RunConfig
 
 _EXAMPLES = RunProgress("drawing examples", 0, 0)

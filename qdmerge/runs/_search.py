@@ -12,10 +12,9 @@ from qdmerge.backend import Evaluation, Progress
 from qdmerge.errors import EvaluationError, RunError
 from qdmerge.execution import Evaluator, Outcome, PendingEvaluation
 from qdmerge.runs._folder import versions
-from qdmerge.runs._history import Stats
 from qdmerge.runs._log import Event, EventLog, SolutionStore, solution_id
 from qdmerge.schedulers import Batch
-from qdmerge.search import CycleQD
+from qdmerge.search import CycleQD, Stats, archive_stats
 
 
 @dataclass(frozen=True)
@@ -46,23 +45,6 @@ Listener = Callable[[RunProgress], None]
 def stage_progress(listener: Listener) -> Progress:
     """Return a callback of backends and spaces that reports to a run's listener."""
     return lambda stage, done, total: listener(RunProgress(stage, done, total))
-
-
-def archive_stats(search: CycleQD) -> Stats:
-    """Return elites, coverage, QD score and best objective of each archive; None if undefined."""
-
-    def number(value: Any) -> float | None:
-        return float(value) if value is not None and np.isfinite(value) else None
-
-    return {
-        task: {
-            "elites": len(archive),
-            "coverage": number(archive.stats.coverage),
-            "qd_score": number(archive.stats.qd_score),
-            "best": number(archive.stats.obj_max),
-        }
-        for task, archive in search.archives.items()
-    }
 
 
 @dataclass

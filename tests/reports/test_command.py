@@ -37,7 +37,7 @@ def test_a_run_lists_the_backends_figures_with_the_others(tmp_path):
 
 def test_a_run_whose_backend_cannot_draw_ends_well_with_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(ToyBackend, "illustrate", broken)
-    monkeypatch.setattr("qdmerge.reports.draw_figures", lambda folder: [])  # takes seconds
+    monkeypatch.setattr("qdmerge.runs.draw_figures", lambda folder: [])  # takes seconds
     code, output = call("run", "toy", "--evaluations", 4, "--out", tmp_path / "run", *QUICK)
     assert code == 0, output
     (warning,) = (line for line in output.splitlines() if "Warning" in line)
@@ -58,7 +58,7 @@ def test_a_report_draws_from_the_log_alone(copy, monkeypatch):
 
 
 def test_a_report_with_examples_has_the_backend_draw_too(copy, monkeypatch):
-    monkeypatch.setattr("qdmerge.reports.draw_figures", lambda folder: [])
+    monkeypatch.setattr("qdmerge.runs.draw_figures", lambda folder: [])
     code, output = call("report", copy, "--examples")
     assert code == 0, output
     assert "drawing examples" in output

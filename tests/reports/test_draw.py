@@ -19,11 +19,10 @@ from qdmerge.errors import RunError
 from qdmerge.reports import (
     archive_heatmap,
     candidates_chart,
-    draw_figures,
     overview,
     progress_curves,
 )
-from qdmerge.runs import RunFolder
+from qdmerge.runs import RunFolder, draw_figures
 from tests.reports.conftest import RUNS
 from tests.reports.test_heatmap import grid_map, read
 
@@ -153,7 +152,7 @@ def test_overview_joins_archives_references_and_the_chosen_model(run_of):
 
 def test_importing_reports_is_light():
     code = (
-        "import sys, qdmerge.reports; qdmerge.reports.draw_figures;"
+        "import sys, qdmerge.runs; qdmerge.runs.draw_figures;"
         "heavy = {'torch', 'ribs', 'matplotlib.pyplot'} & set(sys.modules);"
         "sys.exit(str(heavy) if heavy else 0)"
     )

@@ -12,9 +12,9 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgba
 
 from qdmerge.reports import Moment, archive_filling, archive_maps, filling_moments
-from qdmerge.reports._figures import _moments
 from qdmerge.reports._style import EMPTY_COLOR
 from qdmerge.runs import History, read_history
+from qdmerge.runs._figures import _moments
 from tests.reports.conftest import BINS, EVALUATIONS
 from tests.reports.test_draw import overlaps_and_clips
 from tests.reports.test_heatmap import best_per_cell, drawn_grid, grid_map

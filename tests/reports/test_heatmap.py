@@ -10,9 +10,9 @@ from matplotlib.path import Path as Outline
 
 from qdmerge.backend import Measure, Task
 from qdmerge.reports import ArchiveMap, Mark, archive_heatmap, archive_maps
-from qdmerge.reports._figures import run_marks
 from qdmerge.reports._maps import bounded_cells
 from qdmerge.runs import read_history
+from qdmerge.runs._figures import run_marks
 from tests.reports.conftest import BINS
 
 VIRIDIS = matplotlib.colormaps["viridis"]

@@ -1,0 +1,17 @@
+from ._building import BuildBackend as BuildBackend
+from ._building import build_search as build_search
+from ._building import load_backend as load_backend
+from ._figures import draw_figures as draw_figures
+from ._folder import RunFolder as RunFolder
+from ._history import Evaluated as Evaluated
+from ._history import History as History
+from ._history import lookup_solution as lookup_solution
+from ._history import read_history as read_history
+from ._log import SolutionStore as SolutionStore
+from ._log import read_events as read_events
+from ._log import solution_id as solution_id
+from ._run import Run as Run
+from ._run import SharedBackend as SharedBackend
+from ._run import run_or_resume as run_or_resume
+from ._search import Listener as Listener
+from ._search import RunProgress as RunProgress
