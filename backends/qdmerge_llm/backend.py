@@ -112,7 +112,7 @@ class LLMBackend(GenomeBackend):
         self._generator = Generator(self.model, self.tokenizer, batch_size, template)
         self._template = template or self.tokenizer.chat_template
         self._packages = packages
-        self._told: set[str] = set()  # tasks whose prompts were said to be too long
+        self._warned: set[str] = set()  # tasks whose prompts were too long
 
     def calibrate(
         self, items: Mapping[str, Callable[[int], Sequence[Item]]], settings: Mapping[str, Any]
@@ -166,7 +166,7 @@ class LLMBackend(GenomeBackend):
             return task.kind.evaluate_model(self.model, self.tokenizer)
         before = self._generator.too_long
         scores = task.kind.evaluate(task.items[split], self._completer(task))
-        self._tell_of_length(task, self._generator.too_long - before)
+        self._warn_of_length(task, self._generator.too_long - before)
         return scores
 
     def answered(self, task: LLMTask, items: Sequence[Item]) -> list[torch.Tensor]:
@@ -200,11 +200,11 @@ class LLMBackend(GenomeBackend):
 
         return complete
 
-    def _tell_of_length(self, task: LLMTask, count: int) -> None:
+    def _warn_of_length(self, task: LLMTask, count: int) -> None:
         """Warn once per task of prompts that the model had no room to answer."""
         name = task.task.name
-        if count and name not in self._told:
-            self._told.add(name)
+        if count and name not in self._warned:
+            self._warned.add(name)
             warnings.warn(
                 f"task '{name}': {count} prompts and {task.max_new_tokens} new tokens do not fit "
                 f"into the model's context of {self.model.config.max_position_embeddings} tokens; "

@@ -21,7 +21,7 @@ Count = PositiveInt | Literal["all"]
 _SHOWN = 5  # items of a file that cannot be used
 
 
-class _Asked(BaseModel):
+class _TaskSettings(BaseModel):
     """What is asked and how answers are scored.
 
     Attributes:
@@ -130,7 +130,7 @@ class _Asked(BaseModel):
             return False
 
 
-class TaskConfig(_Asked):
+class TaskConfig(_TaskSettings):
     """One task of the search, and how many items each split has.
 
     Attributes:
@@ -152,7 +152,7 @@ class TaskConfig(_Asked):
     @classmethod
     def _of_the_search(cls, given: Any) -> Any:
         try:
-            kind = _Asked(kind=given["kind"]).kind_class()
+            kind = _TaskSettings(kind=given["kind"]).kind_class()
         except (ConfigError, KeyError, TypeError, ValueError):
             return given  # reported as a mistake of the field, or by `examined`
         if kind.side_only:
@@ -207,7 +207,7 @@ class TaskConfig(_Asked):
         return [f"unknown expert '{self.expert}'{nearest(self.expert, experts)} Known: {known}."]
 
 
-class SideTaskConfig(_Asked):
+class SideTaskConfig(_TaskSettings):
     """A task that the search does not see, on which its result is scored at the end.
 
     Attributes:

@@ -1,18 +1,22 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from qdmerge.errors import ConfigError
-from qdmerge_llm.items import leaked_items, read_items, split_of
+from qdmerge_llm.items import SPLITS, leaked_items, read_items, split_of
 from qdmerge_llm.sandbox import Sandbox
 from qdmerge_llm.task_settings import SideTaskConfig, TaskConfig
 from qdmerge_llm.tasks import AgentBenchDBTask, HumanEvalTask, MBPPTask, ShellTask
@@ -222,3 +226,23 @@ def test_one_group_in_files_of_two_splits_is_refused(tmp_path: Path) -> None:
     data = dict(zip(("validation", "selection", "test"), files, strict=True))
     (problem,) = task(data, validation=1, selection=1, test=1).problems()
     assert "items 'i0' (validation) and 'i1' (selection) have the same group" in problem
+
+
+@given(st.text())
+def test_a_split_follows_from_the_sha256_of_the_group_alone(group: str) -> None:
+    fraction = int(hashlib.sha256(group.encode()).hexdigest()[:16], 16) / 16**16
+    first_edge_above = sum(fraction >= edge for edge in (0.60, 0.72, 0.86))
+    assert split_of(group) == SPLITS[first_edge_above]
+
+
+def test_shares_of_the_splits() -> None:
+    counts = Counter(split_of(f"group {n}") for n in range(20_000))
+    shares = [counts[split] / 20_000 for split in SPLITS]
+    for share, expected in zip(shares, (0.60, 0.12, 0.14, 0.14), strict=True):
+        assert abs(share - expected) < 0.015
+
+
+def test_known_groups_keep_their_split() -> None:
+    """A changed hash would silently move test items into training."""
+    groups = ("coding/list/even/square/sum", "db/star/all/top", "")
+    assert [split_of(group) for group in groups] == ["train", "selection", "test"]
