@@ -171,8 +171,7 @@ class GenomeBackend(Protocol):
     def export_adapter(self, x: np.ndarray, path: str | Path) -> Path:
         """Write the model of ``x`` as a LoRA adapter on the base: ``qdmerge export --adapter``.
 
-        For domains whose experts are LoRA adapters. Of a :class:`~qdmerge.spaces.WeightSpace`, the
-        method of the same name does it.
+        A :class:`~qdmerge.spaces.WeightSpace` of LoRA experts has a method of that name.
         """
         raise NotImplementedError(
             f"{type(self).__name__} exports no LoRA adapters; leave --adapter out for a whole model"
@@ -364,8 +363,7 @@ class BackendConfig(BaseModel):
     def multitask(self) -> Self | None:
         """Return these settings with one expert, ``"all"``: the base fine-tuned on all tasks' data.
 
-        Their :meth:`prepare` makes that model if it is missing. Tasks, splits and items stay the
-        same, so its scores compare with those of merged models.
+        Their :meth:`prepare` makes that model. Tasks and items stay the same, so scores compare.
 
         Returns:
             The settings; None if this backend cannot train such a model.
@@ -375,11 +373,7 @@ class BackendConfig(BaseModel):
     def all_tasks_source(self, sources: Collection[str]) -> str | None:
         """Return the source of the base fine-tuned on all tasks, for :meth:`multitask`.
 
-        Args:
-            sources: Where models and data come from.
-
-        Returns:
-            The source; None where they do not all come from one scheme that has such a model.
+        None if ``sources`` do not all come from one scheme that has such a model.
         """
         if len({scheme_name(source) for source in sources}) != 1:
             return None
