@@ -40,7 +40,7 @@ def compare(
     vary: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="KEY=V,V", help="Make a test bed of each value: backend.tiny_seed=0,1."
+            metavar="KEY=V,V", help="Make a test bed of each value: backend.sources.tiny.seed=0,1."
         ),
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,

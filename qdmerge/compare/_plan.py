@@ -202,7 +202,7 @@ def make_test_beds(
         variations: Each ``"dotted.key=value,value,..."``.
 
     Returns:
-        Name of a test bed (``"tiny_seed=1"``) to its configuration.
+        Name of a test bed (``"seed=1"``) to its configuration.
 
     Raises:
         ConfigError: A variation of another form, or a configuration with mistakes.
@@ -213,7 +213,7 @@ def make_test_beds(
         found = [value.strip() for value in values.split(",") if value.strip()]
         if not (separator and key and found):
             raise ConfigError(
-                f"'{variation}' is not of the form key=value,value (backend.tiny_seed=0,1)"
+                f"'{variation}' is not of the form key=value,value (backend.sources.tiny.seed=0,1)"
             )
         if len(set(found)) < len(found):
             raise ConfigError(f"'{variation}' names a value twice")

@@ -13,7 +13,8 @@ import yaml
 
 from qdmerge import plugins
 from qdmerge.checkpoints import Progress, Scheme, SourceKind, find_scheme, scheme_of
-from qdmerge.errors import ConfigError
+from qdmerge.compare import Study, find_methods
+from qdmerge.errors import ConfigError, RunError
 from qdmerge.runs import RunFolder
 from qdmerge.settings import find_preset, load_config, parse_config, presets, presets_for
 from qdmerge_zoo.schemes import Tiny, TinyLLM, TinySegmentation
@@ -69,6 +70,22 @@ def test_a_run_of_before_is_the_run_of_today(backend: str, tmp_path: Path) -> No
     data["backend"] |= {f"tiny_{option}": value for option, value in tiny.items()}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"format": 2, **data}, sort_keys=False))
     assert RunFolder.open(tmp_path).read_config() == load_config(backend, models=False)
+
+
+@pytest.mark.parametrize("backend", OLD)
+def test_a_comparison_of_before_is_the_comparison_of_today(backend: str, tmp_path: Path) -> None:
+    def study(*settings: str) -> Study:
+        beds = {"tiny": load_config(backend, settings, models=False)}
+        return Study(beds, find_methods(["average"]), seeds=1, evaluations=1, folder=tmp_path)
+
+    now = study()._description()
+    then = now["blocks"]["tiny"]["backend"]
+    tiny = then.pop("sources")["tiny"]
+    then |= {f"tiny_{option}": value for option, value in tiny.items()}
+    (tmp_path / "compare.yaml").write_text(yaml.safe_dump(now))
+    study()
+    with pytest.raises(RunError, match=r"blocks\.tiny\.backend\.sources\.tiny\.seed changed"):
+        study("backend.sources.tiny.seed=1")
 
 
 def test_used_schemes_are_written_out_and_unused_ones_left_out() -> None:
