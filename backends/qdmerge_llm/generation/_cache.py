@@ -40,11 +40,9 @@ class Slots(Cache):
         super().__init__(layers=self._layers)
 
     def join(self, read: DynamicCache | None, lengths: torch.Tensor) -> None:
-        """Add rows behind those in use.
+        """Add rows of ``(r,)`` int64 ``lengths`` behind those in use.
 
-        Args:
-            read: Their tokens' keys and values, padded on the right; None if they have no tokens.
-            lengths: ``(r,)`` int64, tokens of each.
+        ``read`` holds their keys and values, padded on the right; None if they have no tokens.
         """
         first = len(self.lengths)
         if read is not None:
@@ -53,13 +51,9 @@ class Slots(Cache):
         self.lengths = torch.cat([self.lengths, lengths])
 
     def leave(self, gone: torch.Tensor) -> torch.Tensor:
-        """Remove rows; the last ones take their places.
+        """Remove the rows of ``(n,)`` bool ``gone``; the last ones take their places.
 
-        Args:
-            gone: ``(n,)`` bool.
-
-        Returns:
-            Earlier numbers of the rows that are left, in their new order.
+        Returns the earlier numbers of the rows that are left, in their new order.
         """
         left = int((~gone).sum())
         order = torch.arange(left, device=gone.device)

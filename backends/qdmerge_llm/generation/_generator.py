@@ -156,13 +156,8 @@ class Generator:
         rests: Sequence[list[int]],
         shared: int,
     ) -> None:
-        """Read prompts but for their last tokens, which the first step reads.
-
-        Args:
-            slots: Where they go.
-            beginning: Keys and values of what all of them begin with.
-            rests: The rest of each, longest first.
-            shared: Tokens of the beginning.
+        """Read the rests of prompts, longest first, but for their last tokens (the first step reads
+        them); the ``shared`` tokens before are in the cache ``beginning``.
         """
         start = 0
         while start < len(rests):

@@ -19,23 +19,14 @@ from qdmerge_llm.tasks import Prompt
 
 
 class Encoder:
-    """Turns prompts into token ids: texts as they are, conversations by a chat template.
-
-    Args:
-        tokenizer: The model's tokenizer.
-        template: Jinja template of conversations; None is the tokenizer's own.
-    """
+    """Turns prompts into token ids: texts as they are, conversations by a chat template."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, template: str | None) -> None:
         self._tokenizer = tokenizer
         self._template = template
 
     def __call__(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Return token ids of each prompt.
-
-        Raises:
-            ConfigError: A conversation is given, and there is no chat template, or it fails.
-        """
+        """Return token ids of each prompt; ConfigError for a chat without a working template."""
         encoded: list[list[int]] = [[] for _ in prompts]
         # A template writes the special tokens of a conversation itself.
         for chat in (False, True):
@@ -73,14 +64,7 @@ FENCED_BLOCK = "```...```"
 
 
 class Stops:
-    """Finds out which rows have come to a stop string.
-
-    Args:
-        marks: The strings; at least one.
-        tokenizer: The model's tokenizer.
-        size: Number of logits, which may exceed the tokenizer's number of tokens.
-        device: Where tokens are chosen.
-    """
+    """Finds the rows that have come to a stop string, among ``size`` logits of a model."""
 
     def __init__(
         self,
@@ -102,14 +86,9 @@ class Stops:
         self._may_end = torch.tensor(may_end + [False] * (size - len(texts)), device=device)
 
     def __call__(self, chosen: torch.Tensor, written: Sequence[list[int]]) -> torch.Tensor:
-        """Return rows that hold a stop string.
+        """Return ``(n,)`` bool: rows that hold a stop string.
 
-        Args:
-            chosen: ``(n,)`` tokens just added.
-            written: The n rows' completions, these tokens included.
-
-        Returns:
-            ``(n,)`` bool.
+        ``chosen`` are the ``(n,)`` tokens just added to the n completions ``written``.
         """
         stopped = torch.zeros_like(chosen, dtype=torch.bool)
         for k in self._may_end[chosen].nonzero()[:, 0].tolist():
@@ -120,27 +99,15 @@ class Stops:
 
 
 class Endings:
-    """Writes down chosen tokens, and finds out which completions they end.
-
-    Args:
-        eos: End-of-sequence tokens, which are not written down.
-        limit: Most tokens of a completion.
-        stops: Further ends, if any.
+    """Appends chosen tokens to completions, and finds those that end: at a token of ``eos`` (which
+    is not appended), at ``limit`` tokens, or at a stop.
     """
 
     def __init__(self, eos: torch.Tensor, limit: int, stops: Stops | None) -> None:
         self._eos, self._limit, self._stops = eos, limit, stops
 
     def __call__(self, chosen: torch.Tensor, written: Sequence[list[int]]) -> torch.Tensor:
-        """Write tokens down.
-
-        Args:
-            chosen: ``(n,)`` tokens.
-            written: The n completions that they continue.
-
-        Returns:
-            ``(n,)`` bool: completions that have come to their end.
-        """
+        """Append the ``(n,)`` tokens to the n completions; return ``(n,)`` bool: those that end."""
         ended = torch.isin(chosen, self._eos)
         for row, token, over in zip(written, chosen.tolist(), ended.tolist(), strict=True):
             if not over:
@@ -159,12 +126,7 @@ def complete(
 ) -> list[list[int]]:
     """Return new token ids of one batch, by greedy ``model.generate`` (any architecture).
 
-    Args:
-        model: The model.
-        prompts: Token ids.
-        pad: Token to pad with, on the left.
-        limit: Most new tokens of a prompt.
-        endings: What ends a completion.
+    Pads on the left with ``pad``; ``limit`` is the most new tokens of a prompt.
     """
     device = model.get_input_embeddings().weight.device
     width = max(map(len, prompts))

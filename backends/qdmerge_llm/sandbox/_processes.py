@@ -172,13 +172,10 @@ def resident(first: int) -> int:
 
 
 def end(process: subprocess.Popen[bytes], first: int | None) -> None:
-    """End a sandbox.
+    """End a sandbox whose bwrap is ``process`` and whose first process inside is ``first``.
 
-    Args:
-        process: bwrap, the leader of its process group.
-        first: The number of the first process inside, if it is known. Once that is gone the kernel
-            ends all that runs in its process namespace, and bwrap ends by itself. (A bwrap that is
-            killed first leaves it to the machine's process 1, which may be slow to take note.)
+    Once that is gone the kernel ends its namespace, and bwrap ends. (Killed first, bwrap leaves the
+    rest to the machine's process 1, which may be slow.)
     """
     if process.poll() is None and first is not None:
         with suppress(ProcessLookupError):

@@ -21,26 +21,16 @@ ROLES = ("system", "user", "assistant")
 
 @dataclass(frozen=True)
 class Example:
-    """One conversation.
-
-    Attributes:
-        ids: Its token numbers.
-        learned: For each of them, whether the model is to learn to write it.
-    """
+    """One conversation: its token ids, and for each whether the model learns to write it."""
 
     ids: list[int]
     learned: list[bool]
 
 
 def read_conversations(path: Path) -> list[list[dict[str, str]]]:
-    """Read rows of ``{"messages": [{"role", "content"}, ...]}``; other keys are ignored.
+    """Read rows of ``{"messages": [{"role", "content"}, ...]}`` in a form of ``read_rows``.
 
-    Args:
-        path: JSON lines, or one JSON list; either may be compressed (``.gz``).
-
-    Raises:
-        ConfigError: The file cannot be read, or a row is not a conversation in which an
-            assistant speaks; the message names the file and the line.
+    Raises ConfigError, with file and line, for a row in which no assistant speaks.
     """
     found = []
     for where, row in read_rows(path):
@@ -115,12 +105,7 @@ CHUNK = 16
 
 
 def plan(lengths: Sequence[int], settings: LoRAConfig) -> list[list[int]]:
-    """Return the conversations of every step, those of similar length together.
-
-    Args:
-        lengths: Length of every conversation, in tokens.
-        settings: Decides the number of steps, their size and the order.
-    """
+    """Return the conversations of every step, those of similar length (in tokens) together."""
     rng = random.Random(settings.seed)
     size = settings.batch_size
     steps: list[list[int]] = []

@@ -87,14 +87,7 @@ class LoRATrainer(Trainer):
 
 
 class Watch(TrainerCallback):
-    """Reports the progress, and saves a checkpoint every so many seconds.
-
-    Args:
-        folder: Where the checkpoints lie.
-        name: What is trained, for ``progress``.
-        progress: Receives the steps done and the steps in all.
-        every: Seconds between checkpoints.
-    """
+    """Reports progress, and saves a checkpoint in ``folder`` every so many seconds."""
 
     def __init__(self, folder: Path, name: str, progress: Progress, every: float) -> None:
         self._clock = folder / CLOCK

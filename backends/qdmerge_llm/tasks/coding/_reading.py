@@ -117,14 +117,9 @@ def example_calls(assertions: str, entry: str) -> list[tuple[Any, ...]]:
 
 
 def typed(value: Any, examples: Sequence[Any]) -> Any:
-    """Return a JSON value in the types of examples.
+    """Return a JSON value in the types of examples seen in its place.
 
-    JSON knows no tuples, sets or complex numbers; what a benchmark keeps as a list becomes what its
-    assertions give in that place.
-
-    Args:
-        value: The value.
-        examples: Values seen in its place.
+    JSON knows no tuples, sets or complex numbers; assertions of a benchmark show which are meant.
     """
     if isinstance(value, list):
         alike = [e for e in examples if isinstance(e, (list, tuple, set, frozenset))]

@@ -225,14 +225,9 @@ def _listed(value: Any) -> list[Any]:
 
 
 def understand(row: Mapping[str, Any], seed: str) -> Problem:
-    """Return what a row means.
+    """Return what a row means; ``seed`` decides what its files draw at random.
 
-    Args:
-        row: The row.
-        seed: Of what its files draw at random.
-
-    Raises:
-        ValueError: It is not of the form.
+    Raises ValueError for another form.
     """
     create = row.get("create")
     create = create if isinstance(create, Mapping) else {}  # one row of the original has a list
