@@ -42,7 +42,7 @@ Range = Annotated[tuple[FiniteFloat, FiniteFloat], AfterValidator(_rising)]
 @checked
 @dataclass(frozen=True)
 class AxisSizing:
-    """How wide the axes are.
+    """The width of the axes.
 
     An axis of a task reaches from ``low_margin`` x the weakest expert's score to ``high_margin`` x
     the strongest expert's (arXiv 2410.14735, section 4.1). For negative scores the margins widen
@@ -65,7 +65,7 @@ class AxisSizing:
     ranges: Mapping[str, Range] = field(default_factory=dict)
 
     def task_axis(self, task: Task, expert_scores: Sequence[float] | np.ndarray) -> Axis:
-        """The axis of a task, from the experts' scores on it."""
+        """Return the axis of a task, from the experts' scores on it."""
         if task.name in self.ranges:
             return Axis(task.name, *self.ranges[task.name])
         weakest, strongest = float(np.min(expert_scores)), float(np.max(expert_scores))
@@ -78,5 +78,5 @@ class AxisSizing:
         return Axis(task.name, low, high)
 
     def measure_axis(self, measure: Measure) -> Axis:
-        """The axis of a backend's own measure."""
+        """Return the axis of a backend's own measure."""
         return Axis(measure.name, *self.ranges.get(measure.name, measure.range))

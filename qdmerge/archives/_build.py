@@ -1,4 +1,4 @@
-"""Builds the K archives of a search, one per task."""
+"""Build the K archives of a search, one per task."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ArchiveSpec:
-    """What a search tells the factory of an archive.
+    """What a search gives the factory of an archive.
 
     Attributes:
         task: Task whose score is the archive's objective.
@@ -60,7 +60,7 @@ class ArchiveSpec:
 
     @property
     def context(self) -> dict[str, Any]:
-        """What a configured archive's parameters are filled from, by name."""
+        """Values that fill the parameters of a configured archive, by name."""
         return {
             "spec": self,
             "ranges": self.ranges,
@@ -76,14 +76,14 @@ Bins = Annotated[int, Field(ge=1)]
 
 @checked
 def grid(spec: ArchiveSpec, bins: Bins | list[Bins] = 15) -> ArchiveBase:
-    """A grid with equal bins on each axis, the paper's archive.
+    """Build a grid with equal bins on each axis, the paper's archive.
 
     Cells are closed below and open above, the last one closed on both sides (pyribs); the released
     CycleQD code closes bins above. Values outside an axis count into its first or last bin.
 
-    All cells are set aside at once, ``archives * bins ** axes * solution_dim`` numbers in a search:
-    memory is taken as elites come, but in pages of up to 2 MiB, so that a third of the cells can
-    take most of it.
+    All cells are reserved at once: ``archives * bins ** axes * solution_dim`` numbers in a search.
+    Memory is taken as elites come, in pages of up to 2 MiB: a third of the cells can take most of
+    it.
 
     Args:
         spec: What the search provides.
@@ -105,7 +105,7 @@ def grid(spec: ArchiveSpec, bins: Bins | list[Bins] = 15) -> ArchiveBase:
 
 
 def _check_memory(spec: ArchiveSpec, dims: Sequence[int]) -> None:
-    """Refuses grids that could not be filled, rather than have the system kill the run one day."""
+    """Refuse grids that would not fit into memory when full."""
     memory = _physical_memory()
     # A cell holds its solution, and in float64 objective, threshold and measures.
     cell = spec.solution_dim * np.dtype(spec.solution_dtype).itemsize + 8 * (2 + len(dims))
@@ -122,7 +122,7 @@ def _check_memory(spec: ArchiveSpec, dims: Sequence[int]) -> None:
 
 
 def _physical_memory() -> int | None:
-    """Bytes of memory of this machine; None where the system does not tell."""
+    """Return the bytes of memory of this machine; None where the system does not say."""
     try:
         size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Windows, or an unknown name
@@ -141,7 +141,7 @@ def build_archives(
     solution_dtype: np.dtype,
     seeds: Sequence[int],
 ) -> dict[str, ArchiveBase]:
-    """One archive per task; the axes of archive i are the other tasks and the own measures.
+    """Build one archive per task; the axes of each are the other tasks and the own measures.
 
     Args:
         factory: Makes one archive from its spec.
@@ -185,7 +185,7 @@ def build_archives(
 
 
 def role_of(column: int, scores: np.ndarray, measures: np.ndarray) -> dict[str, np.ndarray]:
-    """What archive number ``column`` sees of evaluated solutions.
+    """Return what archive number ``column`` sees of evaluated solutions.
 
     Args:
         column: The archive's task, as a column of ``scores``.
@@ -201,7 +201,7 @@ def role_of(column: int, scores: np.ndarray, measures: np.ndarray) -> dict[str, 
 
 
 def check_axes(tasks: Sequence[Task], measures: Sequence[Measure]) -> None:
-    """Refuses a domain whose archives would have no axis.
+    """Refuse a domain whose archives would have no axis.
 
     Raises:
         ConfigError: No tasks, one task and no measures, or names that are not unique.

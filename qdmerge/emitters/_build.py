@@ -1,4 +1,4 @@
-"""Builds the emitters of a search, a list per task."""
+"""Build the emitters of a search, a list per task."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EmitterSpec:
-    """What a search tells the factory of an emitter.
+    """What a search gives the factory of an emitter.
 
     Attributes:
         task: Task of the emitter's archive.
@@ -38,7 +38,7 @@ class EmitterSpec:
 
     @property
     def context(self) -> dict[str, Any]:
-        """What a configured emitter's parameters are filled from, by name."""
+        """Values that fill the parameters of a configured emitter, by name."""
         space = self.space
         free = not (np.isfinite(space.lower_bounds).any() or np.isfinite(space.upper_bounds).any())
         return {
@@ -54,7 +54,7 @@ EmitterFactory = Callable[["ArchiveBase", EmitterSpec], "EmitterBase"]
 
 
 def paper_emitter(archive: ArchiveBase, spec: EmitterSpec) -> EmitterBase:
-    """CycleQD's emitter with the paper's constants.
+    """Build CycleQD's emitter with the paper's constants.
 
     Elite selection, linear crossover (sigma 0.03), and SVD mutation (scale 0.1, one-sided): of the
     child where the space has cores, of the active task's expert where it has spectral coordinates
@@ -89,7 +89,7 @@ def paper_emitter(archive: ArchiveBase, spec: EmitterSpec) -> EmitterBase:
 
 
 def expert_of(task: Task, space: Space) -> str | None:
-    """Name of a task's expert.
+    """Return the name of a task's expert, or None.
 
     Raises:
         ConfigError: The task names an expert that the space does not have.
@@ -111,7 +111,7 @@ def build_emitters(
     archives: Mapping[str, ArchiveBase],
     seeds: Sequence[Sequence[int]],
 ) -> dict[str, list[EmitterBase]]:
-    """Every factory's emitter for every task.
+    """Build every factory's emitter for every task.
 
     Args:
         factories: What makes the emitters of one task.

@@ -16,7 +16,7 @@ from qdmerge.options import checked
 
 @checked
 class MergeEmitter(EmitterBase):
-    """Makes children of an archive's elites by merging, CycleQD's variation.
+    """CycleQD's variation: children of an archive's elites by merging.
 
     Args:
         archive: Archive of the active task; parents come from it.
@@ -70,11 +70,11 @@ class MergeEmitter(EmitterBase):
 
     @property
     def parents(self) -> np.ndarray | None:
-        """``(batch_size, parents, dim)`` parents of the last asked children, None before."""
+        """``(batch_size, parents, dim)`` parents of the last children; None before the first."""
         return self._parents
 
     def ask(self) -> np.ndarray:
-        """Makes ``(batch_size, dim)`` children.
+        """Make ``(batch_size, dim)`` children.
 
         Raises:
             RuntimeError: The archive is empty.

@@ -9,9 +9,9 @@ from scipy.special import softmax
 def softmax_aggregate(
     solutions: np.ndarray, qualities: np.ndarray, scale: float = 1.0
 ) -> np.ndarray:
-    """``theta_base + scale * sum_k beta_k tau_k`` with ``beta = softmax(f)``.
+    """Return ``theta_base + scale * sum_k beta_k tau_k`` with ``beta = softmax(f)``.
 
-    (arXiv 2410.14735, section 3.4, where ``scale`` is 1.) Coordinates are linear in the task
+    This is arXiv 2410.14735, section 3.4, where ``scale`` is 1. Coordinates are linear in the task
     vectors and 0 for the base, so the same weights mix the solutions.
 
     Args:

@@ -25,7 +25,7 @@ class Crossover(Protocol):
         ...
 
     def __call__(self, parents: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """``(n, parents, dim)`` solutions to ``(n, dim)`` children."""
+        """Merge ``(n, parents, dim)`` solutions to ``(n, dim)`` children."""
         ...
 
 
@@ -59,7 +59,7 @@ class LinearCrossover:
             raise ConfigError(f"LinearCrossover: 'total' must not fall (got {self.total})")
 
     def __call__(self, parents: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """``(n, 2, dim)`` parents to ``(n, dim)`` children, in the parents' dtype."""
+        """Merge ``(n, 2, dim)`` parents to ``(n, dim)`` children, in the parents' dtype."""
         weights = rng.normal(1.0, self.sigma, size=parents.shape[:2])
         weights /= weights.sum(axis=1, keepdims=True)
         low, high = self.total
@@ -70,10 +70,10 @@ class LinearCrossover:
 
 @dataclass(frozen=True)
 class NoCrossover:
-    """One parent, passed on as it is; only mutation varies it."""
+    """One parent, unchanged; only mutation varies it."""
 
     parents: ClassVar[int] = 1
 
     def __call__(self, parents: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """``(n, 1, dim)`` parents to ``(n, dim)`` children."""
+        """Copy ``(n, 1, dim)`` parents to ``(n, dim)`` children."""
         return parents[:, 0].copy()

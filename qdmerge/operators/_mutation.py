@@ -20,7 +20,7 @@ class Mutation(Protocol):
     """Varies children."""
 
     def __call__(self, children: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """``(n, dim)`` children to ``(n, dim)`` varied children, same dtype."""
+        """Vary ``(n, dim)`` children; return as many of the same dtype."""
         ...
 
 
@@ -86,7 +86,7 @@ class SVDMutation:
         self._draw_of_coordinate = shared[per]
 
     def __call__(self, children: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """``(n, dim)`` children to ``(n, dim)`` mutated children, same dtype."""
+        """Mutate ``(n, dim)`` children; return as many of the same dtype."""
         low = -self.scale if self.symmetric else 0.0
         draws = rng.uniform(low, self.scale, size=(len(children), self._draw_of_coordinate[-1] + 1))
         mutated = children.copy()
@@ -100,8 +100,8 @@ class ChildSVDMutation:
 
     ``tau_l <- tau_l + U diag(w * s) V^T`` per weight matrix l, with U s V^T the child's task vector
     (arXiv 2410.14735, section 3.2). In a core space ``tau_l = P C Q^T`` with orthonormal P and Q,
-    so the SVD is the small core's and the mutation ``C <- C + U diag(w * s) V^T``. Of experts that
-    their cores do not say all of, the rest passes unchanged, and so do one-dimensional tensors.
+    so the SVD is the small core's and the mutation ``C <- C + U diag(w * s) V^T``. What cores do
+    not capture of an expert passes unchanged, and so do one-dimensional tensors.
 
     Args:
         space: A space with cores.
@@ -154,7 +154,7 @@ class ChildSVDMutation:
         self._groups = [(np.stack(cores), np.stack(draws)) for cores, draws in groups.values()]
 
     def __call__(self, children: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """``(n, dim)`` children to ``(n, dim)`` mutated children, same dtype."""
+        """Mutate ``(n, dim)`` children; return as many of the same dtype."""
         low = -self.scale if self.symmetric else 0.0
         draws = rng.uniform(low, self.scale, size=(len(children), self._draws))
         mutated = children.copy()
@@ -188,7 +188,7 @@ class GaussianMutation:
     sigma: Annotated[float, Field(ge=0)] = 0.05
 
     def __call__(self, children: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """``(n, dim)`` children to ``(n, dim)`` mutated children, same dtype."""
+        """Mutate ``(n, dim)`` children; return as many of the same dtype."""
         noise = rng.normal(0.0, self.sigma, size=children.shape)
         return children + noise.astype(children.dtype)
 
@@ -198,7 +198,7 @@ class NoMutation:
     """Leaves children as they are."""
 
     def __call__(self, children: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """``(n, dim)`` children, unchanged."""
+        """Return the ``(n, dim)`` children unchanged."""
         return children
 
 
@@ -209,12 +209,12 @@ class Chain:
     mutations: Sequence[Mutation]
 
     def __call__(self, children: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """``(n, dim)`` children to ``(n, dim)`` mutated children, same dtype."""
+        """Mutate ``(n, dim)`` children; return as many of the same dtype."""
         for mutation in self.mutations:
             children = mutation(children, rng)
         return children
 
 
 def chain(*mutations: Mutation) -> Chain:
-    """Chains mutations: ``chain(SVDMutation(...), GaussianMutation(0.01))``."""
+    """Chain mutations: ``chain(SVDMutation(...), GaussianMutation(0.01))``."""
     return Chain(mutations)

@@ -18,7 +18,7 @@ class Selection(Protocol):
     def __call__(
         self, scores: np.ndarray, groups: int, parents: int, rng: np.random.Generator
     ) -> np.ndarray:
-        """Chooses parents.
+        """Choose parents.
 
         Args:
             scores: ``(n, K)`` scores of the elites on all tasks; column 0 is the active task's
@@ -36,7 +36,7 @@ class Selection(Protocol):
 def sample_groups(
     probabilities: np.ndarray, groups: int, parents: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draws groups of different indices with the given probabilities.
+    """Draw groups of different indices with the given probabilities.
 
     An archive with fewer elites than parents repeats them: with a single elite both parents are
     that elite, and only mutation varies it.
@@ -81,7 +81,7 @@ class EliteSelection:
             )
 
     def probabilities(self, scores: np.ndarray) -> np.ndarray:
-        """``(n,)`` chance of each elite, from ``(n, K)`` scores."""
+        """Return the ``(n,)`` chance of each elite, from ``(n, K)`` scores."""
         low, high = scores.min(axis=0), scores.max(axis=0)
         varied = high > low
         if not varied.any():
@@ -93,18 +93,18 @@ class EliteSelection:
     def __call__(
         self, scores: np.ndarray, groups: int, parents: int, rng: np.random.Generator
     ) -> np.ndarray:
-        """Chooses parents; see :class:`Selection`."""
+        """Choose parents; see :class:`Selection`."""
         return sample_groups(self.probabilities(scores), groups, parents, rng)
 
 
 @dataclass(frozen=True)
 class UniformSelection:
-    """Every elite has the same chance, as in MAP-Elites."""
+    """The same chance for every elite, as in MAP-Elites."""
 
     def __call__(
         self, scores: np.ndarray, groups: int, parents: int, rng: np.random.Generator
     ) -> np.ndarray:
-        """Chooses parents; see :class:`Selection`."""
+        """Choose parents; see :class:`Selection`."""
         return sample_groups(np.full(len(scores), 1 / len(scores)), groups, parents, rng)
 
 
@@ -126,7 +126,7 @@ class RankSelection:
     pressure: Annotated[float, Field(ge=1, le=2)] = 1.8
 
     def probabilities(self, scores: np.ndarray) -> np.ndarray:
-        """``(n,)`` chance of each elite, from ``(n, K)`` scores."""
+        """Return the ``(n,)`` chance of each elite, from ``(n, K)`` scores."""
         n = len(scores)
         if n == 1:
             return np.ones(1)
@@ -140,5 +140,5 @@ class RankSelection:
     def __call__(
         self, scores: np.ndarray, groups: int, parents: int, rng: np.random.Generator
     ) -> np.ndarray:
-        """Chooses parents; see :class:`Selection`."""
+        """Choose parents; see :class:`Selection`."""
         return sample_groups(self.probabilities(scores), groups, parents, rng)

@@ -1,4 +1,4 @@
-"""Which task is active next."""
+"""Schedulers that differ in which task is active next."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class CycleScheduler(TaskScheduler):
         self._turns = 0
 
     def choose(self, ready: Sequence[str]) -> str:
-        """The next task in the round that is ready."""
+        """Choose the next task in the round that is ready."""
         while self.tasks[self._turns // self._interval % len(self.tasks)] not in ready:
             self._turns += self._interval - self._turns % self._interval
         task = self.tasks[self._turns // self._interval % len(self.tasks)]
@@ -83,7 +83,7 @@ class BanditScheduler(TaskScheduler):
         self._rewards = dict.fromkeys(self.tasks, 0.0)
 
     def choose(self, ready: Sequence[str]) -> str:
-        """The ready task with the highest upper confidence bound; batches that are out count."""
+        """Choose the ready task of the highest confidence bound; batches that are out count."""
         total = sum(self._turns.values())
 
         def bound(task: str) -> float:
@@ -102,12 +102,12 @@ class BanditScheduler(TaskScheduler):
         return task
 
     def learn(self, task: str, improved: int, n: int) -> None:
-        """Credits the share of solutions that entered the active archive."""
+        """Credit the share of solutions that entered the active archive."""
         self._rewards[task] += improved / max(n, 1)
 
 
 class FixedScheduler(TaskScheduler):
-    """One task is active always, the paper's "no cycling" ablation.
+    """One task that is always active: the paper's "no cycling" ablation.
 
     Args:
         archives: Task name to archive.
@@ -136,5 +136,5 @@ class FixedScheduler(TaskScheduler):
         return [self._task]
 
     def choose(self, ready: Sequence[str]) -> str:
-        """The fixed task."""
+        """Choose the fixed task."""
         return self._task

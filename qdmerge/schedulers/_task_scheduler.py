@@ -30,7 +30,7 @@ class Batch:
         task: Active task; None for the seeds of a search.
         solutions: ``(n, dim)`` solutions.
         names: Names of the solutions, if they have any (seeds).
-        parents: Per solution, ``(p, dim)`` parents; None where the emitter does not tell.
+        parents: Per solution, ``(p, dim)`` parents; None where the emitter names none.
     """
 
     id: int
@@ -44,7 +44,7 @@ class Batch:
 
 
 def learns(emitter: EmitterBase) -> bool:
-    """Whether an emitter learns from its results, and so must be told before the next ask.
+    """Return whether an emitter learns from results, and must be told before the next ask.
 
     Emitters that do override ``EmitterBase.tell`` (the evolution strategies); the others (merge,
     Gaussian, iso-line) can have any number of batches out.
@@ -120,19 +120,19 @@ class TaskScheduler(ABC):
         return [task for task in self._candidates() if task not in waiting]
 
     def _candidates(self) -> list[str]:
-        """Tasks that may ever become active."""
+        """Return the tasks that may become active."""
         return self.tasks
 
     @abstractmethod
     def choose(self, ready: Sequence[str]) -> str:
-        """Chooses the next active task.
+        """Choose the next active task.
 
         Args:
             ready: Tasks whose emitters can be asked now; at least one.
         """
 
     def learn(self, task: str, improved: int, n: int) -> None:  # noqa: B027
-        """Called after a batch was told; the base class ignores it.
+        """Learn from a batch after it was told; the base class learns nothing.
 
         Args:
             task: Task that was active.
@@ -141,7 +141,7 @@ class TaskScheduler(ABC):
         """
 
     def ask(self) -> Batch:
-        """Solutions of the next active task's emitters.
+        """Ask the next active task's emitters for solutions.
 
         Raises:
             RuntimeError: Every emitter waits for the results of a batch that is out.
@@ -167,9 +167,9 @@ class TaskScheduler(ABC):
         return batch
 
     def enqueue(self, solutions: np.ndarray) -> None:
-        """Has the next :meth:`ask` give solutions from elsewhere, instead of the emitters.
+        """Queue solutions from elsewhere, which the next :meth:`ask` returns.
 
-        They are evaluated and told like any children, but to no emitter.
+        They are evaluated and told like any children, except that no emitter learns of them.
 
         Args:
             solutions: ``(n, dim)``, at least one.
@@ -191,7 +191,7 @@ class TaskScheduler(ABC):
         measures: np.ndarray | None = None,
         items: Items = None,
     ) -> dict[str, np.ndarray]:
-        """Gives the scores of a batch: all archives are offered all its solutions.
+        """Tell the scores of a batch: every archive is offered every solution.
 
         Args:
             batch: A batch from :meth:`ask` that was not told yet.
@@ -229,7 +229,7 @@ class TaskScheduler(ABC):
     def offer(
         self, solutions: np.ndarray, scores: np.ndarray, measures: np.ndarray | None = None
     ) -> None:
-        """Offers solutions from elsewhere (the experts) to every archive; nobody is told.
+        """Offer solutions from elsewhere (the experts) to every archive, but tell no emitter.
 
         Raises:
             EvaluationError: An array has a wrong shape.
@@ -256,7 +256,7 @@ class TaskScheduler(ABC):
         measures: np.ndarray,
         valid: np.ndarray,
     ) -> dict[str, np.ndarray]:
-        """Adds the valid rows to one archive; returns pyribs' add info for all rows."""
+        """Add the valid rows to one archive; return pyribs' add info for all rows."""
         task = self.tasks[column]
         if valid.any():
             role = role_of(column, scores[valid], measures[valid])

@@ -20,7 +20,7 @@ from qdmerge.settings._schema import RunConfig, backend_from
 
 
 def parse_config(data: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
-    """Checks a configuration of plain data; looks at nothing beyond it.
+    """Check a configuration given as plain data; look at nothing beyond it.
 
     Args:
         data: The configuration.
@@ -42,7 +42,7 @@ def load_config(
     models: bool = True,
     search_preset: str | None = None,
 ) -> RunConfig:
-    """Reads and checks the configuration of a file, a preset, or a backend's first preset.
+    """Read and check the configuration of a file, a preset, or a backend's first preset.
 
     Loads no weights; the backend looks for mistakes of its own (:meth:`BackendConfig.problems`).
 
@@ -156,7 +156,7 @@ def _with_override(data: dict[str, Any], override: str) -> dict[str, Any]:
 
 
 def _set(data: Any, path: list[str], value: Any, key: str) -> Any:
-    """A copy of nested data with the value at the path; a named part may stand as its name."""
+    """Return nested data with the value at the path, copied; a part may be given by its name."""
     if not path:
         return value
     head, *rest = path

@@ -89,7 +89,7 @@ EMITTERS = Registry(
         ),
         "cma_es": Entry(
             "ribs.emitters:EvolutionStrategyEmitter",
-            "CMA-ES that is told what enters the archive (CMA-ME)",
+            "CMA-ES that learns from what enters the archive (CMA-ME)",
             {"sigma0": 0.1, "batch_size": 6},
         ),
         "sep_cma_es": Entry(
@@ -171,7 +171,7 @@ class Part(BaseModel):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options, without the name."""
+        """Options without the name."""
         return dict(self.model_extra or {})
 
 

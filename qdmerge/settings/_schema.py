@@ -76,7 +76,7 @@ class StartConfig(_Settings):
 
     @property
     def axes(self) -> Axes:
-        """What the recipe's grid runs over."""
+        """Axes of the recipe's merge grid."""
         return Axes(scales=self.scales, tilts=self.tilts, ridges=self.ridges)
 
     @model_validator(mode="after")
@@ -97,15 +97,15 @@ class FinalConfig(_Settings):
 
     Attributes:
         choose_by: What is maximized on the selection split: the geometric mean over tasks, the
-            mean, the minimum, or a mean with the user's weights. Every other criterion's pick is
-            told, too.
+            mean, the minimum, or a mean with the user's weights. The picks of the other criteria
+            are reported as well.
         weights: Task name to weight, for the mean with weights.
         leading: How many elites become candidates by each criterion on validation: mean, geometric
             mean, minimum and, if there are weights, the mean with these.
-        table: What is scored on the test split: "full" is every candidate, and base, experts and
-            recipes without search beside; "picks" is what each criterion picks, and no more.
-        candidates: What the choice is made among: "all" is elites and the archives' aggregates,
-            "elites" leaves the aggregates out, "children" the experts among the elites, too.
+        table: What is scored on the test split: "full" is every candidate, base, experts and
+            recipes; "picks" is only what each criterion picks.
+        candidates: What the choice is made among: "all" is elites and the archives' aggregates;
+            "elites" excludes the aggregates; "children" also excludes experts.
         aggregate_scales: Scales tried on validation for the scaled aggregate.
         task_arithmetic_scales: Scales tried on validation for task arithmetic.
         bootstrap: Resamples of the test items behind the 95 % intervals.
@@ -118,15 +118,7 @@ class FinalConfig(_Settings):
     candidates: Literal["all", "elites", "children"] = "all"
     aggregate_scales: Annotated[list[FiniteFloat], Field(min_length=1)] = [1.0, 1.25, 1.5, 1.75]
     task_arithmetic_scales: Annotated[list[FiniteFloat], Field(min_length=1)] = [
-        0.2,
-        0.3,
-        0.4,
-        0.5,
-        0.6,
-        0.7,
-        0.8,
-        0.9,
-        1.0,
+        tenths / 10 for tenths in range(2, 11)
     ]
     bootstrap: Annotated[int, Field(ge=100)] = 2000
 
@@ -138,7 +130,7 @@ class FinalConfig(_Settings):
 
 
 def backend_from(data: Any) -> BackendConfig:
-    """Finds the backend's own settings class by name."""
+    """Read the settings of a backend, with the settings class of its name."""
     if isinstance(data, BackendConfig):
         return data
     settings = dict(data) if isinstance(data, Mapping) else {"name": data}
@@ -197,6 +189,6 @@ class RunConfig(_Settings):
         return self
 
     def echo(self) -> dict[str, Any]:
-        """This configuration as plain data; every setting written out, parts as they were given."""
+        """Return this configuration as plain data: every setting, and parts as they were given."""
         data = self.model_dump(mode="json")
         return {**data, "backend": {"name": self.backend.name, **data["backend"]}}

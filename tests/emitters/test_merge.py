@@ -125,17 +125,6 @@ def test_bounds_are_respected() -> None:
         assert (children[:, column] == bound).any()
 
 
-@pytest.mark.usefixtures("no_global_randomness")
-def test_every_ask_draws_anew_and_the_seed_decides() -> None:
-    made = archive()
-    first, second, other = emitter(made), emitter(made), emitter(made, seed=2)
-    batches = [first.ask() for _ in range(3)]
-    assert len(np.unique(np.concatenate(batches), axis=0)) == 12
-    for batch in batches:
-        np.testing.assert_array_equal(second.ask(), batch)
-    assert (other.ask() != batches[0]).all()
-
-
 def test_a_batch_depends_on_its_number_and_the_archive_alone() -> None:
     """Not on what earlier batches drew: with other operators before, the third one is the same."""
     made = archive()
@@ -145,11 +134,6 @@ def test_a_batch_depends_on_its_number_and_the_archive_alone() -> None:
         large.ask()
     large._batch_size, large._mutation = small._batch_size, small._mutation
     np.testing.assert_array_equal(small.ask(), large.ask())
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_children_have_the_archive_s_dtype(dtype: type) -> None:
-    assert emitter(archive(dtype=dtype)).ask().dtype == dtype
 
 
 def test_batch_size_must_be_positive() -> None:

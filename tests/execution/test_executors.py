@@ -105,24 +105,6 @@ def test_scores_of_a_wrong_shape_are_a_failure_that_names_the_shapes(tmp_path):
     assert "(1, 3)" in outcome.cause
 
 
-def test_serial_gives_the_same_as_a_pool(pool, tmp_path):
-    serial = SerialExecutor(Recorder(tmp_path))
-    for k in range(3):
-        ours, theirs = (e.submit(x(0, k), "test").result()[0] for e in (serial, pool))
-        assert np.array_equal(ours.scores, theirs.scores)
-
-
-def test_close_does_not_wait_for_evaluations(tmp_path):
-    executor = ProcessExecutor(partial(Recorder, tmp_path), workers=1)
-    executor.submit(x(3, 9), "validation")
-    while not (tmp_path / "tries-3.0").exists():
-        time.sleep(0.05)
-    start = time.monotonic()
-    executor.close()
-    # The evaluation would take a minute.
-    assert time.monotonic() - start < 30
-
-
 def test_threads_are_limited_for_libraries_loaded_and_to_come(monkeypatch):
     import torch
 

@@ -103,6 +103,8 @@ class TestArchives(ArchiveContract):
 
 
 EMITTER_OPTIONS: dict[str, dict[str, Any]] = {
+    "ribs.emitters:GaussianEmitter": {"sigma": 0.2, "batch_size": 2},
+    "ribs.emitters:EvolutionStrategyEmitter": {"sigma0": 0.2, "ranker": "2obj"},
     "merge": {"mutation": "gaussian", "batch_size": 2},
     "gaussian": {"batch_size": 2},
     "iso_line": {},
