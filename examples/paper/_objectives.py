@@ -21,7 +21,7 @@ def objective_of(config: Any, backend: Any, batch: int, seed: int) -> Objective:
 
 def _segmentation(config: Any, backend: Any, batch: int, seed: int) -> Objective:
     """Cross-entropy and Dice of training images under random symmetries."""
-    from qdmerge_segmentation.training._objective import (
+    from qdmerge_segmentation.training import (
         Mix,
         generator,
         segmentation_loss,
@@ -68,7 +68,7 @@ class _Logits(torch.nn.Module):
 def _llm(config: Any, backend: Any, batch: int, seed: int) -> Objective:
     """Cross-entropy of the answers to the training items of the tiny zoo."""
     from qdmerge_llm.sources import resolve
-    from qdmerge_zoo.llm._train import Sequences, collate
+    from qdmerge_zoo.llm.train import Sequences, collate
 
     spec, tokenizer = config.sources["tiny"].spec, backend.tokenizer
     seeds = np.random.SeedSequence(seed).spawn(spec.tasks)

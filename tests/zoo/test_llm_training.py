@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from qdmerge_zoo.llm import TASKS, Stage
 from qdmerge_zoo.llm._optimizers import Muon, optimizers, orthogonalize
-from qdmerge_zoo.llm._train import IGNORED, collate, rate_at, shares
+from qdmerge_zoo.llm.train import IGNORED, collate, rate_at, shares
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (2, 40, 12), (1, 12, 40)])

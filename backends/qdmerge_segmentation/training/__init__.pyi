@@ -1,5 +1,10 @@
 from ._make import make_models as make_models
 from ._make import missing_models as missing_models
+from ._objective import Mix as Mix
+from ._objective import generator as generator
+from ._objective import segmentation_loss as segmentation_loss
+from ._objective import truth_of as truth_of
+from ._objective import turned as turned
 from ._plan import UNET as UNET
 from ._plan import Model as Model
 from ._plan import Plan as Plan

@@ -77,7 +77,7 @@ def _train(
     jobs = [
         Job(
             f"Training {' and '.join(names)} of the tiny language models",
-            "qdmerge_zoo.llm._train",
+            "qdmerge_zoo.llm.train",
             (spec.dump(), str(zoo), str(folder), *names),
         )
         for names in shares

@@ -1,6 +1,6 @@
 """Training of the zoo's models, in processes of one thread so that one seed gives one result.
 
-Run as ``python -m qdmerge_zoo.llm._train SPEC ZOO FOLDER NAME...``: reads the tokenizer in the
+Run as ``python -m qdmerge_zoo.llm.train SPEC ZOO FOLDER NAME...``: reads the tokenizer in the
 folder and the data in the zoo, perhaps the same; trains ``base``, or from the zoo's base ``all``
 or the expert of a task; saves it in the folder under its name, and reports
 ``{"name", "done", "loss"}``.
