@@ -30,9 +30,8 @@ FLOORS = (
     ("schedulers",),
     ("search",),
     ("merges",),
-    ("settings", "execution"),
+    ("settings", "execution", "reports"),
     ("runs",),
-    ("reports",),
     ("cli", "testing"),
     ("compare",),
 )
