@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 # Workers share the cores, and sums must not depend on how many there are.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A run of one worker takes all cores, for itself and for all that its process does after it. Two
+# test workers that do so wait for each other in loops, ten times as long as the work takes.
+os.environ.setdefault("OMP_THREAD_LIMIT", "1")
 # pyribs compiles a few helpers when it is first used, which costs every process more than its
 # tests do. What they compute is the same without.
 os.environ.setdefault("NUMBA_DISABLE_JIT", "1")

@@ -173,12 +173,12 @@ def test_list_copy_check_run(tmp_path):
 def test_parts_by_option_and_by_set(tmp_path):
     code, output = call(
         "run", "toy", "--evaluations", 6, "--archive", "cvt", "--emitter", "iso_line", "--emitter",
-        "gaussian", "--scheduler", "bandit", "--set", "archive.centroids=20", "--out",
-        tmp_path / "run", *QUICK,
+        "gaussian", "--scheduler", "bandit", "--set", "archive.centroids=20", "--set",
+        "archive.samples=500", "--out", tmp_path / "run", *QUICK,
     )  # fmt: skip
     assert code == 0, output
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
-    assert config["archive"] == {"name": "cvt", "centroids": 20}
+    assert config["archive"] == {"name": "cvt", "centroids": 20, "samples": 500}
     assert [part["name"] for part in config["emitters"]] == ["iso_line", "gaussian"]
     assert config["scheduler"]["name"] == "bandit"
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from qdmerge_zoo.segmentation import TASKS, ZooSpec, zoo
+from qdmerge_zoo.segmentation import TASKS
+from tests.trained import segmentation_zoo
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -48,7 +49,7 @@ def study(tmp_path) -> Path:
 
 
 def test_all_pairs_and_all_at_once_are_merged_and_told(study, tmp_path):
-    data = zoo(ZooSpec.micro()) / "data"
+    data = segmentation_zoo() / "data"
     arguments = (study, "--data", data, "--seeds", 1, "--evaluations", 2, "--out", tmp_path / "out")
     printed = call("segmentation/pairs.py", *arguments)
     for group in ("camouflage + polyp", "camouflage + skeleton", "polyp + skeleton"):

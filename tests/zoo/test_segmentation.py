@@ -15,8 +15,9 @@ import yaml
 from qdmerge.settings import presets_for
 from qdmerge_segmentation.config import SegmentationConfig
 from qdmerge_segmentation.models import load_segmenter
+from qdmerge_segmentation.training import _make
 from qdmerge_zoo.segmentation import TASKS, ZooSpec, generate, zoo
-from tests.trained import never
+from tests.trained import jobs_in_this_process, never
 
 MODELS = ("base", *TASKS)
 MICRO = ZooSpec.micro()
@@ -26,7 +27,8 @@ MICRO = ZooSpec.micro()
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[str, int, int]]]:
     calls: list[tuple[str, int, int]] = []
     cache = tmp_path_factory.mktemp("cache")
-    return zoo(MICRO, cache, progress=lambda *call: calls.append(call)), calls
+    with jobs_in_this_process(_make):
+        return zoo(MICRO, cache, progress=lambda *call: calls.append(call)), calls
 
 
 def test_importing_is_cheap() -> None:

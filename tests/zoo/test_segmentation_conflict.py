@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from pydantic import ValidationError
 
 from qdmerge.errors import ConfigError
-from qdmerge.execution import Job, Report
 from qdmerge.settings import load_config
 from qdmerge.spaces import ExpertSpace
 from qdmerge.storage import intact
 from qdmerge_segmentation.config import SegmentationConfig, TaskConfig
-from qdmerge_segmentation.training import Plan, _make
-from qdmerge_segmentation.training._train import make
+from qdmerge_segmentation.training import _make
 from qdmerge_zoo.schemes import TinySegmentation
 from qdmerge_zoo.segmentation import ALL_TASKS, ZooSpec, multitask, zoo
-from tests.trained import never, same
+from tests.trained import jobs_in_this_process, never, same
 
 LEVELS = range(4)
 SIX = ZooSpec.micro().model_copy(update={"tasks": 6, "expert_steps": {"leaf": 3, "focus": 1}})
@@ -35,19 +32,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def in_this_process() -> Iterator[None]:
-    """Train here: a process of its own takes seconds to begin; test_make.py has tests of those."""
-
-    def run(jobs: Sequence[Job], processes: int, report: Report) -> None:
-        for plan, *names in (job.arguments for job in jobs):
-            for name in names:
-                make(name, Plan.model_validate_json(plan), report)
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_make, "run_jobs", run)
+    with jobs_in_this_process(_make):
         yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

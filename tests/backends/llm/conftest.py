@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -16,6 +18,8 @@ from qdmerge_llm.config import LLMConfig
 from qdmerge_llm.items import split_of
 from qdmerge_llm.sandbox import Sandbox, available
 
+MICRO = Path(__file__).parent / "micro"
+SEED, SCALE = 7, 5 * 2**-9  # of the noise: no token of the experts is chosen by a hair
 COUNTS = {"validation": 3, "selection": 3, "test": 4}
 
 
@@ -98,22 +102,47 @@ def make_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     )
 
 
-def train(model: LlamaForCausalLM, tokenizer: Any, pairs: list[tuple[str, str]]) -> None:
-    rows = [
-        (tokenizer(p)["input_ids"], tokenizer(a)["input_ids"] + [tokenizer.eos_token_id])
-        for p, a in pairs
-    ]
-    width = max(len(p) + len(a) for p, a in rows)
-    ids = torch.tensor([p + a + [0] * (width - len(p) - len(a)) for p, a in rows])
-    labels = torch.tensor(
-        [[-100] * len(p) + a + [-100] * (width - len(p) - len(a)) for p, a in rows]
+def micro_tokenizer() -> PreTrainedTokenizerFast:
+    return PreTrainedTokenizerFast(
+        tokenizer_file=str(MICRO / "tokenizer.json"),
+        pad_token="<pad>",
+        eos_token="<eos>",
+        padding_side="left",
     )
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(150):
-        loss = model(input_ids=ids, labels=labels).loss
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+
+
+def micro_config(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=128,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+
+
+def micro_models() -> Iterator[tuple[str, LlamaForCausalLM]]:
+    """The base, which is shipped (micro/make.py made it), and noisy copies of it as experts.
+
+    Noise of whole numbers is the same on every CPU, to the bit; that of normal ones is not.
+    """
+    model = LlamaForCausalLM(micro_config(micro_tokenizer()))
+    weights = {k: w.float() for k, w in load_file(MICRO / "model.safetensors").items()}
+    model.load_state_dict(weights, strict=False)
+    yield "base", model
+    generator = torch.Generator().manual_seed(SEED)
+    for name in TASKS:
+        noisy = LlamaForCausalLM(model.config)
+        noisy.load_state_dict(model.state_dict())
+        with torch.no_grad():
+            for weight in noisy.parameters():
+                weight += SCALE * torch.randint(-16, 17, weight.shape, generator=generator)
+        yield name, noisy
 
 
 @pytest.fixture(scope="session")
@@ -121,33 +150,9 @@ def micro(tmp_path_factory: pytest.TempPathFactory) -> Micro:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("micro")
     items = {name: few_items(kind) for name, kind in TASKS.items()}
-    pairs = [(item["prompt"], "\n" + item["answer"]) for rows in items.values() for item in rows]
-    tokenizer = make_tokenizer([p + a for p, a in pairs])
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            intermediate_size=128,
-            max_position_embeddings=128,
-            tie_word_embeddings=True,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            bos_token_id=None,
-        )
-    )
-    train(model, tokenizer, pairs)
-    generator = torch.Generator().manual_seed(1)
-    for name in ("base", *TASKS):
-        if name != "base":
-            noisy = LlamaForCausalLM(model.config)
-            noisy.load_state_dict(model.state_dict())
-            with torch.no_grad():
-                for weight in noisy.parameters():
-                    weight += 0.05 * torch.randn(weight.shape, generator=generator)
-        (model if name == "base" else noisy).save_pretrained(folder / name)
+    tokenizer = micro_tokenizer()
+    for name, model in micro_models():
+        model.save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
     for name, rows in items.items():
         lines = "".join(json.dumps(row) + "\n" for row in rows)

@@ -22,7 +22,7 @@ from transformers import (
 from qdmerge.errors import ConfigError
 from qdmerge_llm.generation import FENCED_BLOCK, Generator
 from qdmerge_llm.generation._cache import Slots, layers_of
-from tests.backends.llm.conftest import Micro, make_tokenizer
+from tests.backends.llm.conftest import TASKS, Micro, make_tokenizer
 
 TEMPLATE = (
     "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
@@ -57,6 +57,28 @@ def test_same_texts_as_generate_one_by_one(
     texts = Generator(*loaded, batch_size)(prompts, 20)
     assert texts == [reference(*loaded, prompt, 20) for prompt in prompts]
     assert len(set(map(len, texts))) > 3  # rows did finish at different times
+
+
+@pytest.mark.parametrize(("name", "least"), [("base", 5.0), *((name, 5e-3) for name in TASKS)])
+def test_no_token_of_the_micro_models_hangs_on_rounding(
+    micro: Micro, prompts: list[str], name: str, least: float
+) -> None:
+    """Texts and scores are compared here; another CPU moves logits by some 1e-5."""
+    model = AutoModelForCausalLM.from_pretrained(micro.folder / name).eval()
+    tokenizer = AutoTokenizer.from_pretrained(micro.folder / name)
+    texts = prompts[:-3] if name == "base" else [*prompts, *map(rendered, prompts)]
+    batch = tokenizer(texts, return_tensors="pt", padding=True, return_token_type_ids=False)
+    told = model.generate(
+        **batch,
+        max_new_tokens=24,
+        do_sample=False,
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    new = told.sequences[:, batch["input_ids"].shape[1] :]
+    ends = (new == tokenizer.eos_token_id).int()
+    best, second = torch.stack(told.logits, 1).topk(2).values.unbind(-1)
+    assert (best - second)[ends.cumsum(1) - ends == 0].min() > least
 
 
 def test_order_of_prompts_is_kept(loaded: tuple[Any, Any], prompts: list[str]) -> None:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +10,9 @@ import pytest
 import torch
 import yaml
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from typer.testing import CliRunner
 
+from qdmerge.cli import app
 from qdmerge.errors import ConfigError
 from qdmerge_llm.config import LLMConfig
 from qdmerge_llm.sandbox import Sandbox
@@ -135,17 +134,11 @@ def study(tmp_path_factory: pytest.TempPathFactory, sandbox: Sandbox) -> tuple[P
     return folder, settings
 
 
-def qdmerge(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "qdmerge.cli", *arguments]
-    env = {**os.environ, "COLUMNS": "120"}
-    return subprocess.run(command, capture_output=True, text=True, env=env)
-
-
 def test_a_study_of_adapters_from_the_command_line(study: tuple[Path, dict]) -> None:
     folder, _ = study
     run = folder / "run"
-    done = qdmerge("run", str(folder / "study.yaml"), "--out", str(run))
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(app, ["run", str(folder / "study.yaml"), "--out", str(run)])
+    assert done.exit_code == 0, done.output
     results = json.loads((run / "results.json").read_text())
     rows = {row["name"]: row for row in results["candidates"]}
     # An expert has most of its own answers by heart, and the base none.

@@ -20,13 +20,14 @@ from qdmerge.cli import app
 from qdmerge.errors import ConfigError
 from qdmerge.runs import BuildBackend
 from qdmerge.settings import load_config
-from qdmerge_zoo.segmentation import TASKS, ZooSpec, zoo
+from qdmerge_zoo.segmentation import TASKS
+from tests.trained import segmentation_zoo
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory) -> Path:
     """A configuration of two tasks on the micro zoo."""
-    folder = zoo(ZooSpec.micro())
+    folder = segmentation_zoo()
     tasks = TASKS[:2]
     config = {
         "evaluations": 6,
@@ -187,7 +188,7 @@ def with_batch_norm(tmp_path_factory):
     from qdmerge_segmentation.models.modeling_unet import UNetConfig, UNetForSemanticSegmentation
 
     folder = tmp_path_factory.mktemp("batch-norm")
-    data = zoo(ZooSpec.micro()) / "data"
+    data = segmentation_zoo() / "data"
     torch.manual_seed(0)
     UNetForSemanticSegmentation(UNetConfig(widths=(4, 8), norm="batch")).save_pretrained(
         folder / "base"

@@ -17,12 +17,13 @@ from qdmerge.cli import app
 from qdmerge.settings import parse_config
 from qdmerge.spaces import RegMeanSpace
 from qdmerge_segmentation.calibration import ExpertCalibration
-from qdmerge_zoo.segmentation import TASKS, ZooSpec, zoo
+from qdmerge_zoo.segmentation import TASKS
+from tests.trained import segmentation_zoo
 
 
 @pytest.fixture(scope="module")
 def settings() -> dict[str, Any]:
-    folder = zoo(ZooSpec.micro())
+    folder = segmentation_zoo()
     tasks = TASKS[:2]
     return {
         "name": "segmentation",

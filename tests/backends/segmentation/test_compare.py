@@ -15,8 +15,9 @@ from qdmerge.compare import PlannedRun, Study, find_methods
 from qdmerge.compare._rows import read_rows
 from qdmerge.runs import BuildBackend
 from qdmerge.settings import load_config
+from qdmerge_segmentation.training import _make
 from qdmerge_zoo.segmentation import ZooSpec, multitask
-from tests.trained import never
+from tests.trained import jobs_in_this_process, never
 
 METHODS = ("average", "finetune")
 SETTINGS = ("final.leading=1", "final.bootstrap=100")
@@ -37,7 +38,8 @@ def study(folder: Path) -> Study:
 def zoo_of_a_moment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A cache in which the preset's zoo is the micro one, for workers' processes, too."""
     cache = tmp_path_factory.mktemp("cache")
-    multitask(ZooSpec.micro(), cache)
+    with jobs_in_this_process(_make):
+        multitask(ZooSpec.micro(), cache)
     for made in cache.glob(f"*{ZooSpec.micro().key}*"):
         made.rename(cache / made.name.replace(ZooSpec.micro().key, ZooSpec.of().key))
     multitask(ZooSpec.of(), cache, progress=never)

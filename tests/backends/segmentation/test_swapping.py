@@ -9,13 +9,14 @@ import yaml
 
 from qdmerge.runs import BuildBackend
 from qdmerge.settings import load_config
-from qdmerge_zoo.segmentation import TASKS, ZooSpec, zoo
+from qdmerge_zoo.segmentation import TASKS
 from tests.swaps import every_combination, short_search
+from tests.trained import segmentation_zoo
 
 
 @pytest.fixture(scope="module")
 def backend(tmp_path_factory):
-    folder = zoo(ZooSpec.micro())
+    folder = segmentation_zoo()
     config = {
         "backend": {
             "name": "segmentation",

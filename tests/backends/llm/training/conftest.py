@@ -40,7 +40,9 @@ def weights(adapter: Path) -> dict[str, torch.Tensor]:
 
 
 def same(one: Path, other: Path) -> bool:
-    return trained.same(*(adapter / "adapter_model.safetensors" for adapter in (one, other)))
+    """Noise of 1e-6 in the gradients moves adapters by 7e-4 of their norm, lost moments by 0.6."""
+    weights = [adapter / "adapter_model.safetensors" for adapter in (one, other)]
+    return trained.same(*weights, tolerance=2e-2)
 
 
 @pytest.fixture(scope="session")
