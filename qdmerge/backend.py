@@ -384,8 +384,8 @@ class BackendConfig(BaseModel):
         """Return what it cost to fine-tune the expert of :meth:`multitask`; for those settings.
 
         Returns:
-            ``{"steps": optimizer steps, "examples": training examples over all steps, "seconds":
-            wall time}``; None for other settings, or before :meth:`prepare`.
+            ``"steps"`` (optimizer steps), ``"examples"`` (training examples over all steps) and
+            ``"seconds"`` (wall time); None for other settings, or before :meth:`prepare`.
         """
         experts = list(self.model_sources().values())[1:]
         scheme = self.scheme(experts[0]) if len(experts) == 1 else None

@@ -57,6 +57,15 @@ def test_the_yaml_of_the_how_to_is_valid():
         assert config.emitters
 
 
+def test_the_contract_of_the_how_to_runs(tmp_path):
+    (snippet,) = blocks("docs/how-to/contracts.md", "python")
+    (tmp_path / "test_mine.py").write_text(snippet, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
+
+
 def test_the_page_of_the_command_line_names_every_command_and_option():
     page = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     group = typer.main.get_command(app)

@@ -32,7 +32,7 @@ def progress_curves(stats: Sequence[tuple[int, Stats]]) -> Figure:
 
     Args:
         stats: Evaluations so far and the archives' statistics, such as
-            :attr:`qdmerge.runs.History.stats`. A statistic that is None everywhere gets no panel.
+            ``History.stats``. A statistic that is None everywhere gets no panel.
 
     Returns:
         A figure 9 inches wide.

@@ -15,7 +15,7 @@ class ArchiveContract:
     """Tests that every archive passes, pyribs' own and others."""
 
     def make_archive(self, spec: ArchiveSpec) -> Any:
-        """Return a new archive for a spec, as an :data:`~qdmerge.archives.ArchiveFactory`.
+        """Return a new archive for a spec, as an ``ArchiveFactory``.
 
         Override this.
         """

@@ -32,7 +32,7 @@ class EmitterContract:
     draws: ClassVar[bool] = True
 
     def make_emitter(self, archive: Any, spec: EmitterSpec) -> Any:
-        """Return a new emitter, as an :data:`~qdmerge.emitters.EmitterFactory`. Override this."""
+        """Return a new emitter, as an ``EmitterFactory``. Override this."""
         raise NotImplementedError("override make_emitter()")
 
     def make_space(self) -> Space:
