@@ -110,10 +110,8 @@ def _names_known_to(target: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _hint(parameter: inspect.Parameter, names: dict[str, Any], config: ConfigDict) -> Any:
-    """Return the type of a parameter as pydantic can check it, else Any.
-
-    Annotations of third-party parts may name things that exist for type checkers only, or types
-    that pydantic does not know.
+    """Return the type of a parameter as pydantic can check it, else Any: third-party annotations
+    may name things that exist for type checkers only, or types that pydantic does not know.
     """
     annotation = parameter.annotation
     try:

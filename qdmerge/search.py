@@ -117,9 +117,8 @@ class CycleQD:
         self._check_emitters()
 
     def _check_emitters(self) -> None:
-        """Ask the emitters once on archives of made-up scores, before anything is evaluated.
-
-        A part that does not fit another one raises here.
+        """Ask the emitters once on archives of made-up scores, before anything is evaluated, so
+        that a part that does not fit another one raises here.
         """
         k, measures = len(self.tasks), self.backend.measures
         scheduler = self._build(np.tile([[0.0], [1.0]], (1, k)))

@@ -18,12 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FullExpert:
-    """A whole model.
-
-    Attributes:
-        checkpoint: What was read.
-        tied: Names of the base that the file omits, and the tensor that each is tied to.
-    """
+    """A whole model; ``tied`` maps tensors that it omits to its own of the same values."""
 
     checkpoint: Checkpoint
     tied: Mapping[str, str] = field(default_factory=dict)
@@ -76,9 +71,8 @@ def full_expert(base: Checkpoint, checkpoint: Checkpoint) -> tuple[FullExpert, l
 
 
 def _tying(base: Checkpoint, expert: Checkpoint) -> tuple[dict[str, str], set[str], list[str]]:
-    """Return output layers tied to the embedding, ones to ignore, and differences in tying.
-
-    A model that ties its output layer to its input embedding may store it or not.
+    """Return output layers tied to the embedding, ones to ignore, and differences in tying: a model
+    that ties its output layer to its input embedding may store it or not.
     """
     ours, theirs = ties(base.config()), ties(expert.config())
     ours, theirs = (theirs if ours is None else ours), (ours if theirs is None else theirs)

@@ -120,18 +120,8 @@ def _copy_companions(base: Checkpoint, target: Path) -> None:
 
 
 def write_adapter(vectors: TaskVectors, merged: Callable[[str], torch.Tensor], path: Path) -> Path:
-    """Write a LoRA adapter whose weights on the base are the merged ones.
-
-    All task vectors of a matrix lie in the row space of the experts' factors. With an orthonormal
-    basis ``A`` of it, ``B = (merged - base) A^T`` gives ``B A = merged - base``.
-
-    Args:
-        vectors: The base and its experts.
-        merged: Returns the merged tensor of a name, float32 on the CPU.
-        path: A folder that does not exist yet, or is empty.
-
-    Raises:
-        CheckpointError: If no adapter can hold the merge, or ``path`` is taken or not writable.
+    """Write a LoRA adapter whose weights on the base are those that ``merged`` returns (float32,
+    CPU): ``B = (merged - base) A^T`` with ``A`` an orthonormal basis of the experts' row space.
     """
     changes = _low_rank_changes(vectors)
     with _export_folder(path) as folder:

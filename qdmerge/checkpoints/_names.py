@@ -47,14 +47,8 @@ def vocabulary_change(base: Checkpoint, name: str, shape: tuple[int, ...]) -> st
 def bind(
     shapes: Mapping[str, tuple[int, ...]], module: torch.nn.Module
 ) -> list[tuple[str, torch.Tensor]]:
-    """Pair every tensor of the module with the checkpoint tensor that belongs there.
-
-    A tensor of several names (tied weights) is paired once, with the first of its names, in the
-    module's order, that the checkpoint holds: of transformers' models, the input embedding.
-
-    Raises:
-        CheckpointError: If the module lacks a checkpoint tensor or has one of another shape, or if
-            one of its own (parameter or persistent buffer) is missing in the checkpoint.
+    """Pair every tensor of the module with the checkpoint tensor that belongs there, or raise. Of a
+    tensor's several names (tied weights) the first that the checkpoint holds counts.
     """
     import torch
 

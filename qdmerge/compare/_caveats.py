@@ -16,11 +16,7 @@ _COVERS = {
 
 
 def caveats(summary: Mapping[str, Any]) -> list[str]:
-    """List what intervals cover, what tests can show, and what is missing.
-
-    Args:
-        summary: Of :func:`summarize`, complete but for the caveats.
-    """
+    """List what the intervals of a summary cover, what its tests can show, and what is missing."""
     parts = (_intervals, _spending, _incomplete, _tests, _sets)
     return [line for part in parts for line in part(summary)]
 

@@ -16,12 +16,7 @@ _POINTS = 61
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """A step function: its value is ``values[i]`` from ``evaluations[i]`` evaluations on.
-
-    Args:
-        evaluations: ``(n,)`` rising integers.
-        values: ``(n,)``.
-    """
+    """A step function: its value is ``values[i]`` from ``evaluations[i]`` evaluations on."""
 
     evaluations: np.ndarray
     values: np.ndarray
@@ -48,14 +43,8 @@ class Band:
 
 
 def validation_curve(row: RunRow, criterion: str, weights: Sequence[float] | None = None) -> Curve:
-    """Return the highest value so far on validation, which the search saw: it flatters.
-
-    The curve starts with base and experts at 0 evaluations; failed evaluations do not change it.
-
-    Args:
-        row: The run.
-        criterion: How scores become one number; see :func:`~qdmerge.criteria.over_tasks`.
-        weights: ``(K,)``, of the criterion ``weights``.
+    """Return the highest value so far on validation, which the search saw: it flatters. The curve
+    starts with base and experts at 0 evaluations; failed evaluations do not change it.
     """
     best = -np.inf
     curve = []
@@ -71,26 +60,15 @@ def validation_curve(row: RunRow, criterion: str, weights: Sequence[float] | Non
 
 
 def held_out_curve(row: RunRow, criterion: str, weights: Sequence[float] | None = None) -> Curve:
-    """Return the selection score of the best model by validation so far; it may fall.
-
-    Args:
-        row: The run.
-        criterion: How scores become one number; see :func:`~qdmerge.criteria.over_tasks`.
-        weights: ``(K,)``, of the criterion ``weights``.
-    """
+    """Return the selection score of the best model by validation so far; it may fall."""
     return _curve(
         [(at, float(over_tasks(criterion, scores, weights))) for at, scores in row.incumbents]
     )
 
 
 def band(curves: Sequence[Curve], end: int) -> Band:
-    """Return median and quartiles of several runs on a common grid.
-
-    A run that ended early keeps its last value. The grid begins where every run has a value.
-
-    Args:
-        curves: One per run; empty ones are ignored.
-        end: The last point of the grid.
+    """Return median and quartiles over runs on one grid, from where every run has a value to
+    ``end``. Empty curves are ignored; a run that ended early keeps its last value.
     """
     known = [curve for curve in curves if len(curve.evaluations)]
     if not known:
@@ -105,11 +83,7 @@ def band(curves: Sequence[Curve], end: int) -> Band:
 
 
 def median_count(counts: Sequence[int | None]) -> float | None:
-    """Return the median number of evaluations, where None (never) exceeds any number.
-
-    Returns:
-        None if at least half of the runs never reached the level.
-    """
+    """Return the median of counts, where None (never) exceeds any number; None for never."""
     if not counts:
         return None
     median = float(np.median([np.inf if count is None else count for count in counts]))
@@ -161,10 +135,8 @@ def _plain(curve: Band) -> dict[str, list[float]]:
 def reach(
     methods: Mapping[str, Sequence[RunRow]], choose_by: str, weights: Sequence[float]
 ) -> list[dict[str, Any]]:
-    """Return the evaluations that each method needs to reach each other method's final level.
-
-    The level is the median over the other method's runs on the same test bed, on the selection
-    split.
+    """Return the evaluations that each method needs to reach each other method's final level, which
+    is the median over the other's runs on the same test bed, on the selection split.
     """
     curves = {
         name: [(row, held_out_curve(row, choose_by, weights)) for row in runs if row.incumbents]

@@ -18,12 +18,7 @@ from qdmerge.errors import ConfigError, nearest
 
 @dataclass(frozen=True, eq=False)
 class Box:
-    """The part of score space in which hypervolume is measured.
-
-    Args:
-        low: ``(K,)``, the reference point; a model must exceed it on every task to count.
-        high: ``(K,)``, the ideal point.
-    """
+    """The part of score space in which hypervolume is measured; its ends are ``(K,)``."""
 
     low: np.ndarray
     high: np.ndarray
@@ -35,16 +30,8 @@ class Box:
         reference: Mapping[str, float] | None = None,
         ideal: Mapping[str, float] | None = None,
     ) -> Box:
-        """Return the box between the ends of the tasks' ranges.
-
-        Args:
-            tasks: The K tasks.
-            reference: Task name to its coordinate of the reference point; default: the lowest
-                score.
-            ideal: Task name to its coordinate of the ideal point; default: the highest score.
-
-        Raises:
-            ConfigError: An unknown task, an end that is not finite, or a side that does not rise.
+        """Return the box between the ends of the tasks' ranges; by task name, ``reference``
+        replaces the lowest scores and ``ideal`` the highest. Each side must be finite and rise.
         """
         sides = []
         names = [task.name for task in tasks]
@@ -66,17 +53,8 @@ class Box:
 
 
 def hypervolume(points: np.ndarray, box: Box) -> float:
-    """Return the share of the box that a set of points dominates, in [0, 1].
-
-    Exact, by moocore (Fonseca, Paquete & Lopez-Ibanez 2006, CEC; Guerreiro & Fonseca 2018, IEEE
-    TEVC 22(3)): milliseconds for hundreds of points on 6 tasks.
-
-    Args:
-        points: ``(n, K)`` scores, higher is better; clipped to the box.
-        box: Reference and ideal point.
-
-    Raises:
-        ConfigError: moocore is not installed.
+    """Return the share of the box, in [0, 1], that ``(n, K)`` points dominate, clipped to the box.
+    Exact (Fonseca, Paquete & Lopez-Ibanez 2006, CEC), in milliseconds for hundreds of points.
     """
     if not len(points):
         return 0.0
@@ -85,14 +63,7 @@ def hypervolume(points: np.ndarray, box: Box) -> float:
 
 
 def pareto_front(points: np.ndarray) -> np.ndarray:
-    """Return the indices of the points that no other dominates; of equal ones, the first.
-
-    Args:
-        points: ``(n, K)`` scores, higher is better.
-
-    Raises:
-        ConfigError: moocore is not installed.
-    """
+    """Return the indices of the ``(n, K)`` points that no other dominates, the first of equals."""
     points = np.asarray(points, dtype=np.float64)
     if not len(points):
         return np.empty(0, dtype=np.intp)
@@ -100,18 +71,8 @@ def pareto_front(points: np.ndarray) -> np.ndarray:
 
 
 def median_front(sets: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the front that at least half of the sets reach: the median attainment surface.
-
-    Grunert da Fonseca, Fonseca & Hall 2001 (EMO). For one set it is the Pareto front.
-
-    Args:
-        sets: ``(n, 2)`` scores each, one array per run; empty ones reach nothing.
-
-    Returns:
-        ``(m, 2)``, by rising first score.
-
-    Raises:
-        ConfigError: moocore is not installed.
+    """Return the ``(m, 2)`` front that at least half of the sets reach, by rising first score: the
+    median attainment surface (Grunert da Fonseca, Fonseca & Hall 2001, EMO). Empty sets count.
     """
     filled = [np.asarray(one, dtype=np.float64) for one in sets if len(one)]
     if 2 * len(filled) < len(sets) or not filled:
@@ -140,18 +101,8 @@ SET = "set"
 def sets(
     methods: Mapping[str, Sequence[RunRow]], reference: str, box: Box | None, seed: int
 ) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
-    """Summarize each method's sets, and compare their hypervolumes in pairs.
-
-    Args:
-        methods: Method to its runs.
-        reference: The method that the others are compared with.
-        box: Where hypervolume is measured; None for none.
-        seed: Seed of random sign flips.
-
-    Returns:
-        Method to ``points`` and ``front`` (sizes, medians over runs), ``fronts`` (per run the
-        scores of what no other candidate dominates) and ``hypervolume`` (as :func:`estimated`
-        returns it, or None), and the comparison as :func:`compare_pairs` returns it.
+    """Summarize each method's sets as ``compare.json`` holds them, and compare their hypervolumes
+    in pairs. Without a box there are no hypervolumes. The seed is that of random sign flips.
     """
     found: dict[str, dict[str, Any]] = {}
     values: dict[RunRow, float] = {}

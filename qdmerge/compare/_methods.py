@@ -23,19 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DomainFacts:
-    """What methods have to fit; a number is None if it is not known yet.
-
-    Attributes:
-        tasks: Number of tasks.
-        experts: Number of experts.
-        weights: Whether models are merged weights, so that a method may choose the space.
-        calibrated: Whether the backend gives layers' inputs under every expert.
-    """
+    """What methods have to fit; a number is None if it is not known yet."""
 
     tasks: int | None
     experts: int | None
-    weights: bool
-    calibrated: bool
+    weights: bool  # models are merged weights, so a method may choose the space
+    calibrated: bool  # the backend gives layers' inputs under every expert
 
     @classmethod
     def from_settings(cls, config: RunConfig) -> DomainFacts:
@@ -226,13 +219,7 @@ def _defaults(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def incompatibilities(methods: Mapping[str, Method], config: RunConfig, facts: DomainFacts) -> str:
-    """Say why methods cannot be compared on a configuration, a line each; "" if all can.
-
-    Args:
-        methods: Name to method.
-        config: The configuration.
-        facts: What is known of its backend.
-    """
+    """Say why methods cannot be compared on a configuration, a line each; "" if all can."""
     weights = facts.weights
     lines = []
     if find_spec("moocore") is None:
@@ -287,18 +274,7 @@ def configure(
     evaluations: int,
     facts: DomainFacts,
 ) -> RunConfig:
-    """Return the configuration of one run of a method.
-
-    Args:
-        method: The method.
-        config: The user's configuration.
-        seed: Seed of the run.
-        evaluations: Models that a search may evaluate on validation.
-        facts: What is known of the backend, with the number of experts.
-
-    Raises:
-        ConfigError: The method's changes do not fit.
-    """
+    """Return the configuration of a method's run; ``facts`` must hold the number of experts."""
     from qdmerge.settings import parse_config  # slow to import, and not needed to list methods
 
     data = config.echo()

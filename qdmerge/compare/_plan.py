@@ -135,11 +135,7 @@ class Plan:
 
 
 def check_distinct(planned: Sequence[PlannedRun]) -> None:
-    """Refuse test beds on which a run is the same and would count twice.
-
-    Raises:
-        ConfigError: The first pair of them.
-    """
+    """Refuse test beds on which a run is the same and would count twice."""
     found: dict[str, PlannedRun] = {}
     for run in planned:
         settings = run.config.echo()

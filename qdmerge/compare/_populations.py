@@ -121,44 +121,23 @@ class NSGA2Emitter(BaselineEmitter):
 
 
 def resource_shares(scores: np.ndarray, capacity: np.ndarray) -> np.ndarray:
-    """Return what each model of a population gets of each resource.
-
-    Resource j is divided in proportion to the scores: ``s_ij c_j / z_j`` with ``z_j = sum_i s_ij``,
-    or 0 if no model can use it. The sum over j is a model's fitness.
-
-    Args:
-        scores: ``(n, J)`` scores s of at least 0.
-        capacity: ``(J,)`` capacities c.
-
-    Returns:
-        ``(n, J)`` shares.
+    """Return the ``(n, J)`` shares of resources: ``s_ij c_j / z_j`` with ``z_j = sum_i s_ij``, or 0
+    if no model can use it. Scores s are at least 0. The sum over j is a model's fitness.
     """
     total = scores.sum(axis=0)
     return scores * (capacity / np.where(total > 0, total, 1.0))
 
 
 def attraction(shares: np.ndarray, first: int) -> np.ndarray:
-    """Return how much each model could add to the first parent.
-
-    ``g_i = sum_j max(s_ij - s_first,j, 0) c_j / z_j``: where the other is better, on resources few
-    can use; 0 for the parent itself.
-
-    Args:
-        shares: ``(n, J)``, see :func:`resource_shares`.
-        first: Row of the first parent.
-
-    Returns:
-        ``(n,)`` attractions.
+    """Return how much each model could add to the model in row ``first``, ``(n,)``: the sum over
+    resources of what it gets more, ``max(s_ij - s_first,j, 0) c_j / z_j``.
     """
     gain: np.ndarray = np.maximum(shares - shares[first], 0).sum(axis=1)
     return gain
 
 
 def merge_at_split(first: np.ndarray, second: np.ndarray, split: int, ratio: float) -> np.ndarray:
-    """Mix two models with one ratio before a split point, and its complement from there on.
-
-    ``(1 - w) a + w b`` for coordinates before ``split``, ``w a + (1 - w) b`` for the others.
-    """
+    """Return ``(1 - w) a + w b`` before coordinate ``split`` and ``w a + (1 - w) b`` after it."""
     w = np.where(np.arange(len(first)) < split, ratio, 1 - ratio)
     return (1 - w) * first + w * second
 

@@ -21,14 +21,8 @@ if TYPE_CHECKING:
 
 
 class BaselineEmitter(EmitterBase):
-    """A search with a state of its own; the archive only collects what it finds.
-
-    Use it with :class:`~qdmerge.schedulers.FixedScheduler` and the first task active: scores then
-    come in the order of the tasks.
-
-    Args:
-        archive: Archive of the active task.
-        spec: What the run provides: space, number of scores, seed.
+    """A search with a state of its own; the archive only collects what it finds. Needs a
+    :class:`~qdmerge.schedulers.FixedScheduler` on the first task: scores come in the tasks' order.
     """
 
     def __init__(self, archive: ArchiveBase, spec: EmitterSpec) -> None:
@@ -59,11 +53,7 @@ class BaselineEmitter(EmitterBase):
 
 
 def need(library: str, method: str) -> None:
-    """Check that a library of the extra ``compare`` is installed.
-
-    Raises:
-        ConfigError: It cannot be imported.
-    """
+    """Check that a library of the extra ``compare`` is installed."""
     try:
         import_module(library)
     except ImportError as error:

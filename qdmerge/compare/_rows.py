@@ -19,67 +19,35 @@ from qdmerge.runs import History, RunFolder, read_history
 
 @dataclass(frozen=True, eq=False)
 class Pick:
-    """The model that a criterion chose among what a run found.
-
-    Args:
-        name: The candidate's name.
-        solution: Its id.
-        validation: Task to score on the split that the search saw.
-        selection: Task to score on the split that chose.
-        test: Task to score on the test split.
-        items: Task to ``(n_items,)`` float64 test scores of single items, the same items for all
-            runs of a test bed; None where the backend has none.
-    """
+    """The model that a criterion chose among what a run found, with its scores by task."""
 
     name: str
     solution: str
     validation: Mapping[str, float]
     selection: Mapping[str, float]
     test: Mapping[str, float]
-    items: Mapping[str, np.ndarray | None] = field(default_factory=dict)
+    items: Mapping[str, np.ndarray | None] = field(default_factory=dict)  # test scores, float64
 
 
 @dataclass(frozen=True, eq=False)
 class RunRow:
-    """One run of one method.
-
-    Args:
-        method: Name of the method.
-        seed: Seed of the run; None for a method without randomness.
-        test_bed: Name of the test bed. Runs of the same test bed and seed are compared in pairs.
-        status: Whether the run finished.
-        cause: Why it failed.
-        evaluations: Evaluations on validation, tuning included.
-        seconds: Time of its evaluations on all splits, summed over workers; an evaluation shared
-            with another run counts in both.
-        data: Fingerprint of the test items; "" where the backend reports none.
-        training: Cost of training by name, for a method that trains; else None.
-        picks: Criterion (see :data:`qdmerge.criteria.CRITERIA`) to what it chose.
-        dropped: Name to cause of the candidates that could not be evaluated after the search and
-            so could not be chosen.
-        points: ``(n, K)`` scores of the run's candidates on the selection split.
-        evaluated: ``(K,)`` validation scores of every child in the order of the search; None
-            where the evaluation failed.
-        seeds: ``(s, K)`` validation scores of base and experts.
-        incumbents: The successive best models by validation: evaluations so far, and ``(K,)``
-            scores on the selection split.
-    """
+    """One run of one method; runs of the same test bed and seed are compared in pairs."""
 
     method: str
-    seed: int | None
+    seed: int | None  # None for a method without randomness
     test_bed: str
     status: Literal["ok", "failed"] = "ok"
     cause: str = ""
-    evaluations: int = 0
-    seconds: float = 0.0
-    data: str = ""
-    training: Mapping[str, float] | None = None
-    picks: Mapping[str, Pick] = field(default_factory=dict)
-    dropped: Mapping[str, str] = field(default_factory=dict)
-    points: np.ndarray | None = None
-    evaluated: Sequence[np.ndarray | None] = ()
-    seeds: np.ndarray | None = None
-    incumbents: Sequence[tuple[int, np.ndarray]] = ()
+    evaluations: int = 0  # on validation, tuning included
+    seconds: float = 0.0  # summed over workers and splits, shared evaluations included
+    data: str = ""  # fingerprint of the test items
+    training: Mapping[str, float] | None = None  # cost by name
+    picks: Mapping[str, Pick] = field(default_factory=dict)  # by criterion
+    dropped: Mapping[str, str] = field(default_factory=dict)  # candidate to why it has no scores
+    points: np.ndarray | None = None  # (n, K) selection scores of the candidates
+    evaluated: Sequence[np.ndarray | None] = ()  # (K,) validation scores of children; None: failed
+    seeds: np.ndarray | None = None  # (s, K) validation scores of base and experts
+    incumbents: Sequence[tuple[int, np.ndarray]] = ()  # evaluations so far, (K,) selection scores
 
 
 def methods_of(rows: Sequence[RunRow]) -> dict[str, list[RunRow]]:
@@ -100,12 +68,7 @@ _VALIDATION, _TEST = SPLITS[0], SPLITS[-1]
 
 
 def read_rows(planned: Sequence[PlannedRun], failures: Mapping[str, str]) -> list[RunRow]:
-    """Read one row per run, in order; missing or damaged results make a failed run.
-
-    Args:
-        planned: The runs.
-        failures: Label to cause of the failed runs.
-    """
+    """Read one row per run, in order; missing or damaged results make a failed run."""
     return [_row_or_failure(run, failures.get(run.label)) for run in planned]
 
 

@@ -22,17 +22,8 @@ _Key = tuple[str, str, str]
 
 
 class SharedEvaluations:
-    """One pool of workers that evaluates each model once for all runs.
-
-    A file keeps evaluations by domain, split and solution hash, with their seconds, so that a run
-    that reuses one reports what it would have cost alone.
-
-    Args:
-        pool: The workers.
-        path: The file; its evaluations are reused.
-
-    Raises:
-        RunError: The file is damaged or cannot be written.
+    """One pool of workers that evaluates each model once for all runs. The file keeps evaluations
+    with their seconds, so that a run that reuses one reports what it would have cost alone.
     """
 
     def __init__(self, pool: WorkerPool, path: Path) -> None:
@@ -55,12 +46,7 @@ class SharedEvaluations:
         self._log.events.clear()
 
     def executor(self, domain: str, build: Callable[[], GenomeBackend]) -> SharedExecutor:
-        """Return an executor of one domain.
-
-        Args:
-            domain: Fingerprint of models, tasks, items and space.
-            build: Builds its backend in a worker.
-        """
+        """Return an executor of the domain with this fingerprint; workers call ``build``."""
         return SharedExecutor(self, domain, build)
 
     def submit(

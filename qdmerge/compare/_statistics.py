@@ -21,13 +21,7 @@ FLIPS = 9999
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over runs.
-
-    Args:
-        value: The mean.
-        ci95: Lower and upper end of its 95 % interval; None if unknown.
-        covers: What the interval covers: "seeds and items", "seeds", "items", or "nothing".
-    """
+    """A mean over runs. Its interval covers "seeds and items", "seeds", "items", or "nothing"."""
 
     value: float
     ci95: tuple[float, float] | None
@@ -40,21 +34,10 @@ def estimate(
     test_beds: Sequence[Hashable],
     fewest_items: int = 0,
 ) -> Estimate:
-    """Return the mean over runs with a 95 % interval over seeds and items.
-
-    Two variances add up. That of test items is the variance of the mean over ``replicates``, in
-    which all runs share the resampled items. That of seeds is the pooled variance of the runs
-    within their test beds, divided by the number of runs. The interval is the mean -/+ Student's t
-    quantile times the standard error, with Satterthwaite's degrees of freedom (Satterthwaite 1946,
-    Biometrics Bulletin 2(6)). Interactions of seed and item count twice, so the interval is rather
-    too wide than too narrow.
-
-    Args:
-        values: ``(N,)``, one value per run.
-        replicates: ``(R, N)``, values under resampled items; None without items.
-        test_beds: The N test beds of the runs; test beds count as fixed.
-        fewest_items: Number of items of the smallest task, for the degrees of freedom.
-    """
+    """Return the mean of ``(N,)`` values, one per run, with an interval over seeds and items."""
+    # Two variances add up, with degrees of freedom by Satterthwaite (1946, Biometrics Bulletin 2):
+    # of the mean under resampled items, which all runs share, and of the runs within their test
+    # beds. Interactions of seed and item count twice: rather too wide than too narrow.
     mean = float(np.mean(values))
     parts: dict[str, tuple[float, int]] = {}  # variance and its degrees of freedom
     residuals = np.array(values, dtype=np.float64)
@@ -79,14 +62,8 @@ def estimate(
 
 
 def pair_differences(own: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return ``own - other``, with differences by rounding alone set to 0.
-
-    Differences are rounded where the largest value has its 13th digit: means of the same scores in
-    another order tie, and so do gains and losses of the same size.
-
-    Args:
-        own: ``(n,)``.
-        other: ``(n,)``.
+    """Return ``own - other``, rounded where the largest value has its 13th digit: means of the same
+    scores in another order tie, and so do gains and losses of the same size.
     """
     largest = max(np.abs(own).max(initial=0), np.abs(other).max(initial=0))
     digits = min(int(12 - np.floor(np.log10(largest))), 300) if largest > 0 else 0
@@ -94,14 +71,8 @@ def pair_differences(own: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def sign_flip_test(differences: np.ndarray, seed: int) -> float:
-    """Return the two-sided p-value of paired differences being symmetric about 0.
-
-    Exact up to 13 pairs. The statistic is the mean (Fisher 1935, The Design of Experiments,
-    section 21).
-
-    Args:
-        differences: ``(n,)``.
-        seed: Seed of the random flips of more than 13 pairs.
+    """Return the two-sided p-value of ``(n,)`` differences being symmetric about 0; exact up to 13
+    pairs. The statistic is the mean (Fisher 1935, The Design of Experiments, section 21).
     """
     if len(differences) < 2 or not np.any(differences):
         return 1.0
@@ -135,10 +106,7 @@ def pairs_needed(methods: int) -> int:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number (Holm 1979, Scand. J. Statistics 6(2)).
-
-    They bound the chance of any wrong rejection, for dependent tests too.
-    """
+    """Return p-values corrected for their number (Holm 1979, Scand. J. Statistics 6(2))."""
     corrected = [0.0] * len(p_values)
     highest = 0.0
     for rank, at in enumerate(np.argsort(p_values, kind="stable")):
@@ -148,14 +116,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def rank_biserial(differences: np.ndarray) -> float:
-    """Return the matched-pairs rank-biserial correlation, an effect size of differences.
-
-    The share of ranks (of absolute differences) of gains less that of losses (Kerby 2014,
-    Comprehensive Psychology 3): 1 if every pair gains, -1 if every pair loses. Pairs without a
-    difference do not count.
-
-    Args:
-        differences: ``(n,)``.
+    """Return the matched-pairs rank-biserial correlation (Kerby 2014, Comprehensive Psychology 3),
+    from 1, every pair gains, to -1, every pair loses. Pairs without a difference do not count.
     """
     changed = differences[differences != 0]
     if not len(changed):
@@ -168,13 +130,7 @@ def rank_biserial(differences: np.ndarray) -> float:
 
 @dataclass(frozen=True, eq=False)
 class RunValues:
-    """One number per run, and the same number under resampled test items.
-
-    Args:
-        values: Run to its value; runs without one are left out.
-        replicates: Run to ``(R,)``; runs without items are left out.
-        fewest_items: Number of items of the smallest task.
-    """
+    """One number per run that has one, and its ``(R,)`` values under resampled items."""
 
     values: Mapping[RunRow, float]
     replicates: Mapping[RunRow, np.ndarray] = field(default_factory=dict)
@@ -217,18 +173,7 @@ def compare_pairs(
     methods: Mapping[str, Sequence[RunRow]], reference: str, numbers: RunValues, seed: int
 ) -> list[dict[str, Any]]:
     """Compare each method with the reference; p-values are Holm-corrected over the methods.
-
-    Args:
-        methods: Method to its runs, the reference among them.
-        reference: Name of the reference.
-        numbers: What is compared; higher is better.
-        seed: Seed of random sign flips.
-
-    Returns:
-        Per method other than the reference: ``method``, ``pairs`` (their number) and, where there
-        are pairs, ``difference`` (method less reference, mean over pairs), ``ci95``, ``covers``,
-        ``p``, ``p_holm``, ``smallest_p_holm`` (what ``p_holm`` would be if every method won or
-        lost every pair), ``can_be_significant``, ``significant``, and ``rank_biserial``.
+    ``smallest_p_holm`` is what ``p_holm`` would be if every method won or lost every pair.
     """
     found = [
         _against(name, runs, methods[reference], numbers, seed)
@@ -281,26 +226,11 @@ _CHUNK = 256
 def resampled_scores(
     rows: Sequence[RunRow], criterion: str, tasks: Sequence[str], resamples: int, seed: int
 ) -> list[np.ndarray | None]:
-    """Return test scores of a criterion's picks under resampled items.
-
-    Replicate r draws the same items for all runs that are tested on the same items, so that items
-    that are easy or hard for all do not blur differences. The draws depend only on the seed, the
-    number of the first test bed with these items, the task and its number of items: another method
-    changes no interval.
-
-    Args:
-        rows: Finished runs.
-        criterion: Whose picks.
-        tasks: Names of the K tasks.
-        resamples: Number of replicates, R.
-        seed: Seed of the resampling.
-
-    Returns:
-        Per row ``(R, K)``; None if it has no such pick or no items of a task.
-
-    Raises:
-        RunError: Runs of one test bed have different numbers of items.
+    """Return per row its pick's ``(R, K)`` test scores under resampled items; None if it has no
+    such pick or no items of a task. Rows with the same items share the draws of each replicate.
     """
+    # The draws depend only on seed, test bed, task and number of items: another method changes no
+    # interval, and items that are easy or hard for all do not blur differences.
     found: list[np.ndarray | None] = [None] * len(rows)
     first: dict[str, int] = {}  # items to the number of the first test bed with them
     for number, test_bed in enumerate(list_test_beds(rows)):

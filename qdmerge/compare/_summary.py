@@ -37,28 +37,8 @@ def summarize(
     seed: int = 0,
     budget: int | None = None,
 ) -> dict[str, Any]:
-    """Summarize a comparison as plain data.
-
-    Args:
-        rows: All runs, failed ones too.
-        tasks: The K tasks, in the order of the score columns.
-        reference: The method that the others are compared with.
-        criteria: Criteria whose picks are compared, of :data:`~qdmerge.criteria.CRITERIA`.
-        choose_by: Criterion of the curves and of evaluations to reach a level: the one that the
-            runs chose their incumbents by.
-        weights: Task to weight, for the criterion ``weights``; other tasks have weight 0.
-        box: Where hypervolume is values; None for none.
-        resamples: Number of resamples of the test items.
-        seed: Seed of the resampling and of random sign flips.
-        budget: Evaluations that each search was given; None if unknown.
-
-    Returns:
-        ``methods`` (costs, per criterion means with intervals, the set), ``paired``, ``reach``,
-        ``curves``, ``fronts``, ``failed``, ``dropped``, ``notes``, and the arguments.
-
-    Raises:
-        ConfigError: An unknown reference or criterion, or weights missing.
-        RunError: Runs of one test bed were tested on different items.
+    """Summarize a comparison as the plain data of ``compare.json``. ``choose_by`` is the criterion
+    of the curves and of the levels to reach; tasks without a weight have weight 0.
     """
     methods = methods_of(rows)
     _check(methods, reference, [*criteria, choose_by])

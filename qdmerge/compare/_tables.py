@@ -30,11 +30,7 @@ _POINTER = (
 
 
 def summary_table(summary: Mapping[str, Any]) -> str:
-    """Return the comparison as a Markdown page.
-
-    Args:
-        summary: Of :func:`summarize`.
-    """
+    """Return a summary of :func:`summarize` as a Markdown page."""
     lines = [f"# Comparison with {summary['reference']}", ""]
     for criterion in summary["criteria"]:
         lines += [f"## Chosen by {LABELS[criterion]}: test scores over the tasks (95 % CI)", ""]
@@ -63,14 +59,7 @@ def tidy_rows(
     weights: Mapping[str, float] | None = None,
     box: Box | None = None,
 ) -> list[dict[str, Any]]:
-    """Return a flat record per run and criterion, all with the same keys; a failed run has one.
-
-    Args:
-        rows: All runs.
-        tasks: Names of the K tasks, in the order of the score columns.
-        weights: Task to weight, for the weighted mean.
-        box: Where hypervolume is measured; None for none.
-    """
+    """Return a flat record per run and criterion, all with the same keys; a failed run has one."""
     numbers = ["mean", "geometric_mean", "minimum", *(["weights"] if weights else [])]
     task_weights = [float((weights or {}).get(task, 0)) for task in tasks]
     found = []

@@ -40,18 +40,8 @@ def trim(delta: torch.Tensor, density: float) -> torch.Tensor:
 def merge_agreeing(
     deltas: Sequence[torch.Tensor], weights: Sequence[float], *, mean: bool
 ) -> torch.Tensor:
-    """Elect a sign for each parameter, and merge the weighted elements of that sign.
-
-    The sign is that of ``sum_k weights[k] deltas[k]``, positive where this is 0 (TIES, arXiv
-    2306.01708, section 4.1, steps 2 and 3; weights as in mergekit).
-
-    Args:
-        deltas: K task vectors of one tensor, float32.
-        weights: One weight per task vector.
-        mean: Whether to divide by the sum of the weights that agree; else the sum is returned.
-
-    Returns:
-        The merged task vector; 0 where no element, or only weights of 0, agree.
+    """Elect each parameter's sign, that of ``sum_k weights[k] deltas[k]``, and sum the weighted
+    elements of that sign; ``mean`` divides by their weights (TIES, arXiv 2306.01708, 4.1).
     """
     pairs = list(zip(deltas, weights, strict=True))
     elected = torch.zeros_like(deltas[0])

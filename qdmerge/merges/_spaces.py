@@ -48,13 +48,8 @@ class RecipeSpace(WeightSpace):
     def _merge(
         self, x: np.ndarray, name: str, base: torch.Tensor, deltas: Iterable[torch.Tensor]
     ) -> torch.Tensor:
-        """Return one merged tensor, as a new one.
-
-        Args:
-            x: The solution.
-            name: The tensor's name.
-            base: The base's tensor, float32.
-            deltas: The experts' task vectors in order, float32; iterate once, do not change.
+        """Return one merged tensor, as a new one, of solution ``x``; all float32. The deltas are
+        the experts' task vectors in order: iterate once, do not change.
         """
 
     def _merger(self, x: np.ndarray) -> Merger:

@@ -36,13 +36,8 @@ class Selection(Protocol):
 def sample_groups(
     probabilities: np.ndarray, groups: int, parents: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draw groups of different indices with the given probabilities.
-
-    An archive with fewer elites than parents repeats them: with a single elite both parents are
-    that elite, and only mutation varies it.
-
-    Returns:
-        ``(groups, parents)`` indices into ``probabilities``.
+    """Draw ``(groups, parents)`` indices, different within a group, with the given probabilities.
+    An archive with fewer elites than parents repeats them.
     """
     n = len(probabilities)
     support = int(np.count_nonzero(probabilities))

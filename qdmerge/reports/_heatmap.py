@@ -88,9 +88,8 @@ def draw_heatmaps(canvas: Canvas, maps: Sequence[ArchiveMap], marks: Sequence[Ma
 
 
 def shown_pair(archive: int, axes: int) -> list[int]:
-    """Return the two axes (or the only one) that the one panel of an archive shows.
-
-    Over all archives, every task is on some axis.
+    """Return the two axes (or the only one) that the one panel of an archive shows; over all
+    archives, every task is on some axis.
     """
     first = archive % axes
     return sorted({first, (first + 1) % axes})
@@ -155,9 +154,8 @@ def draw_panel(
     length: int,
     small: bool = False,
 ) -> None:
-    """Draw an archive over one or two of its axes, given by their positions.
-
-    ``length`` limits the characters of an axis' label; a ``small`` panel has small marks.
+    """Draw an archive over one or two of its axes, given by their positions. ``length`` limits the
+    characters of an axis' label; a ``small`` panel has small marks.
     """
     names = [part.axes[axis].name for axis in axes]
     shown = [mark for mark in marks if all(name in mark.values for name in names)]

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
 
 def bounded_cells(centroids: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[np.ndarray]:
-    """Return the ``(v, 2)`` corners of the Voronoi cells of ``(c, 2)`` points in a rectangle.
-
-    The points are mirrored at all four borders, which makes the borders edges of the diagram.
+    """Return the ``(v, 2)`` corners of the Voronoi cells of ``(c, 2)`` points in a rectangle:
+    mirroring the points at all four borders makes the borders edges of the diagram.
     """
     from scipy.spatial import Voronoi
 

@@ -48,10 +48,8 @@ def group(candidate: Candidate) -> str:
 
 
 def leading(results: Mapping[str, Any], max_rows: int) -> tuple[list[Candidate], list[str]]:
-    """Return about ``max_rows`` candidates in order, and sentences on those left out.
-
-    Left out are elites that are a reference themselves (an expert that is still the best of its
-    archive), then the elites with the lowest means on selection; never the chosen model.
+    """Return about ``max_rows`` candidates in order, and sentences on those left out: elites that
+    are references themselves, then the lowest means on selection; never the chosen model.
     """
     rows, chosen = ordered(results), results["chosen"]
     references = {row["solution"]: row["name"] for row in rows if row["kind"] not in FOUND}

@@ -131,11 +131,7 @@ def _start(config: RunConfig) -> Callable[[Space], np.ndarray]:
 
 
 def final_criteria(settings: FinalConfig, tasks: Sequence[Task]) -> dict[CriterionName, Criterion]:
-    """Return the criteria that fit the tasks; the one that chooses is the first.
-
-    Raises:
-        ConfigError: The one that chooses does not fit.
-    """
+    """Return the criteria that fit the tasks; the one that chooses is the first and must fit."""
     ranges = {task.name: task.range for task in tasks}
     return fitting_criteria(settings.choose_by, ranges, settings.weights)
 
@@ -160,11 +156,7 @@ def changed_facts(
 
 
 def warm_up(backend: GenomeBackend, listener: Listener) -> None:
-    """Let the space prepare what all models share, while no evaluation's time limit runs.
-
-    Raises:
-        QDMergeError: The space cannot be used with these experts.
-    """
+    """Let the space prepare what all models share, while no evaluation's time limit runs."""
     from qdmerge.spaces import WeightSpace
 
     if isinstance(backend.space, WeightSpace):
@@ -178,12 +170,7 @@ def can_illustrate(backend: GenomeBackend) -> bool:
 
 
 def draw_examples(folder: RunFolder, backend: GenomeBackend) -> list[Path]:
-    """Let the backend draw its own figures of a run's models; return their paths.
-
-    Raises:
-        ConfigError: The backend has no figures of its own.
-        RunError: The run has no results yet, or the figures could not be drawn.
-    """
+    """Let the backend draw its own figures of a run's models; return their paths."""
     if not can_illustrate(backend):
         raise ConfigError(
             f"{type(backend).__name__} draws no examples, as it has no method 'illustrate'; leave "

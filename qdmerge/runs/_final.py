@@ -96,10 +96,8 @@ def elites(
     criteria: Mapping[CriterionName, Criterion],
     children: bool = False,
 ) -> list[Candidate]:
-    """Return each archive's best elite, and the ``leading`` ones by every criterion on validation.
-
-    Of equal ones the one with the higher mean leads. One may appear under several names.
-    ``children`` leaves base and experts out.
+    """Return each archive's best elite, and the ``leading`` ones by every criterion on validation;
+    of equal ones the one with the higher mean leads. ``children`` leaves base and experts out.
     """
     left_out = {solution_id(x) for x in search.backend.space.seeds.values()} if children else set()
     by_id: dict[str, Elite] = {}
@@ -136,22 +134,8 @@ def choose_and_test(
     criteria: Mapping[CriterionName, Criterion],
     seed: int,
 ) -> dict[str, Any]:
-    """Choose on the selection split, test once, and return the table.
-
-    Args:
-        search: The finished search.
-        settings: Which candidates there are, and which are tested.
-        scores: Evaluates and remembers.
-        criteria: The criteria; the first one chooses, the others' picks are reported.
-        seed: Seed of the bootstrap.
-
-    Returns:
-        Of ``results.json``: ``candidates`` (tested), ``chosen``, ``picks`` (criterion to name),
-        ``held_out`` (selection scores of all candidates of the search), ``reported`` (scores on
-        side tasks) and ``dropped`` (names of failed candidates to causes).
-
-    Raises:
-        EvaluationError: Base, an expert, or all that the search found could not be evaluated.
+    """Choose on the selection split, test once, and return the tables of ``results.json``. Base,
+    experts, and one model of the search must be evaluated, else EvaluationError is raised.
     """
     criterion = criteria[settings.choose_by]
     _know_elites(search, scores)
@@ -223,9 +207,8 @@ def _evaluated(
     scores: SplitScores,
     split: str,
 ) -> list[Candidate]:
-    """Return the candidates without those whose evaluation on the split failed.
-
-    Raises EvaluationError if the table cannot do without one of these.
+    """Return the candidates without those whose evaluation on the split failed; raise
+    EvaluationError if the table cannot do without one of these.
     """
     left = [one for one in candidates if one not in tried or scores.known(one.x, split)]
     for candidate in candidates:
@@ -278,13 +261,8 @@ def _row(candidate: Candidate, scores: SplitScores, resamples: int, seed: int) -
 def incumbents(
     history: History, criterion: Criterion, scores: SplitScores, store: SolutionStore
 ) -> list[dict[str, Any]]:
-    """Score the successive best models by validation on the selection split.
-
-    The search has not seen that split, while its best validation score overstates.
-
-    Returns:
-        Per incumbent, the ``evaluations`` of children up to it, its ``solution`` and its
-        ``selection`` scores; without those whose evaluation failed.
+    """Score the successive best models by validation on the selection split, which the search has
+    not seen; leave out those whose evaluation failed. ``evaluations`` counts children up to each.
     """
     names = [task.name for task in history.tasks]
     best, evaluations, found = float("-inf"), 0, []

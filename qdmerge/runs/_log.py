@@ -129,13 +129,8 @@ def _scan(path: Path) -> Iterator[tuple[Event, int]]:
 
 
 class EventLog:
-    """An event log that is appended to; each event is on the disk before the next step.
-
-    Args:
-        path: The file. If it exists, a torn last line is cut off.
-
-    Raises:
-        RunError: The log is damaged, or cannot be written.
+    """An event log that is appended to; each event is on the disk before the next step. A torn last
+    line of an existing file is cut off; RunError if the log is damaged or cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -159,15 +154,7 @@ class EventLog:
         return self._file.tell() == 0
 
     def append(self, kind: str, **fields: Any) -> Event:
-        """Write an event to the disk.
-
-        Args:
-            kind: What happened; the event's ``event``.
-            fields: JSON-able facts about it.
-
-        Raises:
-            RunError: It could not be written (disk full, say); nothing before it is lost.
-        """
+        """Write an event of JSON-able facts to the disk; if it fails, nothing before it is lost."""
         event = {"event": kind, "time": round(time.time(), 3), **fields}
         try:
             self._file.write(_encode(event))

@@ -16,32 +16,16 @@ from qdmerge.runs._search import Listener, RunProgress, plain_scores
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A model of the results table.
-
-    Attributes:
-        name: Unique name ("aggregate", "best:coding", "expert:db").
-        kind: "base", "expert", "average", "regmean", "task_arithmetic", "aggregate" or "elite".
-        x: ``(dim,)`` solution.
-        details: What else decides it, such as its scale.
-    """
+    """A model of the results table, with a unique name; its details are what else decides it."""
 
     name: str
-    kind: str
+    kind: str  # "base", "expert", "average", "regmean", "task_arithmetic", "aggregate", "elite"
     x: np.ndarray
     details: dict[str, Any] = field(default_factory=dict)
 
 
 class SplitScores:
-    """Scores of models on any split; each is evaluated once and kept in the log.
-
-    Args:
-        tasks: Names of the tasks.
-        side_tasks: Names of the side tasks.
-        evaluator: Evaluates.
-        log: Holds the evaluations of earlier sessions, and takes new ones.
-        store: Keeps the solutions.
-        listener: Receives the progress.
-    """
+    """Scores of models on any split; each is evaluated once and kept in the log, over sessions."""
 
     def __init__(
         self,
@@ -72,9 +56,8 @@ class SplitScores:
         self._known.setdefault(("validation", solution_id(x)), {"scores": list(scores)})
 
     def evaluate(self, xs: Sequence[np.ndarray], split: str, stage: str) -> None:
-        """Evaluate all solutions that are not known on the split, with all workers busy.
-
-        One that fails is logged with its cause and stays unknown; see :meth:`known`.
+        """Evaluate all solutions that are not known on the split, with all workers busy. One that
+        fails is logged with its cause and stays unknown; see :meth:`known`.
         """
         unknown = {solution_id(x): x for x in xs if (split, solution_id(x)) not in self._known}
         pending: dict[str, PendingEvaluation] = {
@@ -140,15 +123,8 @@ def _interval(
 
 
 def mean_interval(items: Sequence[np.ndarray], resamples: int, seed: int) -> list[float] | None:
-    """Return the 95 % bootstrap interval of the mean over tasks, resampling each task's items.
-
-    Args:
-        items: Per task, ``(n_items,)`` scores whose mean is the task's score.
-        resamples: Number of resamples.
-        seed: Seed of the resampling.
-
-    Returns:
-        Lower and upper end; None without items, or where a task has only one.
+    """Return the 95 % bootstrap interval of the mean over tasks, resampling each task's
+    ``(n_items,)`` scores; None without items, or where a task has only one.
     """
     if min(map(len, items), default=0) < 2:
         return None
@@ -162,19 +138,8 @@ def mean_interval(items: Sequence[np.ndarray], resamples: int, seed: int) -> lis
 def relative_interval(
     pairs: Sequence[tuple[np.ndarray, np.ndarray]], resamples: int, seed: int
 ) -> list[float] | None:
-    """Return the 95 % bootstrap interval of the mean over tasks of a model's relative scores.
-
-    The model and the base are resampled with the same items, so items that are easy or hard for
-    both do not count. A resample in which the base scores 0 counts as infinite.
-
-    Args:
-        pairs: Per task, ``(n_items,)`` scores of the model and of the base.
-        resamples: Number of resamples.
-        seed: Seed of the resampling.
-
-    Returns:
-        Lower and upper end; None where a task has only one item, or where the base scores 0 in so
-        many resamples (2.5 %) that there is no upper end.
+    """Return the 95 % bootstrap interval of the mean over tasks of model over base, drawn with the
+    same items; None if a task has one item, or the base scores 0 in 2.5 % of the resamples.
     """
     if min((len(own) for own, _ in pairs), default=0) < 2:
         return None
@@ -203,21 +168,8 @@ def score_side_tasks(
     resamples: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Score base, experts, average, aggregate and chosen model on the side tasks.
-
-    Args:
-        tasks: The side tasks.
-        candidates: All candidates.
-        chosen: The chosen one.
-        scores: Evaluates and remembers.
-        resamples: Number of resamples of the bootstrap.
-        seed: Its seed.
-
-    Returns:
-        {} without tasks; else ``tasks``, their names, and ``rows``. A row has a model's ``name``
-        and, if its evaluation failed, the cause as ``failed``; else its ``scores``, their ``ci95``
-        (None without items), their values ``relative`` to the base's (None where the base scores
-        0), the ``mean`` of these (arXiv 2410.14735, table 3), and its ``mean_ci95``.
+    """Score base, experts, average, aggregate and chosen model on the side tasks; {} without any.
+    ``relative`` is to the base's scores, ``mean`` the mean of these (arXiv 2410.14735, table 3).
     """
     if not tasks:
         return {}

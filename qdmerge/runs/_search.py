@@ -57,20 +57,8 @@ class _Out:
 
 
 class LoggedSearch:
-    """Runs a search, logging each step before the next.
-
-    Batches are told in the order they were asked for, and the next one is asked for only then, so
+    """A search that logs each step before the next. Batches are asked for and told in order, so
     results depend on ``in_flight``, but neither on timing nor on the number of workers.
-
-    Args:
-        search: The search, not asked for anything yet.
-        evaluator: Evaluates on the validation split.
-        log: The run's log.
-        store: Keeps the solutions.
-        budget: Children to evaluate.
-        in_flight: Batches that may be out at once.
-        max_failures: Failures in a row that stop the run.
-        listener: Receives the progress.
     """
 
     def __init__(
@@ -100,11 +88,8 @@ class LoggedSearch:
         self._failures_in_a_row = 0
 
     def replay(self) -> None:
-        """Repeat what the log holds, with the recorded scores; evaluate nothing.
-
-        Raises:
-            RunError: The log does not fit its configuration, or this machine or its library
-                versions give other solutions than recorded.
+        """Repeat what the log holds, with the recorded scores; evaluate nothing. Raise RunError if
+        the configuration, this machine or its library versions give other solutions.
         """
         try:
             for event in self._log.events:
@@ -168,12 +153,7 @@ class LoggedSearch:
         return "the same versions are installed, so suspect another CPU, or changed experts or code"
 
     def run(self) -> None:
-        """Search until the budget is spent.
-
-        Raises:
-            RunError: Too many failures in a row, or the log cannot be written.
-            EvaluationError: A seed could not be evaluated.
-        """
+        """Search until the budget is spent; raise if a seed or too many models in a row fail."""
         for out in self._out.values():
             self._submit(out)
         while True:

@@ -57,14 +57,8 @@ class Calibration(Protocol):
 
 
 def in_blocks(rows: torch.Tensor, width: int) -> torch.Tensor:
-    """Divide columns into the fewest blocks of one size that are within a width.
-
-    Args:
-        rows: ``(..., m, n)``.
-        width: Most columns of a block.
-
-    Returns:
-        ``(..., blocks, m, size)``; the last columns are zeros where sizes would differ.
+    """Divide ``(..., m, n)`` into the fewest blocks of one size, at most ``width`` columns, with
+    zeros at the end: ``(..., blocks, m, size)``.
     """
     n = rows.shape[-1]
     if n <= width:
@@ -84,22 +78,12 @@ def measure_grams(
     cache: Path | None = None,
     progress: Progress = silent,
 ) -> FactorFile:
-    """Return the inner products of layers' inputs, measured once per models and data.
-
-    Measured are ``Linear`` and plain ``Conv2d`` layers whose weights are merged, except weights
-    that a module of another kind uses too (embeddings tied to the output). Tensor
-    ``"EXPERT/NAME"`` holds the blocks on the diagonal of ``X^T X``, divided by the mean of its
-    diagonal, float32 ``(blocks, size, size)`` (see :func:`in_blocks`): ``X`` holds what the layer
-    with the weight ``NAME`` received from the expert's own model on the expert's own data, a row
-    per position. A layer that received nothing is left out. The live model's weights are
-    overwritten. ``key`` is the :func:`data_key` of these arguments.
-
-    Raises:
-        CheckpointError: The live model does not fit the checkpoint.
-        EvaluationError: An expert could not be run, or returns numbers that are not finite.
-        RunError: The cache cannot be written.
+    """Return the inner products ``X^T X`` of layers' inputs, a row per position, measured once per
+    models and data; tensor ``EXPERT/NAME`` is ``(blocks, size, size)``, see :func:`in_blocks`.
     """
 
+    # Only layers whose weights no module of another kind uses (embeddings tied to the output). X
+    # is of the expert's own model on its own data; the live model's weights are overwritten.
     def build(folder: Path) -> None:
         found: dict[str, torch.Tensor] = {}
         for number, expert in enumerate(vectors.experts):

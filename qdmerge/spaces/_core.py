@@ -159,17 +159,8 @@ def core_shape(vectors: TaskVectors, name: str, rank: int) -> tuple[int, int]:
 def core_factors(
     vectors: TaskVectors, matrices: Sequence[str], rank: int, cache: Path | None = None
 ) -> FactorFile:
-    """Return bases and cores of the named matrices, computed only once per content.
-
-    Per matrix of shape ``(m, n)`` viewed in two dimensions, all float32:
-
-    - ``left``, ``P (m, p)``, and ``right``, ``Q^T (q, n)``: orthonormal columns and rows, which
-      span the leading singular vectors of all experts;
-    - ``cores``, ``(K, p, q)``: ``C_k = P^T tau_k Q``.
-
-    Raises:
-        CheckpointError: If a task vector is not finite.
-        RunError: If the cache cannot be written.
+    """Return orthonormal bases P ``left`` and Q^T ``right`` of all experts' leading singular
+    vectors, and ``cores`` ``P^T tau_k Q``, ``(K, p, q)``, of each matrix; float32, from a cache.
     """
 
     def shapes(name: str) -> dict[str, tuple[int, ...]]:

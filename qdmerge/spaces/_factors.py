@@ -30,13 +30,8 @@ class Components(NamedTuple):
 
 
 def leading(vectors: TaskVectors, expert: str, name: str, rank: int) -> Components:
-    """Return at most ``rank`` leading components of one expert's task vector in one matrix.
-
-    Exact from the factors of an adapter (without forming their product), else see
-    :func:`truncated_svd`.
-
-    Raises:
-        CheckpointError: If the task vector is not finite.
+    """Return at most ``rank`` leading components of one expert's task vector in one matrix; exact
+    from the factors of an adapter (without forming their product), else see :func:`truncated_svd`.
     """
     rank = min(rank, vectors.rank(expert, name))
     factors = vectors.factors(expert, name)
@@ -64,10 +59,8 @@ def product_svd(
 def truncated_svd(
     matrix: torch.Tensor, rank: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the leading ``rank`` components ``U (m, r), s (r,), V^T (r, n)``; deterministic.
-
-    Randomized range finder with power iterations (Halko, Martinsson, Tropp 2011, algorithms 4.4
-    and 5.1), or the exact decomposition where that is no larger.
+    """Return the leading components ``U (m, r), s (r,), V^T (r, n)``; deterministic. By randomized
+    range finder (Halko, Martinsson, Tropp 2011, 4.4 and 5.1), or exact if that is no larger.
     """
     width = 2 * rank + _OVERSAMPLING  # generous: spectra of task vectors can be flat
     if width >= min(matrix.shape):
@@ -83,12 +76,7 @@ def truncated_svd(
 
 
 class FactorFile:
-    """Tensors of a safetensors file, kept in memory after their first use if they all fit.
-
-    Args:
-        file: The file.
-        memory: Budget in bytes for keeping tensors.
-    """
+    """Tensors of a safetensors file, kept after their first use if all fit ``memory`` bytes."""
 
     def __init__(self, file: Path, memory: int) -> None:
         self._checkpoint = Checkpoint.open(file)
@@ -120,20 +108,8 @@ def factor_file(
     compute: Callable[[str], Mapping[str, torch.Tensor]],
     cache: Path | None,
 ) -> FactorFile:
-    """Return the factors of all matrices, read from the cache or computed and put there.
-
-    The file is ``<cache>/factors/<hash>.safetensors``, its tensors ``MATRIX/FACTOR``.
-
-    Args:
-        key: What they are, their rank and version; with the models' fingerprint, their identity.
-        vectors: The models.
-        matrices: Names of the matrices.
-        shapes: From the name of a matrix to the shapes of its factors, by their names.
-        compute: From the name of a matrix to its factors.
-        cache: Folder of the cache; None for :func:`qdmerge.storage.cache_dir`.
-
-    Raises:
-        RunError: If the cache cannot be written.
+    """Return the factors of all matrices, computed once, in ``<cache>/factors/<hash>.safetensors``
+    as tensors ``MATRIX/FACTOR``. ``key`` holds what they are, their rank and version.
     """
     expected = {f"{m}/{part}": shape for m in matrices for part, shape in shapes(m).items()}
 

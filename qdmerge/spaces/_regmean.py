@@ -33,22 +33,15 @@ _FLOOR = 1e-6
 class _Terms:
     """Precomputed terms of one tensor's models; float64, the base float32.
 
-    Attributes:
-        base: The base's tensor.
-        grams: ``G_k``, ``(K, blocks, size, size)``.
-        left: ``U_k diag(s_k)`` side by side, ``(m, K r)``.
-        weighted: ``V_k^T G_k`` one above the other, ``(blocks, K r, size)``.
-        right: ``V_k^T`` likewise, if the components are all of ``tau_k``, as in LoRA experts;
-            else None.
-        products: ``tau_k G_k``, ``(K, blocks, m, size)``, if they are not; else None.
+    ``right`` if the components are all of ``tau_k``, as in LoRA experts; else ``products``.
     """
 
     base: torch.Tensor
-    grams: torch.Tensor
-    left: torch.Tensor
-    weighted: torch.Tensor
-    right: torch.Tensor | None
-    products: torch.Tensor | None
+    grams: torch.Tensor  # G_k, (K, blocks, size, size)
+    left: torch.Tensor  # U_k diag(s_k) side by side, (m, K r)
+    weighted: torch.Tensor  # V_k^T G_k one above the other, (blocks, K r, size)
+    right: torch.Tensor | None  # V_k^T likewise
+    products: torch.Tensor | None  # tau_k G_k, (K, blocks, m, size)
 
 
 @checked

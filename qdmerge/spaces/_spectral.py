@@ -180,19 +180,8 @@ def kept_rank(vectors: TaskVectors, name: str, rank: int) -> int:
 def factorize(
     vectors: TaskVectors, matrices: Sequence[str], rank: int, cache: Path | None = None
 ) -> FactorFile:
-    """Return the leading components of the named matrices, computed only once per content.
-
-    Per matrix of shape ``(m, n)`` viewed in two dimensions, with ``r`` components for each of
-    ``K`` experts, all float32, zeros where an expert has fewer:
-
-    - ``left``, ``(m, K r)``: left singular vectors times singular values, expert after expert;
-    - ``right``, ``(K r, n)``: right singular vectors;
-    - ``singular``, ``(K, r)``: singular values, descending;
-    - ``norm2``, ``(K,)``: squared Frobenius norms of the whole task vectors.
-
-    Raises:
-        CheckpointError: If a task vector is not finite.
-        RunError: If the cache cannot be written.
+    """Return the r leading components per matrix and expert, float32 and padded with zeros, from a
+    cache. ``left`` holds left vectors times singular values; ``norm2`` is of whole task vectors.
     """
     experts = len(vectors.experts)
 
