@@ -224,11 +224,7 @@ class LLMConfig(BackendConfig):
         return made
 
     def _leaks(self, items: Mapping[str, Mapping[str, Sequence[Item]]]) -> list[str]:
-        """Return the local training conversations that ask what models are scored on.
-
-        Args:
-            items: Task to split to items.
-        """
+        """Return the local training conversations that ask what models are scored on."""
         asked = {**self.side_tasks, **self.tasks}
         questions = {
             f"'{item['id']}' of '{name}' ({split})": asked[name].kind_class().bare_question(item)

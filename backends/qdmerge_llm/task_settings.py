@@ -22,13 +22,8 @@ _SHOWN = 5  # items of a file that cannot be used
 
 
 class _TaskSettings(BaseModel):
-    """What is asked and how answers are scored.
-
-    Attributes:
-        kind: Name of a task kind ("python", "agentbench_db", ...), or ``module:Class``.
-        max_new_tokens: Longest answer (of one turn), in tokens.
-        stop: Strings that end an answer, besides those of the kind.
-        options: Further options of the kind.
+    """What is asked and how answers are scored: ``kind`` is a name or ``module:Class``, an answer
+    (of one turn) has ``max_new_tokens``, ``stop`` adds to the kind's strings.
     """
 
     model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
@@ -39,11 +34,7 @@ class _TaskSettings(BaseModel):
     options: dict[str, Any] = {}
 
     def kind_class(self) -> type[TaskKind]:
-        """Return the class of the kind.
-
-        Raises:
-            ConfigError: There is no such kind, or it is not a task kind.
-        """
+        """Return the class of the kind; ConfigError if there is none, or it is not a task kind."""
         kind: Any = load_target(KINDS.entry(self.kind).target)
         if not (isinstance(kind, type) and issubclass(kind, TaskKind)):
             raise ConfigError(f"'{self.kind}' is no task kind: not a subclass of TaskKind")
@@ -56,14 +47,8 @@ class _TaskSettings(BaseModel):
     def items(
         self, schemes: SchemeOf = DEFAULT_SCHEMES, task: TaskKind | None = None
     ) -> dict[str, list[Item]]:
-        """Return the items of each split.
-
-        Args:
-            schemes: Gives the scheme that a source belongs to.
-            task: The kind, ready, which tries the items; None to read them only.
-
-        Raises:
-            ConfigError: The data cannot be read, is too little, or has items that cannot be used.
+        """Return the items of each split; ConfigError if any cannot be used or they are too few.
+        ``task``, the ready kind, tries the items; None reads them only.
         """
         kind = self.kind_class()
         chosen: dict[str, list[Item]] = {}

@@ -153,14 +153,8 @@ class Zoos(Generic[S]):
 def write_facts(
     spec: ZooSpec, folder: Path, packages: Sequence[str], started: float, **measured: Any
 ) -> None:
-    """Write settings, versions and what was measured beside the models that were built.
-
-    Args:
-        spec: The specification of the zoo.
-        folder: Folder of the models.
-        packages: Packages whose versions decide what was built.
-        started: :func:`time.perf_counter` when building began.
-        measured: Further facts.
+    """Write settings, versions of ``packages`` and what was measured beside the models that were
+    built; ``started`` is :func:`time.perf_counter` when building began.
     """
     versions = {name: version(name) for name in packages}
     facts = {

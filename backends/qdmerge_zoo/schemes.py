@@ -61,11 +61,7 @@ class Tiny(Scheme):
 
 
 class _Zoo(Tiny):
-    """What the zoos of both backends share.
-
-    Attributes:
-        data_part: Which part is the data of a task, with ``{}`` for its name.
-    """
+    """What both backends' zoos share; ``data_part`` is a task's data, with ``{}`` for its name."""
 
     data_part: ClassVar[str]
     tasks: int
@@ -94,11 +90,7 @@ class _Zoo(Tiny):
         return f"no '{source}'{nearest(part, names)} Known: {', '.join(names)}."
 
     def resolve(self, source: str, progress: Progress) -> Path:
-        """Return the path of a part of the zoo; build the zoo if it is missing.
-
-        Raises:
-            RunError: The cache cannot be written, or a training fails.
-        """
+        """Return the path of a part of the zoo; build the zoo if it is missing."""
         spec, whole = self.spec, source != _ALL
         key = self, cache_dir(), whole
         if key not in _READY:

@@ -15,23 +15,8 @@ _BLOCK = 64  # columns that the memory grows by
 
 
 class Slots(Cache):
-    """A cache whose rows differ in length, written in place: rows may join and leave at any step.
-
-    The tokens of a row fill its columns from the left, so a column is a position; a mask hides what
-    lies beyond a row's end. Rows in use are the first ones.
-
-    Why: the caches of transformers either copy all keys and values at each step (``DynamicCache``)
-    or hold rows of one length for good (``StaticCache``). Conversations that share a system prompt
-    are completed about twice as fast as by ``model.generate`` on a model of 135 million parameters;
-    short plain prompts on a tiny model about equally fast (``examples/benchmarks/generation.py``).
-
-    Args:
-        layers: Layers of the model.
-        size: Most rows at a time.
-        device: Where the model runs.
-
-    Attributes:
-        lengths: ``(n,)`` int64, tokens of each row in use.
+    """A cache of ``(n,)`` ``lengths``, written in place (column = position): rows join and leave.
+    (``DynamicCache`` copies all at each step; ``StaticCache`` holds rows of one length.)
     """
 
     def __init__(self, layers: int, size: int, device: torch.device) -> None:
@@ -40,9 +25,8 @@ class Slots(Cache):
         super().__init__(layers=self._layers)
 
     def join(self, read: DynamicCache | None, lengths: torch.Tensor) -> None:
-        """Add rows of ``(r,)`` int64 ``lengths`` behind those in use.
-
-        ``read`` holds their keys and values, padded on the right; None if they have no tokens.
+        """Add rows of ``(r,)`` int64 ``lengths`` behind those in use; ``read`` holds their keys and
+        values, padded on the right (None: no tokens).
         """
         first = len(self.lengths)
         if read is not None:
@@ -51,9 +35,8 @@ class Slots(Cache):
         self.lengths = torch.cat([self.lengths, lengths])
 
     def leave(self, gone: torch.Tensor) -> torch.Tensor:
-        """Remove the rows of ``(n,)`` bool ``gone``; the last ones take their places.
-
-        Returns the earlier numbers of the rows that are left, in their new order.
+        """Remove the rows of ``(n,)`` bool ``gone``; the last ones take their places. Return the
+        earlier numbers of the rows that are left, in their new order.
         """
         left = int((~gone).sum())
         order = torch.arange(left, device=gone.device)
@@ -65,11 +48,7 @@ class Slots(Cache):
         return order
 
     def step(self) -> dict[str, torch.Tensor]:
-        """Make room for one more token in each row.
-
-        Returns:
-            Arguments of a model's forward: the tokens' positions, and a mask of the columns.
-        """
+        """Make room for one more token in each row; return forward's positions and mask."""
         positions = self.lengths[:, None]
         self.lengths = self.lengths + 1
         width = int(self.lengths.max())
@@ -139,10 +118,8 @@ class _Layer(CacheLayerMixin):
 
 
 def layers_of(model: PreTrainedModel, length: int) -> int:
-    """Return the layers of a model that :class:`Slots` serves for rows of a length; 0 if none.
-
-    It does for models that take any layout of columns from a mask and positions (those that
-    ``StaticCache`` serves) and whose layers all look back over a whole row.
+    """Return the layers of a model that :class:`Slots` serves for rows of ``length``, 0 if none: it
+    must take any layout of columns (as for ``StaticCache``), and all layers must see whole rows.
     """
     if (
         not model._can_compile_fullgraph

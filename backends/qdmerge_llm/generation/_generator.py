@@ -183,7 +183,6 @@ class Generator:
         self, beginning: DynamicCache | None, rests: Sequence[list[int]]
     ) -> DynamicCache | None:
         """Return keys and values of a beginning and the rest of each row, padded on the right.
-
         Padding needs no mask: no token looks at what comes after it.
         """
         cache = copy.deepcopy(beginning)

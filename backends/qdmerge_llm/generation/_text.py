@@ -86,9 +86,8 @@ class Stops:
         self._may_end = torch.tensor(may_end + [False] * (size - len(texts)), device=device)
 
     def __call__(self, chosen: torch.Tensor, written: Sequence[list[int]]) -> torch.Tensor:
-        """Return ``(n,)`` bool: rows that hold a stop string.
-
-        ``chosen`` are the ``(n,)`` tokens just added to the n completions ``written``.
+        """Return ``(n,)`` bool: rows that hold a stop string, now that the ``(n,)`` tokens
+        ``chosen`` are added to the n completions ``written``.
         """
         stopped = torch.zeros_like(chosen, dtype=torch.bool)
         for k in self._may_end[chosen].nonzero()[:, 0].tolist():
@@ -124,9 +123,8 @@ def _holds(text: str, mark: str) -> bool:
 def complete(
     model: PreTrainedModel, prompts: Sequence[list[int]], pad: int, limit: int, endings: Endings
 ) -> list[list[int]]:
-    """Return new token ids of one batch, by greedy ``model.generate`` (any architecture).
-
-    Pads on the left with ``pad``; ``limit`` is the most new tokens of a prompt.
+    """Return new token ids, at most ``limit``, of one batch, by greedy ``model.generate`` (any
+    architecture). Pads on the left with ``pad``.
     """
     device = model.get_input_embeddings().weight.device
     width = max(map(len, prompts))

@@ -130,9 +130,7 @@ def _may(capability: int) -> bool:
 
 def session_args(mode: Mode, info: int) -> list[str]:
     """Return the command line up to the supervisor, for root on a throw-away copy of the system.
-
-    All that is written goes to one tmpfs, the root file system's, which the supervisor bounds:
-    the folders made here lie on it, and so do the upper layers of the overlays.
+    All writes, overlays included, go to the root's one tmpfs, which the supervisor bounds.
     """
     args = [*_common(mode, info), "--as-pid-1", "--hostname", "sandbox"]
     if mode.name != "root":
@@ -184,10 +182,8 @@ _CLONE3, _NEW_USER, _EPERM, _ENOSYS = 435, 0x10000000, 1, 38
 
 
 def filter_program() -> bytes:
-    """Return the filter's instructions, 8 bytes each; empty where the machine is not known.
-
-    What is forbidden fails with EPERM. ``clone3`` hides its flags from filters, so it fails as if
-    the kernel did not have it, and libc takes ``clone``, which may do all but make user namespaces.
+    """Return the filter, 8 bytes an instruction; empty on an unknown machine. It denies with EPERM,
+    but ``clone3``, whose flags it cannot see, with ENOSYS: libc takes the filtered ``clone`` then.
     """
     if platform.machine() not in _MACHINES:
         return b""

@@ -26,9 +26,8 @@ def read(count: int) -> bytes:
 
 
 def bound_files(disk: int) -> None:
-    """Bound the number of files in ``/tmp``: each takes memory beyond its size.
-
-    Needs a capability of root, so elsewhere there is no such bound.
+    """Bound the number of files in ``/tmp``: each takes memory beyond its size. Needs a capability
+    of root, so elsewhere there is no such bound.
     """
     options = f"size={disk},nr_inodes={disk >> 11}".encode()
     ctypes.CDLL(None).mount(None, b"/tmp", None, 32 | 2 | 4, options)  # MS_REMOUNT, NOSUID, NODEV

@@ -79,17 +79,8 @@ def exchange(
     kill: Callable[[], None],
     used: Callable[[], int],
 ) -> tuple[bytes, bytes, bool, bool, str | None]:
-    """Feed stdin and collect both outputs; past a limit call ``kill``.
-
-    Args:
-        process: With a pipe at each of its standard streams.
-        data: Its standard input.
-        limits: What it may use.
-        kill: Ends it.
-        used: Bytes of memory that it uses with all it started.
-
-    Returns:
-        ``stdout``, ``stderr``, ``timed_out``, ``truncated`` and ``exceeded`` of a :class:`Result`.
+    """Feed stdin, collect outputs, ``kill`` past a limit (also of bytes ``used``). Return
+    ``stdout``, ``stderr``, ``timed_out``, ``truncated`` and ``exceeded`` of a :class:`Result`.
     """
     assert process.stdin is not None
     assert process.stdout is not None
@@ -155,9 +146,8 @@ def _write(stdin: int, view: memoryview) -> memoryview:
 
 
 def resident(first: int) -> int:
-    """Return the resident bytes of a process and its descendants, shared pages in each.
-
-    Process 1 of a process namespace has all others of it as descendants.
+    """Return the resident bytes of a process and its descendants, shared pages in each. Process 1
+    of a process namespace has all others of it as descendants.
     """
     pages, stack = 0, [first]
     while stack:
@@ -172,10 +162,8 @@ def resident(first: int) -> int:
 
 
 def end(process: subprocess.Popen[bytes], first: int | None) -> None:
-    """End a sandbox whose bwrap is ``process`` and whose first process inside is ``first``.
-
-    Once that is gone the kernel ends its namespace, and bwrap ends. (Killed first, bwrap leaves the
-    rest to the machine's process 1, which may be slow.)
+    """End the sandbox of bwrap ``process`` by its first process inside, whose namespace the kernel
+    ends. (Killed first, bwrap leaves the rest to the machine's process 1, which may be slow.)
     """
     if process.poll() is None and first is not None:
         with suppress(ProcessLookupError):

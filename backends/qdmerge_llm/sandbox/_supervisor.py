@@ -53,11 +53,7 @@ def send(message: dict[str, Any]) -> None:
 
 
 def mount(source: str | None, target: str, flags: int, options: str = "") -> None:
-    """Mount, or change a mount; the type of a new one is left open.
-
-    Raises:
-        OSError: It failed.
-    """
+    """Mount, or change a mount; the type of a new one is left open. OSError if it fails."""
     names = [name.encode() if name else None for name in (source, target)]
     if LIBC.mount(names[0], names[1], None, flags, options.encode() or None):
         raise OSError(ctypes.get_errno(), f"mount {target}: {os.strerror(ctypes.get_errno())}")
@@ -89,11 +85,8 @@ def filter_calls(program: bytes) -> None:
 
 
 def bound_processes(processes: int | None) -> None:
-    """Let the kernel bound the number of processes.
-
-    Args:
-        processes: How many there may be, where the kernel numbers processes for each namespace on
-            its own; None elsewhere, where writing that number would change the host's.
+    """Let the kernel bound the number of processes. None where it does not number them for each
+    namespace: writing the number there would change the host's.
     """
     if processes is not None:
         with contextlib.suppress(OSError), open("/proc/sys/kernel/pid_max", "w") as file:
@@ -186,10 +179,8 @@ class Supervisor:
         os._exit(0)
 
     def start(self, command: list[str], ends: dict[int, int]) -> dict[str, int]:
-        """Start a command with these descriptors (target: source), confined; closes the sources.
-
-        Returns:
-            Its ``pid``, and ``ends``, which is readable once it has ended.
+        """Start a command, confined, with descriptors (target: source); close the sources. Return
+        its ``pid``, and ``ends``, which is readable once it has ended.
         """
         pid = os.fork()
         if pid:

@@ -93,9 +93,7 @@ _LINKS = {
 
 def system_files(python: str) -> list[tuple[str, int | None, str | None]]:
     """Return path, mode and text of each; no text is a folder, no mode a link to the text.
-
-    Args:
-        python: The interpreter, for a system that has none.
+    ``python`` is the interpreter for a system that has none.
     """
     files: list[tuple[str, int | None, str | None]] = []
     files += [(f"/var/{name}", 0o755, None) for name in _FOLDERS]

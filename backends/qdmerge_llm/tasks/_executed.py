@@ -25,15 +25,8 @@ _SLACK = 3.0  # seconds that the runner may be silent beyond one item's time
 
 @dataclass(frozen=True)
 class Program:
-    """What runs payloads in the sandbox.
-
-    Attributes:
-        name: Name of a kind of the runner ("python", "shell"), or of the text's own.
-        text: Text of a module (standard library only) that defines ``run``, from a payload to its
-            output, and ``WARM_UP``, a payload; None for a kind of the runner.
-        size: Most bytes of one output.
-        child: Whether each payload runs in a child process; False for a ``run`` that bounds what
-            it executes itself.
+    """What runs payloads in the sandbox: ``text``, a standard-library module with ``run`` and
+    ``WARM_UP``, or a kind of the runner. ``child`` is False if ``run`` bounds what it executes.
     """
 
     name: str
@@ -49,12 +42,8 @@ class Program:
 
 @dataclass(frozen=True)
 class Output:
-    """What a payload's program did.
-
-    Attributes:
-        text: Its output.
-        ended: Whether it ended by itself within its limits.
-        status: Its exit code, or minus the signal that ended it.
+    """What a payload's program did: whether it ``ended`` by itself within its limits, and its exit
+    ``status``, or minus the signal that ended it.
     """
 
     text: str
@@ -72,20 +61,8 @@ def run_batch(
     wall: float,
     cpu: int,
 ) -> list[Output]:
-    """Run a program on all payloads, one after the other, in as few sandboxes as possible.
-
-    One sandbox serves until a payload brings its runner down; that one counts as failed and a new
-    sandbox takes up the rest, so a payload can harm none but itself.
-
-    Args:
-        sandbox: Where to run.
-        program: What to run.
-        payloads: JSON-able.
-        wall: Seconds one payload may take.
-        cpu: Seconds of CPU one process may take.
-
-    Raises:
-        EvaluationError: The sandbox or the runner did not start.
+    """Run a program on JSON-able payloads in order, each in ``wall`` seconds, a process in ``cpu``
+    seconds of CPU. A payload that brings the runner down fails; a new sandbox takes up the rest.
     """
     outputs: list[Output] = []
     while len(outputs) < len(payloads):
@@ -137,12 +114,8 @@ def _run(
 
 
 class Verdict(NamedTuple):
-    """The score of an answer.
-
-    Attributes:
-        score: From 0 to 1.
-        detail: The reason, in a line.
-        lasting: False for what was stopped: the machine may have been slow.
+    """The score of an answer, from 0 to 1, and its reason in a line. ``lasting`` is False for what
+    was stopped: the machine may have been slow.
     """
 
     score: float

@@ -203,12 +203,7 @@ class LMEvalTask(TaskKind):
 
 
 def _manager(name: str, include_path: str | None) -> Any:
-    """Return the task manager that knows a task or group.
-
-    Raises:
-        ConfigError: There is no such task or folder.
-        UnsupportedError: lm-eval is not installed.
-    """
+    """Return the task manager that knows a task or group; ConfigError if there is none."""
     folder = None if include_path is None else Path(include_path).expanduser()
     if folder and not folder.is_dir():
         raise ConfigError(f"include_path: there is no folder '{include_path}'")
@@ -231,9 +226,8 @@ def _manager(name: str, include_path: str | None) -> Any:
 
 @functools.lru_cache
 def _all_tasks(folder: Path | None) -> Any:
-    """Return the task manager that also knows lm-eval's own files (ten seconds to read).
-
-    It tells only where tasks are: they are read anew by each load.
+    """Return the task manager that also knows lm-eval's own files (ten seconds to read). It tells
+    only where tasks are: they are read anew by each load.
     """
     from lm_eval.tasks import TaskManager
 

@@ -54,10 +54,8 @@ def _without(rows: list[Any], others: list[Any]) -> list[Any]:
 
 
 def same_output(value: Any, expected: Any, atol: float = 0.0) -> bool:
-    """Return whether an output is the reference's, as EvalPlus has it (Liu et al. 2023, NeurIPS).
-
-    Equal as Python sees it; where the reference gives floats, or ``atol`` is not 0, numbers may
-    differ by ``atol`` (at least 1e-6 for floats) and 1e-7 of the expected one.
+    """Compare as EvalPlus does (Liu et al. 2023, NeurIPS): equal in Python, or, for floats or
+    ``atol``, numbers within ``atol`` (at least 1e-6 for floats) and 1e-7 of the expected one.
     """
     if bool(value == expected):
         return True

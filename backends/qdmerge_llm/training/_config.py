@@ -59,10 +59,8 @@ RECORD = "qdmerge.json"
 
 
 def is_made(out: Path, made_from: Mapping[str, Any]) -> bool:
-    """Return whether ``out`` holds an adapter made from the same by any versions.
-
-    Raises:
-        ConfigError: It holds something else.
+    """Return whether ``out`` holds an adapter made from the same by any versions; ConfigError if it
+    holds something else.
     """
     if not out.exists():
         return False

@@ -28,9 +28,8 @@ class Example:
 
 
 def read_conversations(path: Path) -> list[list[dict[str, str]]]:
-    """Read rows of ``{"messages": [{"role", "content"}, ...]}`` in a form of ``read_rows``.
-
-    Raises ConfigError, with file and line, for a row in which no assistant speaks.
+    """Read rows of ``{"messages": [{"role", "content"}, ...]}`` in a form of ``read_rows``;
+    ConfigError, with file and line, for a row in which no assistant speaks.
     """
     found = []
     for where, row in read_rows(path):
@@ -58,13 +57,8 @@ def _problem(row: Any) -> str | None:
 
 
 def encode(messages: Sequence[Mapping[str, str]], tokenizer: Any) -> Example:
-    """Tokenize a conversation by the tokenizer's chat template, piece by piece.
-
-    Assistant turns are cut off where their generation would begin and tokenized by themselves, so
-    that what is learned begins at the token where generation begins.
-
-    Raises:
-        ConfigError: The template rewrites earlier turns when later ones are added.
+    """Tokenize a conversation by the chat template. Assistant turns are tokenized by themselves, so
+    that learning begins at the token where generation begins.
     """
     ids: list[int] = []
     learned: list[bool] = []
@@ -121,15 +115,8 @@ def plan(lengths: Sequence[int], settings: LoRAConfig) -> list[list[int]]:
 
 
 def collate(examples: Sequence[Example], pad: int) -> dict[str, torch.Tensor]:
-    """Take off what all conversations begin with, and pad the rests on the left.
-
-    So the system prompt that they share is computed once, and their ends, which are learned, lie
-    together.
-
-    Returns:
-        int64 tensors: ``prefix`` of shape (1, common length); ``input_ids``, ``position_ids`` and
-        ``labels``, -100 where nothing is learned, of shape (conversations, length of the rests);
-        ``attention_mask``, as wide as prefix and rests together.
+    """Move the common beginning to ``prefix`` (1, length), computed once; pad the rests on the
+    left. ``attention_mask`` spans both; ``labels`` are -100 where nothing is learned.
     """
     import torch
 

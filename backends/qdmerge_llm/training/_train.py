@@ -26,10 +26,8 @@ ALL = "all-linear"
 
 
 def with_adapters(model: Any, settings: LoRAConfig) -> Any:
-    """Return ``model`` with float32 adapters, the only parameters that are trained.
-
-    Raises:
-        ConfigError: The settings name a layer that the model lacks, or that cannot be adapted.
+    """Return ``model`` with float32 adapters, the only parameters that are trained; ConfigError if
+    the settings name a layer that is missing or cannot be adapted.
     """
     from peft import LoraConfig, get_peft_model
 

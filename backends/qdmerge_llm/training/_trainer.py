@@ -67,11 +67,8 @@ class LoRATrainer(Trainer):
         return torch.utils.data.SequentialSampler(self.train_dataset)
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
-        """Return mean cross entropy of the learned tokens.
-
-        The common prefix passes the model once, as keys and values that all conversations of the
-        batch attend to, gradients included. Only the positions before a learned token pass the
-        output layer.
+        """Return mean cross entropy of the learned tokens. The common prefix passes the model once,
+        with gradients; only positions before a learned token pass the output layer.
         """
         labels, prefix = inputs.pop("labels")[:, 1:], inputs.pop("prefix")
         keep = (labels != NOT_LEARNED).any(dim=0).nonzero().flatten()
@@ -119,9 +116,8 @@ class Watch(TrainerCallback):
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """Return the last whole checkpoint in ``folder``.
-
-    A torn one lacks its state, which is written last; that of another version may be unreadable.
+    """Return the last whole checkpoint in ``folder``. A torn one lacks its state, which is written
+    last; that of another version may be unreadable.
     """
 
     def step(path: Path) -> int:

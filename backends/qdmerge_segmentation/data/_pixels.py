@@ -149,9 +149,8 @@ def _listed(values: np.ndarray, limit: int = 4) -> str:
 
 
 def _open_pixels(path: Path) -> tuple[ImageFile, int]:
-    """Read an image file into memory; refuse what Pillow would misread or what is ambiguous.
-
-    Returns the image and the file's bits per channel: of 16-bit colors, Pillow keeps the high byte.
+    """Read an image file into memory and its bits per channel (of 16-bit colors, Pillow keeps the
+    high byte); refuse what Pillow would misread or what is ambiguous.
     """
     try:
         with Image.open(path, formats=("PNG", "JPEG", "TIFF")) as image:

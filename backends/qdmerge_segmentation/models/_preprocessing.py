@@ -20,14 +20,8 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resizing and normalization of images.
-
-    Attributes:
-        size: Height and width that images are resized to; None keeps their own.
-        scale: Factor of the pixels, usually 1/255.
-        mean: Subtracted from each channel of the scaled image.
-        std: Divides each channel of the difference.
-        reverse: Whether the model expects blue, green, red.
+    """Resizing to ``size`` (height, width; None keeps it) and normalization: ``scale`` pixels, then
+    subtract ``mean`` and divide by ``std``. ``reverse`` means blue, green, red.
     """
 
     size: tuple[int, int] | None = None
@@ -38,14 +32,8 @@ class Preprocessing:
 
     @classmethod
     def read(cls, path: Path) -> Preprocessing:
-        """Read the preprocessing of a model's folder; ImageNet's where the folder has none.
-
-        It is ``preprocessor_config.json``, or the image processor's part of
-        ``processor_config.json``, as transformers writes them. A size with one edge (shortest or
-        longest) means a square, and nothing is cropped: predictions cover whole images.
-
-        Raises:
-            CheckpointError: The file is no JSON object.
+        """Read a model folder's preprocessing as transformers writes it; ImageNet's if it has none.
+        A size with one edge means a square; nothing is cropped: predictions cover whole images.
         """
         settings = _settings(path)
         normalized = settings.get("do_normalize", True)
@@ -59,10 +47,8 @@ class Preprocessing:
         )
 
     def pixels(self, images: Sequence[np.ndarray]) -> torch.Tensor:
-        """Resize RGB images, ``(h, w, 3)`` uint8 each, to ``(n, 3, *size)`` uint8.
-
-        Raises:
-            ConfigError: There is no size to resize to and the images differ in theirs.
+        """Resize RGB images, ``(h, w, 3)`` uint8 each, to ``(n, 3, *size)`` uint8; ConfigError if
+        there is no size to resize to and the images differ in theirs.
         """
         sizes = sorted({image.shape[:2] for image in images})
         if self.size is None and len(sizes) > 1:
@@ -93,9 +79,8 @@ def as_size(value: Any) -> tuple[int, int] | None:
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
-    """Resize an image, ``(h, w, 3)`` uint8, to ``(1, 3, *size)`` uint8.
-
-    Bilinear with antialiasing, within one grey value of Pillow's, which transformers uses.
+    """Resize an image, ``(h, w, 3)`` uint8, to ``(1, 3, *size)`` uint8: bilinear with antialiasing,
+    within one grey value of Pillow's, which transformers uses.
     """
     pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
     if image.shape[:2] == size:

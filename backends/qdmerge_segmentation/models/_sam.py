@@ -26,16 +26,8 @@ from qdmerge_segmentation.models._segmenter import Inputs, Segmenter
 
 
 class SamSegmenter(Segmenter):
-    """A ``SamModel`` with one prompt for each image and one mask out of it.
-
-    Images are resized so that their longest side is the model's, normalized, and padded with
-    zeros at the right and bottom, as transformers' ``SamImageProcessor`` does.
-
-    Args:
-        module: The model. Its random frequencies of the positional encoding, which Segment
-            Anything never trains, are frozen: in transformers 5 they are a parameter.
-        preprocessing: Its normalization; the size is ignored.
-        prompt: "box", "point" or "none".
+    """A ``SamModel``: one prompt and one mask for an image, framed as in ``SamImageProcessor``.
+    Freezes its positional frequencies, which are never trained but parameters in transformers 5.
     """
 
     def __init__(self, module: Any, preprocessing: Preprocessing, prompt: Prompt) -> None:
@@ -48,12 +40,8 @@ class SamSegmenter(Segmenter):
     def inputs(
         self, images: Sequence[np.ndarray], masks: Sequence[np.ndarray]
     ) -> dict[str, torch.Tensor]:
-        """Implement :meth:`Segmenter.inputs`.
-
-        Returns:
-            ``pixel_values`` ``(n, 3, side, side)`` uint8; ``frame`` ``(n, 2)``, height and width
-            of the part that is image; and, in pixels of that part, ``input_boxes`` ``(n, 1, 4)``,
-            or ``input_points`` ``(n, 1, 1, 2)`` with ``input_labels`` ``(n, 1, 1)``, or neither.
+        """Return uint8 ``pixel_values``; ``frame`` ``(n, 2)``, height and width of the part that is
+        image; and in its pixels ``input_boxes`` ``(n, 1, 4)`` or ``input_points`` ``(n, 1, 1, 2)``.
         """
         frames = [self._frame(image.shape[0], image.shape[1]) for image in images]
         pixels = torch.zeros(len(images), 3, self._side, self._side, dtype=torch.uint8)
@@ -78,10 +66,8 @@ class SamSegmenter(Segmenter):
         return {**prepared, "input_points": points[:, None], "input_labels": labels}
 
     def maps(self, inputs: Inputs) -> torch.Tensor:
-        """Implement :meth:`Segmenter.maps`: one map, as high and wide as the model's side.
-
-        Resized to the image's own size, it equals transformers' ``post_process_masks`` up to the
-        rounding of one more interpolation where there is padding.
+        """Return one map, as high and wide as the model's side. At the image's size it equals
+        ``post_process_masks`` up to the rounding of one more interpolation where padded.
         """
         frame = inputs["frame"].float()
         pixels = self._preprocessing.normalize(
@@ -110,10 +96,8 @@ class SamSegmenter(Segmenter):
 
 
 def box_around(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """Return the first and last column and row of a region: ``(x0, y0, x1, y1)``, inclusive.
-
-    Args:
-        mask: ``(h, w)`` bool. An empty one gives the box of the whole image.
+    """Return the first and last column and row of a ``(h, w)`` bool region: ``(x0, y0, x1, y1)``,
+    inclusive; the whole image's for an empty one.
     """
     region = mask if mask.any() else np.ones_like(mask)
     columns, rows = np.flatnonzero(region.any(axis=0)), np.flatnonzero(region.any(axis=1))
@@ -121,13 +105,8 @@ def box_around(mask: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def point_inside(mask: np.ndarray) -> tuple[int, int]:
-    """Return the pixel ``(x, y)`` of a region that is farthest from everything outside it.
-
-    It is the maximum of the Euclidean distance transform, the first in reading order; pixels
-    beyond the image count as outside.
-
-    Args:
-        mask: ``(h, w)`` bool. An empty one gives the center of the image.
+    """Return the pixel ``(x, y)`` of a ``(h, w)`` bool region farthest (Euclidean) from all outside
+    it or the image: the first in reading order; the center for an empty region.
     """
     from scipy.ndimage import distance_transform_edt
 

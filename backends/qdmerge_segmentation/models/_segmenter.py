@@ -128,12 +128,8 @@ def foreground(maps: torch.Tensor, labels: Sequence[int] | None) -> torch.Tensor
 
 
 class SemanticSegmenter(Segmenter):
-    """A module from normalized images, ``(n, 3, h, w)``, to logits.
-
-    Args:
-        module: Returns ``(n, C, h', w')`` or ``(n, h', w')``, or an object that holds such a tensor
-            as ``logits``, as transformers' models do.
-        preprocessing: How the module expects its images.
+    """A module from normalized images, ``(n, 3, h, w)``, to logits ``(n, C, h', w')`` or
+    ``(n, h', w')``, or to an object that holds them as ``logits``, as transformers' models do.
     """
 
     def __init__(self, module: torch.nn.Module, preprocessing: Preprocessing) -> None:
@@ -147,11 +143,7 @@ class SemanticSegmenter(Segmenter):
         return {"pixel_values": self._preprocessing.pixels(images)}
 
     def maps(self, inputs: Inputs) -> torch.Tensor:
-        """Implement :meth:`Segmenter.maps`.
-
-        Raises:
-            ConfigError: The module returns something other than maps of logits.
-        """
+        """Implement :meth:`Segmenter.maps`; ConfigError if the module returns anything else."""
         dtype = next(self.module.parameters()).dtype
         pixels = self._preprocessing.normalize(inputs["pixel_values"], dtype)
         output = self.module(pixels.contiguous(memory_format=torch.channels_last))
@@ -220,10 +212,8 @@ class CheckpointNames(torch.nn.Module):
 
 
 def with_checkpoint_names(module: torch.nn.Module) -> torch.nn.Module:
-    """Return a view with the checkpoint's names; the module itself if they are the same.
-
-    Transformers 5 renames tensors of some models while it loads them (SegFormer, BEiT, Swin), and
-    renames them back when it saves. Models whose tensors it joins or splits are refused.
+    """Return a view with the checkpoint's names, which transformers 5 changes at loading for some
+    models (SegFormer, BEiT, Swin). Refuse models whose tensors it joins or splits.
     """
     if revert_weight_conversion is None or not isinstance(module, PreTrainedModel):
         return module

@@ -42,13 +42,8 @@ _DAMAGED = (
 
 @dataclass
 class Position:
-    """How far a training is.
-
-    Attributes:
-        step: Steps done.
-        losses: Losses of the steps since the last point of the curve.
-        curve: Points of the validation curve.
-        seconds: Time spent so far.
+    """How far a training is: steps done, losses since the last point of the validation curve, its
+    points, and seconds spent.
     """
 
     step: int = 0
@@ -112,10 +107,8 @@ def write_unet(folder: Path, seed: int) -> Path:
 
 
 def save_model(segmenter: Segmenter, start: Path, plan: Plan, folder: Path) -> Path:
-    """Write a model in the format of its start, into a folder that is emptied first.
-
-    A module by factory becomes ``model.safetensors``; a model of transformers what
-    ``save_pretrained`` writes, with the start's image processor and code.
+    """Write a model in the format of its start into a folder that is emptied first: one by factory
+    as ``model.safetensors``, one of transformers with the start's image processor and code.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()

@@ -116,10 +116,8 @@ def missing_models(plan: Plan, start_problems: Iterable[str] = ()) -> dict[str, 
 
 
 def draw_curves(plan: Plan, made: Iterable[str]) -> Path:
-    """Draw the validation curves of all models whose history exists.
-
-    The figure lies in the folder of the models made (the first one's, if they lie apart): other
-    models may lie where nothing may be written, such as a checked cache.
+    """Draw the validation curves of all models with a history. The figure lies with the (first)
+    model made: other folders, such as a checked cache, may be read-only.
     """
     from qdmerge.reports import save_figure
     from qdmerge_segmentation.figures import curves_figure

@@ -36,14 +36,8 @@ _NORM = 1.0
 
 
 class Training:
-    """The training of one model.
-
-    Args:
-        model: The model.
-        plan: Its settings.
-        segmenter: Holds the weights to start from.
-        images: Task to its images, "train" and "validation".
-        folder: Where the state of the training lies.
+    """The training of one model: ``segmenter`` holds the weights to start from, ``images`` each
+    task's "train" and "validation"; the state lies in ``folder``.
     """
 
     def __init__(
@@ -67,14 +61,7 @@ class Training:
         self._optimizer = torch.optim.AdamW(chosen, lr=stage.rate, weight_decay=stage.weight_decay)
 
     def run(self, report: Report) -> dict[str, Any]:
-        """Train to the end, from the last state that was saved.
-
-        Returns:
-            The history for the record.
-
-        Raises:
-            RunError: The loss is not finite.
-        """
+        """Train to the end, from the last saved state; return the history for the record."""
         module, steps = self.segmenter.module, self.model.stage.steps
         position = restore_state(self.folder, module, self._optimizer)
         report({"name": self.model.name, "done": position.step})
@@ -125,10 +112,8 @@ class Training:
         position.losses.clear()
 
     def step(self, step: int) -> float:
-        """Take one optimizer step and return the loss; seed, name and step decide every draw.
-
-        Raises:
-            RunError: The loss is not finite.
+        """Take one optimizer step and return the loss; RunError if it is not finite. Seed, name and
+        step decide every draw.
         """
         stage, training = self.model.stage, self.plan.training
         batch = self._mix.batch(step, stage.batch_size)
@@ -213,7 +198,6 @@ def check_prefixes(module: torch.nn.Module, only: Sequence[str], where: str) -> 
 
 def choose_parameters(module: torch.nn.Module, only: Sequence[str]) -> list[torch.nn.Parameter]:
     """Freeze all parameters but those with one of the prefixes (() freezes none); return the rest.
-
     Parameters that were frozen before stay frozen.
     """
     for name, parameter in module.named_parameters():

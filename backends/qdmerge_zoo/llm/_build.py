@@ -64,9 +64,8 @@ def cost(spec: ZooSpec, folder: Path) -> dict[str, float]:
 def _train(
     spec: ZooSpec, zoo: Path, folder: Path, shares: Sequence[Sequence[str]], progress: Progress
 ) -> dict[str, float]:
-    """Train models at a time into ``folder``, each share one after the other; return last losses.
-
-    The folder holds the tokenizer; data and base are those of the zoo.
+    """Train models at a time into ``folder``, which holds the tokenizer, each share one after the
+    other; return last losses. Data and base are those of ``zoo``.
     """
     losses: dict[str, float] = {}
 
@@ -99,9 +98,8 @@ def _write_data(spec: ZooSpec, folder: Path) -> None:
 
 
 def train_tokenizer(texts: Iterable[str], size: int, path: Path) -> None:
-    """Learn a BPE of at most ``size`` tokens, in which every digit stands alone; save it.
-
-    Encoding puts ``<s>`` in front unless special tokens are switched off.
+    """Learn a BPE of at most ``size`` tokens, in which every digit stands alone; save it. Encoding
+    puts ``<s>`` in front unless special tokens are switched off.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 

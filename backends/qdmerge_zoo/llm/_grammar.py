@@ -22,13 +22,8 @@ class Drawn(NamedTuple):
 
 @dataclass(frozen=True)
 class Op:
-    """One choice for one slot of a grammar.
-
-    Attributes:
-        name: What the choice is called in an item's group.
-        phrases: Wordings, any of which may stand in the prompt.
-        code: What stands in the answer.
-        values: Values of the field ``{k}`` in wording and code; empty where they have none.
+    """One choice for one slot of a grammar: any of ``phrases`` stands in the prompt, ``code`` in
+    the answer; ``values`` are those of the field ``{k}`` in both, empty without one.
     """
 
     name: str

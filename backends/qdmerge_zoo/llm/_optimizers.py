@@ -16,11 +16,8 @@ _ITERATIONS = 5
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum whose updates are orthogonalized (Jordan et al. 2024, "Muon").
-
-    Needs about half the steps of AdamW here. Matrices of one shape are orthogonalized together and
-    in float32, so that a step costs little on a CPU. (``torch.optim.Muon`` computes in bfloat16,
-    which would make other zoos.)
+    """Momentum with updates orthogonalized in float32 (Jordan et al. 2024, "Muon").
+    ``torch.optim.Muon`` computes in bfloat16, which would make other zoos.
     """
 
     def __init__(self, matrices: Iterable[torch.Tensor], lr: float) -> None:
@@ -49,9 +46,8 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
-    """Bring all singular values of each matrix of a batch (n, rows, columns) near 1.
-
-    Quintic Newton-Schulz iteration with Muon's coefficients, which end between about 0.7 and 1.2.
+    """Bring all singular values of a batch (n, rows, columns) near 1 (about 0.7 to 1.2), by quintic
+    Newton-Schulz iteration with Muon's coefficients.
     """
     wide = matrices.mT if matrices.shape[-2] > matrices.shape[-1] else matrices
     x = wide / wide.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)

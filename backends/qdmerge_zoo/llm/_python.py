@@ -98,9 +98,8 @@ _RETURN_LETTERS = (
 
 @dataclass(frozen=True, eq=False)
 class _Family:
-    """Functions of one kind of argument: its name, its parts, and what can be done with them.
-
-    Two families never share an answer: they differ in the name or in the parts.
+    """Functions of one kind of argument: its name, its parts, and what can be done with them. Two
+    families never share an answer: they differ in the name or in the parts.
     """
 
     name: str

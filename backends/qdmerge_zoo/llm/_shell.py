@@ -28,9 +28,8 @@ _FEW = integers(2, 5)
 
 @dataclass(frozen=True)
 class Tool:
-    """One stage of a pipeline: how it is said and written, and what it does to lines.
-
-    ``run`` models the GNU tool under ``LC_ALL=C``: it takes the lines and the op's value.
+    """One stage of a pipeline: how it is said and written, and what it does to lines. ``run``, of
+    lines and the op's value, models the GNU tool under ``LC_ALL=C``.
     """
 
     op: Op
@@ -154,9 +153,8 @@ _SED_LINES = (5, 8)
 
 @dataclass(frozen=True)
 class Address:
-    """Lines that a command is for.
-
-    ``holds`` gets a line's number, whether it is the last, its text, and the address' value.
+    """Lines that a command is for. ``holds`` gets a line's number, whether it is the last, its
+    text, and the address' value.
     """
 
     op: Op

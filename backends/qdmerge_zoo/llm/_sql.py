@@ -353,9 +353,8 @@ class Pairs:
 
 
 def _create_pair(schema: _Pair, rng: np.random.Generator) -> str:
-    """Return the statements that make both tables; numbers differ, so no order has ties.
-
-    The last row of the first table is referred to by none of the second.
+    """Return the statements that make both tables; numbers differ, so no order has ties. The last
+    row of the first table is referred to by none of the second.
     """
     owners = int(rng.integers(_ONE_ROWS[0], _ONE_ROWS[1] + 1))
     labels = rng.permutation(len(schema.labels))[:owners]

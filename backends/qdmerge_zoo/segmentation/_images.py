@@ -45,15 +45,8 @@ def generate(task: str, index: int, seed: int = 0, size: int = 128) -> Pair:
 def write_images(
     task: str, count: int, seed: int, size: int, folder: Path, done: Callable[[], None]
 ) -> None:
-    """Write the first images of a task as ``images/``, ``masks/`` and ``index.csv``.
-
-    Args:
-        task: Name of the task.
-        count: How many images; each is a group of its own.
-        seed: Seed of the images.
-        size: Pixels a side.
-        folder: A folder that does not exist yet.
-        done: Called after each image.
+    """Write the first images of a task, ``size`` pixels a side, each a group of its own, as
+    ``images/``, ``masks/`` and ``index.csv`` into a new ``folder``; call ``done`` after each.
     """
     for part in ("images", "masks"):
         (folder / part).mkdir(parents=True)

@@ -45,15 +45,8 @@ def noise(
     angle: float = 0.0,
     band: bool = False,
 ) -> Field:
-    """Return Gaussian noise of mean 0 and variance 1 with features about ``scale`` long.
-
-    Args:
-        rng: Source of the noise.
-        size: Pixels a side.
-        scale: Length of a feature.
-        stretch: How many times longer features are along ``angle`` than across it.
-        angle: Direction of the features, radians.
-        band: Leave out everything coarser than ``scale``, too.
+    """Return Gaussian noise of mean 0 and variance 1, features about ``scale`` long and ``stretch``
+    times longer along ``angle`` (radians); ``band`` leaves out all coarser, too.
     """
     fy, fx = np.meshgrid(fft.fftfreq(size, 1 / size), fft.rfftfreq(size, 1 / size), indexing="ij")
     along, across = turned(fx.astype(np.float32), fy.astype(np.float32), angle)
@@ -74,11 +67,8 @@ def ranks(field: Field, where: Mask) -> Field:
 
 
 def cells(rng: np.random.Generator, size: int, count: int) -> tuple[Field, Field, NDArray[np.intp]]:
-    """Scatter ``count`` centers and return what every pixel has to do with them.
-
-    Returns:
-        The distance to the nearest center and the distance from the border of its cell (both
-        relative to the mean size of a cell), and the number of the cell.
+    """Scatter centers; return each pixel's distance to the nearest one and from its cell's border
+    (both relative to a cell's mean size), and the number of its cell.
     """
     side = int(np.ceil(np.sqrt(count)))
     columns, rows = np.meshgrid(np.arange(-1, side + 1), np.arange(-1, side + 1))
@@ -126,10 +116,8 @@ def outline(
 def curve(
     rng: np.random.Generator, start: Numbers, angle: float, length: float, bend: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Walk from ``start`` in a slowly turning direction.
-
-    Returns:
-        Points (n, 2), 0.0075 apart, and the directions there (n,), radians.
+    """Walk from ``start`` in a slowly turning direction; return points (n, 2), 0.0075 apart, and
+    the directions there (n,), radians.
     """
     step = 0.0075
     turns = ndimage.gaussian_filter1d(rng.standard_normal(max(2, int(length / step))), 4)

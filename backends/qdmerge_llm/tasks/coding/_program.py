@@ -24,12 +24,8 @@ _DEFINING = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, 
 
 
 def encode(value: Any) -> Any:
-    """Return a value as JSON.
-
-    None, booleans, integers and strings are themselves, a list is a list; whatever else is
-    ``{"type": name, "value": ...}``. Subclasses count as what they derive from, and the members of
-    sets come in an order of their own, so equal values look alike. A value of another type is
-    "other", with its type's name.
+    """Return a value as JSON; what JSON lacks is ``{"type": name, "value": ...}``, or "other".
+    Subclasses count as their bases and sets are ordered, so equal values look alike.
     """
     if value is None or value is True or value is False:
         return value
@@ -65,10 +61,8 @@ class Other:
 
 
 def decode(text: Any) -> Any:
-    """Return the value of :func:`encode`'s JSON, of built-in types only.
-
-    Raises:
-        ValueError, TypeError, KeyError or RecursionError: It is not of that form.
+    """Return the value, of built-in types only, of :func:`encode`'s JSON. Another form raises
+    ValueError, TypeError, KeyError or RecursionError.
     """
     if isinstance(text, list):
         return [decode(member) for member in text]
@@ -105,10 +99,8 @@ def _parsed(code: str) -> ast.Module:
 
 
 def define(code: str) -> dict[str, Any]:
-    """Return the names that a code defines.
-
-    Definitions and imports must run. Bare expressions and assertions (examples, prints, tests of
-    the answer's own) are left out; other statements may fail.
+    """Return the names that a code defines. Definitions and imports must run; bare expressions and
+    assertions (prints, tests of the answer's own) are left out; other statements may fail.
     """
     names: dict[str, Any] = {"__name__": "answer"}
     for statement in _parsed(code).body:
@@ -139,12 +131,8 @@ def _call(payload: dict[str, Any]) -> str:
 
 
 def _check(payload: dict[str, Any]) -> str:
-    """Run a test, ``check(candidate)``, with a stand-in for the candidate.
-
-    With ``"do": "record"`` that is the reference solution, and what it is called with is recorded:
-    a list of tuples in the form of :func:`encode`. With ``"do": "check"`` it gives back the
-    recorded ``outputs`` of an answer in their order, if it is called as it was then; the result is
-    "true" if no assertion fails.
+    """Run ``check(candidate)``: "record" returns the calls of the reference as :func:`encode` does;
+    "check" replays an answer's ``outputs``, "true" if called as then.
     """
     names: dict[str, Any] = {"__name__": "test"}
     exec(compile(payload["code"], "reference", "exec"), names)

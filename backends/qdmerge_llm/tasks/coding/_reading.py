@@ -117,9 +117,8 @@ def example_calls(assertions: str, entry: str) -> list[tuple[Any, ...]]:
 
 
 def typed(value: Any, examples: Sequence[Any]) -> Any:
-    """Return a JSON value in the types of examples seen in its place.
-
-    JSON knows no tuples, sets or complex numbers; assertions of a benchmark show which are meant.
+    """Return a JSON value in the types of examples seen in its place: JSON knows no tuples, sets or
+    complex numbers, but assertions of a benchmark show which are meant.
     """
     if isinstance(value, list):
         alike = [e for e in examples if isinstance(e, (list, tuple, set, frozenset))]
@@ -151,16 +150,8 @@ def _key(key: str, examples: Collection[Any]) -> Any:
 def typed_inputs(
     base: Sequence[Sequence[Any]], plus: Sequence[Sequence[Any]], assertions: str, entry: str
 ) -> list[Any]:
-    """Return inputs, each a tuple of arguments, in the form that values travel in.
-
-    Args:
-        base: Inputs of the assertions, as JSON.
-        plus: Further inputs, as JSON.
-        assertions: Source of the assertions, whose types the inputs take.
-        entry: Name of the function.
-
-    Raises:
-        SyntaxError: The assertions are not Python.
+    """Return JSON inputs, each a tuple of arguments, in the form that values travel in. They take
+    the types of the assertions, whose own inputs are ``base``.
     """
     examples = example_calls(assertions, entry)
     rows = list(examples) if len(examples) == len(base) else [_row(r, examples) for r in base]

@@ -97,9 +97,8 @@ class CodingTask(ExecutedTask):
         super().begin(items, opened)
 
     def _learn(self, items: Sequence[Item]) -> dict[str, str]:
-        """Run the references of items; return the id and reason of each that fails.
-
-        What they give is kept; failures are tried again.
+        """Run the references of items; return the id and reason of each that fails. What they give
+        is kept; failures are tried again.
         """
         new = {_key(item): item for item in items if _key(item) not in self._learned}
         failed: dict[str, str] = {}

@@ -174,22 +174,14 @@ class MySQLEngine(Engine):
         return digest(rows) if len(rows) <= _MAX_ROWS else None
 
     def _blame(self, error: Exception) -> None:
-        """Return if an error is the statement's own.
-
-        Raises:
-            EvaluationError: The server is gone, or ended the connection.
-        """
+        """Return if an error is the statement's own; EvaluationError if the connection is gone."""
         if error.args[:1] and error.args[0] in _LOST:
             if not isinstance(error.__context__, TimeoutError):
                 raise _unreachable(error) from error
             self._connected(None).close()  # the statement took too long if the server is there
 
     def _connected(self, database: str | None) -> Any:
-        """Return a new connection.
-
-        Raises:
-            EvaluationError: There is none to be had.
-        """
+        """Return a new connection; EvaluationError if there is none to be had."""
         try:
             return self._connect(database)
         except self._library.Error as error:
@@ -258,10 +250,8 @@ class MySQLEngine(Engine):
 
 
 def connector(url: str) -> tuple[Any, dict[str, Any]]:
-    """Return PyMySQL and its connection arguments, without connecting.
-
-    Raises:
-        ConfigError: PyMySQL is not installed, or the URL is of another form or has a password.
+    """Return PyMySQL and its connection arguments, without connecting; ConfigError if it is not
+    installed, or the URL is of another form or has a password.
     """
     try:
         library = import_module("pymysql")

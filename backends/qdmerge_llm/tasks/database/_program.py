@@ -93,11 +93,8 @@ _REACHING = (sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH, sqlite3.SQLITE_CREATE
 
 
 def guard(database: sqlite3.Connection, reading: bool) -> None:
-    """Keep what comes next inside the database: no file, extension or setting, no huge value.
-
-    Args:
-        database: The database.
-        reading: Whether SELECTs are all that is allowed.
+    """Keep what comes next inside the database: no file, extension or setting, no huge value;
+    ``reading`` allows nothing but SELECTs.
     """
 
     def authorize(action: int, first: str | None, second: str | None, *_: Any) -> int:
@@ -123,16 +120,8 @@ def _bound(database: sqlite3.Connection, steps: int) -> None:
 
 
 def select(setup: str, query: str) -> str:
-    """Return the rows of one SELECT on a fresh in-memory database, as JSON.
-
-    Args:
-        setup: Statements that build the database. They are a data set's own; as references run on
-            the host, they must not reach its files either.
-        query: The SELECT.
-
-    Raises:
-        ValueError: It is no SELECT, or gives too many rows.
-        sqlite3.Error: The query is wrong, does anything but read, or takes too long.
+    """Return the rows of one SELECT on a fresh in-memory database, as JSON. ``setup`` is a data
+    set's own and may run on the host, so it must not reach the host's files either.
     """
     if not query.lstrip().upper().startswith(("SELECT", "WITH")):
         raise ValueError("not a SELECT")
@@ -220,11 +209,7 @@ _FUNCTIONS: dict[str, tuple[int, Any]] = {
 
 
 def _opened(table: dict[str, Any]) -> sqlite3.Connection:
-    """Return an in-memory database with the table, guarded against what follows.
-
-    Raises:
-        sqlite3.Error: The table cannot be built.
-    """
+    """Return an in-memory database with the table, guarded against what follows."""
     database = sqlite3.connect(":memory:", isolation_level=None, cached_statements=0)
     database.execute(f"PRAGMA hard_heap_limit = {MAX_MEMORY}")
     database.execute("PRAGMA temp_store = MEMORY")
@@ -258,16 +243,8 @@ def _rows(database: sqlite3.Connection, statement: str) -> Iterable[Sequence[Any
 
 
 def run(payload: dict[str, Any]) -> str:
-    """Execute a SELECT, or the statements of an episode.
-
-    Args:
-        payload: ``setup`` and ``query`` of :func:`select`; or ``table`` (``name``, ``columns`` as
-            pairs of name and type, ``rows``), ``statements``, and ``contents``: whether the hash of
-            the table is asked for rather than the result of the last statement.
-
-    Returns:
-        JSON: the rows of the SELECT; or ``ok``, and ``text``: the result as shown to a model, or
-        the hash.
+    """Return JSON: the rows of :func:`select` for ``setup`` and ``query``; or, of ``statements`` on
+    ``table``, ``ok`` and the last result as text (the table's hash if ``contents``).
     """
     if "query" in payload:
         return select(payload["setup"], payload["query"])

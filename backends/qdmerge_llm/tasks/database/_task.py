@@ -49,11 +49,7 @@ _LONGEST = 10_000  # characters of an answer that is read as a list
 
 
 def _known_engine(name: str) -> str:
-    """Return the name of an engine that can be used; checked without connecting.
-
-    Raises:
-        ValueError: It is none.
-    """
+    """Return the name of a usable engine, without connecting; ValueError if it is none."""
     if name == "sqlite":
         return name
     if not name.startswith(("mysql://", "mariadb://")):
@@ -225,9 +221,8 @@ class AgentBenchDBTask(EpisodeTask):
             episode.end(right, "right table" if right else "wrong table")
 
     def _learn(self, items: Sequence[Item]) -> dict[str, str]:
-        """Find out what the references make of the tables; return the id and failure of others.
-
-        What was found is kept, failures are not: what they came from may pass.
+        """Find what the references make of the tables; return the id and failure of others. What
+        was found is kept, failures are not: what they came from may pass.
         """
         new = {_key(item): item for item in items if _key(item) not in self._expected}
         failed: dict[str, str] = {}

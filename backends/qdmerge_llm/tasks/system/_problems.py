@@ -65,9 +65,8 @@ def _value(node: Any) -> float:
 
 
 def calculator(session: Session) -> bool:
-    """Return whether the command ``calc`` works on each of ``SUMS``, within 1e-5.
-
-    It may be a program, or a function or alias in ``~/.bashrc``.
+    """Return whether the command ``calc`` works on each of ``SUMS``, within 1e-5. It may be a
+    program, or a function or alias in ``~/.bashrc``.
     """
     script = "shopt -s expand_aliases\n. ~/.bashrc\n" + "\n".join(
         f"calc '{text}' || exit 1" for text in SUMS
@@ -98,12 +97,8 @@ class Script:
 
 @dataclass(frozen=True)
 class Match:
-    """What an answer is compared with.
-
-    Attributes:
-        text: The answer, or the regular expression that is to be found in it.
-        regex: Whether it is the latter.
-        strip: Whether space around an answer does not count.
+    """The answer, or a regular expression to find in it (``regex``); with ``strip``, space around
+    the answer does not count.
     """
 
     text: str
@@ -119,15 +114,8 @@ class Match:
 
 @dataclass(frozen=True)
 class Problem:
-    """What a row means.
-
-    Attributes:
-        init: What prepares the system, in order.
-        start: What the episode's shell runs first, or None.
-        match: What an answer is compared with, or None.
-        checks: Checkers in order: a script, the name of one in ``CHECKERS``, or None for "run the
-            example".
-        example: What a perfect agent runs, or None.
+    """What a row means: ``init`` prepares the system, the episode's shell runs ``start`` first. A
+    check is a script, a name in ``CHECKERS``, or None to run ``example``, a perfect agent's.
     """
 
     init: tuple[Script, ...]
@@ -158,11 +146,7 @@ _INIT_FILES = {"stock-log": _stock_log_script}
 
 
 def _script(value: Any, where: str, seed: str = "") -> Script | str | None:
-    """Return a script in any of the forms of the rows, or the stem of a known file.
-
-    Raises:
-        ValueError: It has another form.
-    """
+    """Return a script in any form of the rows, or the stem of a known file; or raise ValueError."""
     if value is None:
         return None
     if isinstance(value, str):
@@ -225,9 +209,8 @@ def _listed(value: Any) -> list[Any]:
 
 
 def understand(row: Mapping[str, Any], seed: str) -> Problem:
-    """Return what a row means; ``seed`` decides what its files draw at random.
-
-    Raises ValueError for another form.
+    """Return what a row means; ``seed`` decides what its files draw at random. Raises ValueError
+    for another form.
     """
     create = row.get("create")
     create = create if isinstance(create, Mapping) else {}  # one row of the original has a list

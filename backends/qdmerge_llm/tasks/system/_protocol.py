@@ -52,10 +52,8 @@ _BLOCK = re.compile(r"```bash\r?\n(.*?)\r?\n?```", re.DOTALL)
 
 
 def parse(turn: str) -> Action | None:
-    """Return the action of a turn as the original reads it, or None.
-
-    The last ``Act:`` that names an action counts. All bash blocks of the turn are one script. The
-    answer is what lies between the first opening and the last closing parenthesis of its line.
+    """Return the action of a turn as the original reads it: the last ``Act:`` with an action
+    counts, all bash blocks are one script, an answer fills its line's outermost parentheses.
     """
     for act in reversed(_ACT.findall(turn)):
         name = act.strip().strip("*`").lower()
