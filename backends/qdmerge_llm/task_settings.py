@@ -22,8 +22,13 @@ _SHOWN = 5  # items of a file that cannot be used
 
 
 class _TaskSettings(BaseModel):
-    """What is asked and how answers are scored: ``kind`` is a name or ``module:Class``, an answer
-    (of one turn) has ``max_new_tokens``, ``stop`` adds to the kind's strings.
+    """What is asked and how answers are scored.
+
+    Attributes:
+        kind: Name of a task kind ("python", "agentbench_db", ...), or ``module:Class``.
+        max_new_tokens: Longest answer (of one turn), in tokens.
+        stop: Strings that end an answer, besides those of the kind.
+        options: Further options of the kind.
     """
 
     model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
