@@ -21,6 +21,22 @@ _ARGUMENT_SETS = 200
 """Different sets of test arguments for each kind of argument."""
 _SMALL = integers(2, 9)
 
+_RETURN_LIST = Op("list", ("the list of the", "a list with the"), "[{parts}]")
+_RETURN_SEVERAL = (
+    Op("sorted", ("the sorted list of the", "the sorted"), "sorted([{parts}])"),
+    Op("reversed", ("the reversed list of the", "the list in reverse of the"), "[{parts}][::-1]"),
+    Op(
+        "first",
+        ("the first {k} of the", "a list of the first {k}"),
+        "[{parts}][:{k}]",
+        integers(2, 3),
+    ),
+    Op(
+        "different",
+        ("how many different values of the", "the number of distinct"),
+        "len(set([{parts}]))",
+    ),
+)
 _KEEP_NUMBERS = (
     Op("all", ("",), ""),
     Op("even", (" that are even", " that are divisible by 2"), " if v % 2 == 0"),
@@ -43,24 +59,13 @@ _CHANGE_NUMBERS = (
     Op("abs", (", without sign", ", as absolute values"), "abs(v)"),
 )
 _RETURN_NUMBERS = (
-    Op("list", ("the list of the", "a list with the"), "[{parts}]"),
+    _RETURN_LIST,
     Op("sum", ("the sum of the", "the total of the"), "sum([{parts}])"),
     Op("largest", ("the largest of the", "the maximum of the"), "max([{parts}], default=0)"),
     Op("smallest", ("the smallest of the", "the minimum of the"), "min([{parts}], default=0)"),
-    Op("sorted", ("the sorted list of the", "the sorted"), "sorted([{parts}])"),
-    Op("reversed", ("the reversed list of the", "the list in reverse of the"), "[{parts}][::-1]"),
-    Op(
-        "first",
-        ("the first {k} of the", "a list of the first {k}"),
-        "[{parts}][:{k}]",
-        integers(2, 3),
-    ),
-    Op(
-        "different",
-        ("how many different values of the", "the number of distinct"),
-        "len(set([{parts}]))",
-    ),
+    *_RETURN_SEVERAL,
 )
+_OF_NUMBERS = (_KEEP_NUMBERS, _CHANGE_NUMBERS, _RETURN_NUMBERS)
 _KEEP_LETTERS = (
     Op("all", ("",), ""),
     Op("vowels", (" that are vowels",), ' if v in "aeiou"'),
@@ -78,22 +83,11 @@ _CHANGE_LETTERS = (
     Op("code", (", as codes", ", as numbers"), "ord(v)"),
 )
 _RETURN_LETTERS = (
-    Op("list", ("the list of the", "a list with the"), "[{parts}]"),
+    _RETURN_LIST,
     Op("count", ("how many of the", "the number of"), "len([{parts}])"),
-    Op("sorted", ("the sorted list of the", "the sorted"), "sorted([{parts}])"),
-    Op("reversed", ("the reversed list of the", "the list in reverse of the"), "[{parts}][::-1]"),
-    Op(
-        "first",
-        ("the first {k} of the", "a list of the first {k}"),
-        "[{parts}][:{k}]",
-        integers(2, 3),
-    ),
-    Op(
-        "different",
-        ("how many different values of the", "the number of distinct"),
-        "len(set([{parts}]))",
-    ),
+    *_RETURN_SEVERAL,
 )
+_OF_LETTERS = (_KEEP_LETTERS, _CHANGE_LETTERS, _RETURN_LETTERS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,35 +119,24 @@ def _word(rng: np.random.Generator) -> str:
 
 _FAMILIES = (
     _Family(
-        name="x",
-        sources=(
+        "x",
+        (
             Op("list", ("numbers in x", "values of x"), "x"),
             Op("tail", ("numbers in x after the first",), "x[1:]"),
         ),
-        keeps=_KEEP_NUMBERS,
-        changes=_CHANGE_NUMBERS,
-        returns=_RETURN_NUMBERS,
-        argument=_numbers,
+        *_OF_NUMBERS,
+        _numbers,
     ),
     _Family(
-        name="n",
-        sources=(
+        "n",
+        (
             Op("range", ("integers up to n", "numbers from 0 to n"), "range(n + 1)"),
             Op("digits", ("digits of n", "digits in n"), "map(int, str(n))"),
         ),
-        keeps=_KEEP_NUMBERS,
-        changes=_CHANGE_NUMBERS,
-        returns=_RETURN_NUMBERS,
-        argument=_count,
+        *_OF_NUMBERS,
+        _count,
     ),
-    _Family(
-        name="s",
-        sources=(Op("letters", ("letters of s", "characters of s"), "s"),),
-        keeps=_KEEP_LETTERS,
-        changes=_CHANGE_LETTERS,
-        returns=_RETURN_LETTERS,
-        argument=_word,
-    ),
+    _Family("s", (Op("letters", ("letters of s", "characters of s"), "s"),), *_OF_LETTERS, _word),
 )
 _CODING_PROMPTS = ("# f({name}) returns {what}.\n", "# Write f({name}): {what}.\n")
 _CODING_ANSWER = "def f({name}):\n    return {value}"

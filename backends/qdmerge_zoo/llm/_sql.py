@@ -122,11 +122,7 @@ _GROUPED = (
         " GROUP BY {category} HAVING COUNT(*) > {k}",
         integers(1, 2),
     ),
-    Op(
-        "sorted",
-        (", per {category} in order",),
-        " GROUP BY {category} ORDER BY {category}",
-    ),
+    Op("sorted", (", per {category} in order",), " GROUP BY {category} ORDER BY {category}"),
 )
 _SHAPES = (
     (_ROWS_OF, _WHERE, _ORDER),
@@ -160,10 +156,7 @@ class Tables:
     def draw(self, rng: np.random.Generator) -> Item | None:
         """Draw one exercise, or None where its gold query finds nothing."""
         schema, setup, database = pick(rng, self._tables)
-        names = {
-            "table": schema.table,
-            "label": schema.label,
-            "category": schema.category,
+        names = vars(schema) | {
             "value": pick(rng, schema.categories),
             "shown": pick(rng, schema.numbers),
             "tested": pick(rng, schema.numbers),
@@ -177,12 +170,7 @@ class Tables:
             return None
         return Item(
             group="/".join(("db", *(op.name for op in ops))),
-            prompt=_PROMPT.format(
-                table=schema.table,
-                what=what.phrase,
-                where=where.phrase,
-                tail=tail.phrase,
-            ),
+            prompt=_PROMPT.format(what=what.phrase, where=where.phrase, tail=tail.phrase, **names),
             answer=answer,
             check={"setup": setup, "reference": answer, "ordered": "ORDER BY" in tail.code},
         )
@@ -308,12 +296,7 @@ class Pairs:
     def draw(self, rng: np.random.Generator) -> Item | None:
         """Draw one exercise, or None where its gold query finds nothing."""
         schema, setup, database = pick(rng, self._pairs)
-        tables = {"one": schema.one, "many": schema.many, "key": schema.key}
-        names = tables | {
-            "label": schema.label,
-            "category": schema.category,
-            "part": schema.part,
-            "number": schema.number,
+        names = vars(schema) | {
             "value": pick(rng, schema.categories),
             "chosen": pick(rng, schema.parts),
         }
@@ -331,7 +314,7 @@ class Pairs:
         columns = f"{per.code}, {shown.code}" if grouped else shown.code
         group_by = f" GROUP BY {per.code}" if grouped else ""
         answer = _JOIN_ANSWER.format(
-            what=columns, join=joined.code, where=kept.code, tail=group_by + last.code, **tables
+            what=columns, join=joined.code, where=kept.code, tail=group_by + last.code, **names
         )
         rows = database.execute(answer).fetchall()
         ordered = "ORDER BY" in last.code
@@ -345,7 +328,7 @@ class Pairs:
                 join=joined.phrase,
                 where=kept.phrase,
                 tail=last.phrase,
-                **tables,
+                **names,
             ),
             answer=answer,
             check={"setup": setup, "reference": answer, "ordered": ordered},

@@ -34,13 +34,10 @@ from qdmerge_zoo.segmentation._textures import (
     turned,
 )
 
-_CAMOUFLAGE_SHARE = (0.05, 0.32)
-"""Smallest and largest share of the image that the object covers."""
-
 
 def camouflage(rng: np.random.Generator, size: int) -> tuple[NDArray[np.uint8], Mask]:
     """Draw an image (size, size, 3) and the mask (size, size) of its object."""
-    body = draw_until(lambda: _animal(rng, size), *_CAMOUFLAGE_SHARE)
+    body = draw_until(lambda: _animal(rng, size), 0.05, 0.32)
     mask = body > 0
     kind = _KINDS[int(rng.integers(len(_KINDS)))]
     scale, angle = rng.uniform(0.016, 0.034), rng.uniform(0, np.pi)
@@ -136,13 +133,9 @@ def _pebbles(rng: np.random.Generator, size: int, scale: float, angle: float) ->
 _KINDS = (_grain, _bands, _patches, _pebbles)
 
 
-_FOCUS_SHARE = (0.06, 0.34)
-"""Smallest and largest share of the image that is sharp."""
-
-
 def focus(rng: np.random.Generator, size: int) -> tuple[NDArray[np.uint8], Mask]:
     """Draw an image (size, size, 3) and the mask (size, size) of its sharp place."""
-    shape = draw_until(lambda: _place(rng, size), *_FOCUS_SHARE)
+    shape = draw_until(lambda: _place(rng, size), 0.06, 0.34)
     scene = _scene(rng, size)
     sigma = rng.uniform(0.012, 0.024) * size
     blurred = ndimage.gaussian_filter(scene, (sigma, sigma, 0), mode="reflect")

@@ -30,15 +30,13 @@ from qdmerge_zoo.segmentation._textures import (
     turned,
 )
 
-_POLYP_SHARE = (0.03, 0.35)
-"""Smallest and largest share of the image that the polyp covers."""
 _BLOOD = np.array([0.8, 0.5, 0.5])
 
 
 def polyp(rng: np.random.Generator, size: int) -> tuple[NDArray[np.uint8], Mask]:
     """Draw an image (size, size, 3) and the mask (size, size) of its polyp."""
     frame = _frame(rng, size)
-    shape = draw_until(lambda: np.where(frame > 0, _lump(rng, size), -1.0), *_POLYP_SHARE)
+    shape = draw_until(lambda: np.where(frame > 0, _lump(rng, size), -1.0), 0.03, 0.35)
     folds, depth = _folds(rng, size)
     dome = np.sqrt(np.clip(shape, 0, 1)) * rise(shape, -0.1, 0.5)
     height = folds * (1 - 0.9 * rise(shape, -0.2, 0.3))
@@ -119,15 +117,11 @@ def _highlights(rng: np.random.Generator, light: Field, shape: Field, frame: Fie
     return rise(bright, edge, edge + 0.08)
 
 
-_LEAF_SHARE = (0.02, 0.25)
-"""Smallest and largest share of the image that the spots cover."""
-
-
 def leaf(rng: np.random.Generator, size: int) -> tuple[NDArray[np.uint8], Mask]:
     """Draw an image (size, size, 3) and the mask (size, size) of the spots on its leaf."""
     angle = rng.uniform(0, 2 * np.pi)
     leaf = draw_until(lambda: _blade(rng, size, angle), 0.45, 1.0)
-    spots = draw_until(lambda: np.minimum(_spots(rng, size), leaf), *_LEAF_SHARE)
+    spots = draw_until(lambda: np.minimum(_spots(rng, size), leaf), 0.02, 0.25)
     green = _surface(rng, size, angle)
     dead = color(rng, (0.32, 0.20, 0.10), (0.72, 0.60, 0.45))
     rim = dead * rng.uniform(0.45, 0.9)

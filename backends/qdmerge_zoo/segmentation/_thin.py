@@ -25,16 +25,13 @@ from qdmerge_zoo.segmentation._textures import (
     strokes,
 )
 
-_SKELETON_SHARE = (0.04, 0.22)
-"""Smallest and largest share of the image that the structures cover."""
-
 
 def skeleton(rng: np.random.Generator, size: int) -> tuple[NDArray[np.uint8], Mask]:
     """Draw an image (size, size, 3) and the mask (size, size) of its branching structures."""
-    depth = draw_until(lambda: _trees(rng, size), *_SKELETON_SHARE)
+    depth = draw_until(lambda: _trees(rng, size), 0.04, 0.22)
     brightness = rng.uniform(0.1, 0.35) + rng.uniform(0.03, 0.1) * noise(rng, size, 0.2)
     brightness = brightness + rng.uniform(0.01, 0.03) * noise(rng, size, 0.02)
-    brightness = brightness + _clouds(rng, size)
+    brightness = brightness + _blobs(rng, size, (0.06, 0.3), (0.1, 0.45))
     strength = rng.uniform(0.16, 0.34) * np.clip(1 + 0.35 * noise(rng, size, 0.06), 0.45, 1.8)
     brightness = np.clip(brightness, 0.03, None) + strength * rise(depth, -0.8, 0.8)
     brightness = brightness + 0.5 * strength * _specks(rng, size)
@@ -69,15 +66,17 @@ def _trees(rng: np.random.Generator, size: int) -> Field:
     return strokes(size, np.concatenate(points), np.concatenate(radii))
 
 
-def _clouds(rng: np.random.Generator, size: int) -> Field:
-    """Bright things that are neither thin nor branched."""
-    clouds = np.zeros((size, size), np.float32)
+def _blobs(
+    rng: np.random.Generator, size: int, radii: tuple[float, float], strengths: tuple[float, float]
+) -> Field:
+    """One to four soft things that are neither thin nor branched."""
+    blobs = np.zeros((size, size), np.float32)
     for _ in range(int(rng.integers(1, 5))):
-        where, radius = rng.uniform(0, 1, 2), rng.uniform(0.06, 0.3)
+        where, radius = rng.uniform(0, 1, 2), rng.uniform(*radii)
         shape = outline(rng, size, where, radius, rng.uniform(1, 2), rng.uniform(0, 3), wobble=0.1)
         soft = rise(shape, rng.uniform(-0.6, -0.05), rng.uniform(0.1, 0.9))
-        clouds = np.maximum(clouds, rng.uniform(0.1, 0.45) * soft)
-    return clouds
+        blobs = np.maximum(blobs, rng.uniform(*strengths) * soft)
+    return blobs
 
 
 def _specks(rng: np.random.Generator, size: int) -> Field:
@@ -89,13 +88,9 @@ def _specks(rng: np.random.Generator, size: int) -> Field:
     return rise(drawn, -0.8, 0.8)
 
 
-_CRACK_SHARE = (0.025, 0.16)
-"""Smallest and largest share of the image that the cracks cover."""
-
-
 def crack(rng: np.random.Generator, size: int) -> tuple[NDArray[np.uint8], Mask]:
     """Draw an image (size, size, 3) and the mask (size, size) of its cracks."""
-    depth = draw_until(lambda: _cracks(rng, size), *_CRACK_SHARE)
+    depth = draw_until(lambda: _cracks(rng, size), 0.025, 0.16)
     brightness = rng.uniform(0.4, 0.75) + rng.uniform(0.03, 0.09) * noise(rng, size, 0.2)
     brightness = brightness + rng.uniform(0.03, 0.06) * noise(rng, size, 0.02)
     brightness = brightness - _stains(rng, size)
@@ -148,12 +143,7 @@ def _scratches(rng: np.random.Generator, size: int) -> Field:
 
 def _stains(rng: np.random.Generator, size: int) -> Field:
     """How much darker it is on damp places and in pits, which are not thin and long."""
-    dark = np.zeros((size, size), np.float32)
-    for _ in range(int(rng.integers(1, 5))):
-        where, radius = rng.uniform(0, 1, 2), rng.uniform(0.05, 0.25)
-        shape = outline(rng, size, where, radius, rng.uniform(1, 2), rng.uniform(0, 3), wobble=0.1)
-        soft = rise(shape, rng.uniform(-0.6, -0.05), rng.uniform(0.1, 0.9))
-        dark = np.maximum(dark, rng.uniform(0.08, 0.3) * soft)
+    dark = _blobs(rng, size, (0.05, 0.25), (0.08, 0.3))
     count = int(rng.integers(5, 40))
     pits = strokes(size, rng.uniform(0, 1, (count, 2)), rng.uniform(0.004, 0.014, count))
     return dark + rng.uniform(0.1, 0.25) * rise(pits, -0.8, 0.8)

@@ -146,7 +146,7 @@ class MySQLEngine(Engine):
             cursor = connection.cursor(self._library.cursors.SSCursor)
             try:
                 cursor.execute(statement)
-                text = shown(map(_plain, cursor))
+                text = shown(tuple(map(_value, row)) for row in cursor)
                 cursor._result.unbuffered_active = False  # closing must not read the rest
                 return Reply(text, True)
             except (self._library.Error, ValueError, OverflowError) as error:
@@ -293,10 +293,6 @@ def _message(error: Exception) -> str:
 
 def _unreachable(error: Exception) -> EvaluationError:
     return EvaluationError(f"the database server cannot be reached: {_message(error)}")
-
-
-def _plain(row: Sequence[Any]) -> tuple[Any, ...]:
-    return tuple(map(_value, row))
 
 
 def _value(value: Any) -> Any:
