@@ -231,9 +231,9 @@ def file_digest(file: Path) -> str:
     return _cached_digest(file.resolve(), state.st_size, state.st_mtime_ns)
 
 
-def content_digest(content: object) -> str:
-    """Return the SHA-256 of JSON-able content, in hex."""
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+def content_digest(content: object, sort_keys: bool = False) -> str:
+    """Return the SHA-256 of JSON-able content, in hex; of mappings in their order, or sorted."""
+    return hashlib.sha256(json.dumps(content, sort_keys=sort_keys).encode()).hexdigest()
 
 
 @functools.lru_cache(maxsize=4096)

@@ -124,12 +124,7 @@ def curves(
 
 
 def _plain(curve: Band) -> dict[str, list[float]]:
-    return {
-        "evaluations": [int(at) for at in curve.evaluations],
-        "median": [float(value) for value in curve.median],
-        "low": [float(value) for value in curve.low],
-        "high": [float(value) for value in curve.high],
-    }
+    return {name: values.tolist() for name, values in vars(curve).items()}
 
 
 def reach(

@@ -13,7 +13,7 @@ import numpy as np
 from qdmerge.backend import Task
 from qdmerge.compare._rows import RunRow, list_test_beds
 from qdmerge.compare._statistics import RunValues, compare_pairs, estimated, median
-from qdmerge.errors import ConfigError, nearest
+from qdmerge.errors import ConfigError
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,32 +24,10 @@ class Box:
     high: np.ndarray
 
     @classmethod
-    def of(
-        cls,
-        tasks: Sequence[Task],
-        reference: Mapping[str, float] | None = None,
-        ideal: Mapping[str, float] | None = None,
-    ) -> Box:
-        """Return the box between the ends of the tasks' ranges; by task name, ``reference``
-        replaces the lowest scores and ``ideal`` the highest. Each side must be finite and rise.
-        """
-        sides = []
-        names = [task.name for task in tasks]
-        for place, given in ((0, reference or {}), (1, ideal or {})):
-            for name in given:
-                if name not in names:
-                    raise ConfigError(
-                        f"hypervolume: unknown task '{name}'{nearest(name, names)} "
-                        f"Tasks: {', '.join(names)}."
-                    )
-            sides.append([float(given.get(task.name, task.range[place])) for task in tasks])
-        for name, low, high in zip(names, *sides, strict=True):
-            if not (np.isfinite([low, high]).all() and low < high):
-                raise ConfigError(
-                    f"hypervolume of '{name}' needs a finite range that rises; got {low:g} to "
-                    f"{high:g}. Give the task a finite range, or a reference and an ideal point"
-                )
-        return cls(*map(np.array, sides))
+    def of(cls, tasks: Sequence[Task]) -> Box | None:
+        """Return the box between the ends of the tasks' ranges; None if one is not finite."""
+        low, high = np.array([task.range for task in tasks], dtype=np.float64).T
+        return cls(low, high) if np.isfinite([low, high]).all() else None
 
 
 def hypervolume(points: np.ndarray, box: Box) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from qdmerge.runs._building import DECISIVE, domain_facts, final_criteria
 from qdmerge.runs._search import stage_progress
 from qdmerge.settings import RunConfig
 from qdmerge.spaces import WeightSpace
+from qdmerge.storage import content_digest
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Plan:
             QDMergeError: The backend cannot be built.
         """
         base = self.config
-        prepare(base, listener)
+        base.backend.prepare(stage_progress(listener))
         backend = BuildBackend(base)()
         try:
             known = _facts_of(backend)
@@ -151,11 +151,6 @@ def check_distinct(planned: Sequence[PlannedRun]) -> None:
             )
 
 
-def prepare(config: RunConfig, listener: Listener) -> None:
-    """Make the models that a configuration's backend needs."""
-    config.backend.prepare(stage_progress(listener))
-
-
 def by_domain(planned: Sequence[PlannedRun]) -> list[list[PlannedRun]]:
     """Group runs that share backend and space: a worker keeps one backend at a time."""
     groups: dict[str, list[PlannedRun]] = {}
@@ -177,7 +172,7 @@ def domain(config: RunConfig, facts: Mapping[str, Any]) -> str:
     """Return a fingerprint of everything that decides the scores of a solution."""
     echo = config.echo()
     what = [echo["backend"], echo["space"], *map(facts.get, DECISIVE)]
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+    return content_digest(what, sort_keys=True)[:16]
 
 
 def _check_parts(run: PlannedRun, backend: GenomeBackend) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,6 +13,7 @@ from qdmerge.backend import SPLITS
 from qdmerge.compare._plan import PlannedRun
 from qdmerge.errors import RunError
 from qdmerge.runs import History, RunFolder, read_history
+from qdmerge.storage import content_digest
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,14 +68,13 @@ _VALIDATION, _TEST = SPLITS[0], SPLITS[-1]
 
 def read_rows(planned: Sequence[PlannedRun], failures: Mapping[str, str]) -> list[RunRow]:
     """Read one row per run, in order; missing or damaged results make a failed run."""
-    return [_row_or_failure(run, failures.get(run.label)) for run in planned]
-
-
-def _row_or_failure(planned: PlannedRun, failure: str | None) -> RunRow:
-    try:
-        return _row(planned, failure)
-    except RunError as error:  # one damaged folder does not cost the whole page
-        return _failed(planned, str(error))
+    rows = []
+    for run in planned:
+        try:
+            rows.append(_row(run, failures.get(run.label)))
+        except RunError as error:  # one damaged folder does not cost the whole page
+            rows.append(_failed(run, str(error)))
+    return rows
 
 
 def _failed(planned: PlannedRun, cause: str) -> RunRow:
@@ -140,14 +138,8 @@ def _evaluations(planned: PlannedRun, history: History) -> int:
 
 
 def _pick(row: Mapping[str, Any], items: Mapping[str, Sequence[float]] | None) -> Pick:
-    return Pick(
-        name=row["name"],
-        solution=row["solution"],
-        validation=row["validation"],
-        selection=row["selection"],
-        test=row["test"],
-        items={} if items is None else {task: np.array(v, float) for task, v in items.items()},
-    )
+    known = {task: np.array(scores, float) for task, scores in (items or {}).items()}
+    return Pick(row["name"], row["solution"], *(row[split] for split in SPLITS), known)
 
 
 def _digest(items: Any) -> str:
@@ -157,7 +149,7 @@ def _digest(items: Any) -> str:
     if isinstance(items, dict):
         splits = [one for one in items.values() if isinstance(one, dict)]
         items = [one.get(_TEST, one) for one in splits] or items
-    return hashlib.sha256(json.dumps(items).encode()).hexdigest()
+    return content_digest(items)
 
 
 def _values(scores: Mapping[str, float], tasks: Sequence[str]) -> list[float]:

@@ -45,10 +45,6 @@ class SharedEvaluations:
             ) from error
         self._log.events.clear()
 
-    def executor(self, domain: str, build: Callable[[], GenomeBackend]) -> SharedExecutor:
-        """Return an executor of the domain with this fingerprint; workers call ``build``."""
-        return SharedExecutor(self, domain, build)
-
     def submit(
         self, domain: str, build: Callable[[], GenomeBackend], x: np.ndarray, split: str
     ) -> Future[Timed]:
@@ -124,7 +120,7 @@ class SharedEvaluations:
 
 
 class SharedExecutor:
-    """One domain of :class:`SharedEvaluations`, as an executor."""
+    """One domain, by its fingerprint, of :class:`SharedEvaluations`; workers call ``build``."""
 
     def __init__(
         self, shared: SharedEvaluations, domain: str, build: Callable[[], GenomeBackend]

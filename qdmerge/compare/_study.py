@@ -14,12 +14,13 @@ import yaml
 
 from qdmerge.backend import Task
 from qdmerge.compare._methods import Method
-from qdmerge.compare._plan import Plan, PlannedRun, by_domain, check_distinct, domain, prepare
-from qdmerge.compare._shared import SharedEvaluations
+from qdmerge.compare._plan import Plan, PlannedRun, by_domain, check_distinct, domain
+from qdmerge.compare._shared import SharedEvaluations, SharedExecutor
 from qdmerge.errors import ConfigError, Hint, QDMergeError, RunError
 from qdmerge.execution import WorkerPool, limit_threads
 from qdmerge.runs import BuildBackend, Listener, Run, RunFolder, RunProgress, SharedBackend
 from qdmerge.runs._building import DECISIVE, changed_facts, domain_facts, warm_up
+from qdmerge.runs._search import stage_progress
 from qdmerge.settings import RunConfig, parse_config
 from qdmerge.storage import locked, write_whole
 
@@ -122,8 +123,8 @@ class Study:
 
     def _description(self) -> dict[str, Any]:
         """Return what may not change between two sessions of a comparison."""
-        blocks = {name: _shared_settings(config) for name, config in self.test_beds.items()}
-        return {"evaluations": self.evaluations, "blocks": blocks}
+        settings = {name: _shared_settings(config) for name, config in self.test_beds.items()}
+        return {"evaluations": self.evaluations, "blocks": settings}
 
     def _check_folder(self) -> None:
         path = self.folder / _DESCRIPTION
@@ -232,7 +233,7 @@ class Study:
         config = group[0].config
         with ExitStack() as stack:
             try:
-                prepare(config, listener)
+                config.backend.prepare(stage_progress(listener))
                 build = BuildBackend(config)
                 backend = stack.enter_context(closing(build()))
                 facts = domain_facts(backend)
@@ -247,7 +248,7 @@ class Study:
                     _refuse_changed(run, recorded, facts)
                 except RunError as error:
                     self._failed([run], error)
-            executor = shared.executor(domain(config, facts), build)
+            executor = SharedExecutor(shared, domain(config, facts), build)
             self._execute_runs(open_runs, SharedBackend(backend, executor), shared, counter)
 
     def _check_facts(self, results: Mapping[str, Any], run: PlannedRun) -> None:
@@ -318,14 +319,14 @@ def _shared_settings(config: RunConfig) -> dict[str, Any]:
 def _read_description(path: Path) -> Any:
     """Read a description; settings of an earlier version are read as they are called now."""
     then = yaml.safe_load(path.read_text(encoding="utf-8"))
-    blocks = then.get("blocks") if isinstance(then, dict) else None
-    if not isinstance(blocks, dict):
+    test_beds = then.get("blocks") if isinstance(then, dict) else None
+    if not isinstance(test_beds, dict):
         return then
-    for name, settings in blocks.items():
+    for name, settings in test_beds.items():
         # What cannot be read counts as changed; the user need not rename anything here.
         with suppress(ConfigError, TypeError, ValueError), warnings.catch_warnings():
             warnings.simplefilter("ignore", Hint)
-            blocks[name] = _shared_settings(parse_config(settings))
+            test_beds[name] = _shared_settings(parse_config(settings))
     return then
 
 

@@ -41,8 +41,11 @@ def summarize(
     of the curves and of the levels to reach; tasks without a weight have weight 0.
     """
     methods = methods_of(rows)
-    _check(methods, reference, [*criteria, choose_by])
-    _check_weights("weights" in (*criteria, choose_by), weights or {}, tasks)
+    if reference not in methods:
+        raise ConfigError(
+            f"unknown reference '{reference}'{nearest(reference, methods)} "
+            f"Methods: {', '.join(methods)}."
+        )
     numbers = [number for number in CRITERIA if number != "weights" or weights]
     if min(task.range[0] for task in tasks) < 0:
         numbers.remove("geometric_mean")
@@ -110,35 +113,6 @@ def _dropped(rows: Sequence[RunRow]) -> list[dict[str, Any]]:
         for row in rows
         if row.dropped
     ]
-
-
-def _check(
-    methods: Mapping[str, Sequence[RunRow]], reference: str, criteria: Sequence[str]
-) -> None:
-    if reference not in methods:
-        raise ConfigError(
-            f"unknown reference '{reference}'{nearest(reference, methods)} "
-            f"Methods: {', '.join(methods)}."
-        )
-    for criterion in criteria:
-        if criterion not in CRITERIA:
-            raise ConfigError(
-                f"unknown criterion '{criterion}'{nearest(criterion, CRITERIA)} "
-                f"Known: {', '.join(CRITERIA)}."
-            )
-
-
-def _check_weights(needed: bool, weights: Mapping[str, float], tasks: Sequence[Task]) -> None:
-    names = [task.name for task in tasks]
-    for name in weights:
-        if name not in names:
-            raise ConfigError(
-                f"weights: unknown task '{name}'{nearest(name, names)} Tasks: {', '.join(names)}."
-            )
-    if needed and not weights:
-        raise ConfigError("the criterion 'weights' needs weights of the tasks")
-    if weights and not sum(weights.values()) > 0:
-        raise ConfigError("weights: at least one weight must be positive")
 
 
 def _costs(name: str, rows: Sequence[RunRow]) -> dict[str, Any]:

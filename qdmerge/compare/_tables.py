@@ -17,7 +17,7 @@ from qdmerge.compare._rows import RunRow, read_rows
 from qdmerge.compare._study import Study
 from qdmerge.compare._summary import ranked, summarize
 from qdmerge.criteria import CRITERIA, over_tasks
-from qdmerge.errors import ConfigError, RunError
+from qdmerge.errors import RunError
 from qdmerge.reports._tables import markdown_table
 from qdmerge.runs import RunFolder
 from qdmerge.runs._folder import versions
@@ -220,7 +220,7 @@ def write_comparison(study: Study, planned: Sequence[PlannedRun], reference: str
         more = f" ({len(others)} other causes)" if others else ""
         raise RunError(f"every run failed: {first}{more}. Fix the cause, then repeat the command")
     final = study.config.final
-    box = _box(study)
+    box = Box.of(study.tasks)
     weights = final.weights or None
     criteria = ["geometric_mean", "mean", "minimum", *(["weights"] if weights else [])]
     known = {criterion for row in rows for criterion in row.picks}
@@ -256,14 +256,6 @@ def write_comparison(study: Study, planned: Sequence[PlannedRun], reference: str
             "then repeat the command"
         ) from error
     return [page, data, table, *figures]
-
-
-def _box(study: Study) -> Box | None:
-    """Return where hypervolume is measured; None if a task's range is not finite."""
-    try:
-        return Box.of(study.tasks)
-    except ConfigError:
-        return None
 
 
 def _write_csv(path: Path, records: Sequence[dict[str, Any]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -36,12 +35,13 @@ from qdmerge.runs._scores import SplitScores
 from qdmerge.runs._search import Listener, LoggedSearch, RunProgress, stage_progress
 from qdmerge.search import CycleQD, archive_stats
 from qdmerge.settings import RunConfig
+from qdmerge.storage import content_digest
 
 _EXAMPLES = RunProgress("drawing examples", 0, 0)
 
 
 def _digest(settings: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+    return content_digest(settings, sort_keys=True)[:16]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from qdmerge.backend import Evaluation
-from qdmerge.compare._shared import SharedEvaluations
+from qdmerge.compare._shared import SharedEvaluations, SharedExecutor
 from qdmerge.errors import RunError
 from qdmerge.execution import Timed
 from qdmerge.runs._log import EventLog
@@ -52,7 +52,7 @@ def shared(pool: Pool, folder) -> SharedEvaluations:
 
 def test_a_pool_that_is_made_anew_can_tell_what_ended_with_it(tmp_path):
     pool = BrokenPool()
-    executor = shared(pool, tmp_path).executor("domain", lambda: None)  # type: ignore[arg-type,return-value]
+    executor = SharedExecutor(shared(pool, tmp_path), "domain", lambda: None)  # type: ignore[arg-type,return-value]
     first = executor.submit(X[0], "test")
     second = executor.submit(X[1], "test")
     assert pool.told, "the pool's thread could not tell the run, and nobody went on"
@@ -70,7 +70,7 @@ def test_a_model_that_could_not_be_submitted_can_be_asked_for_again(tmp_path):
         raise RuntimeError("no workers")
 
     pool.submit = refuse  # type: ignore[method-assign]
-    executor = shared(pool, tmp_path).executor("domain", lambda: None)  # type: ignore[arg-type,return-value]
+    executor = SharedExecutor(shared(pool, tmp_path), "domain", lambda: None)  # type: ignore[arg-type,return-value]
     with pytest.raises(RuntimeError, match="no workers"):
         executor.submit(X[0], "test").result(5)
     pool.submit = submit  # type: ignore[method-assign]
@@ -81,7 +81,7 @@ def test_a_model_that_could_not_be_submitted_can_be_asked_for_again(tmp_path):
 
 def test_one_model_is_evaluated_once_however_many_ask(tmp_path):
     pool = Pool()
-    executor = shared(pool, tmp_path).executor("domain", lambda: None)  # type: ignore[arg-type,return-value]
+    executor = SharedExecutor(shared(pool, tmp_path), "domain", lambda: None)  # type: ignore[arg-type,return-value]
     futures = [executor.submit(X[0], "test") for _ in range(3)]
     pool.begun[0].set_result(DONE)
     futures.append(executor.submit(X[0], "test"))
