@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from qdmerge.compare._statistics import FLIPS, pairs_needed
+from qdmerge.reports._tables import counted
 
 _COVERS = {
     "seeds and items": "cover seeds and test items of these test beds, not other experts",
@@ -43,7 +44,7 @@ def _spending(summary: Mapping[str, Any]) -> Iterator[str]:
         f"{name} ({n:g})" for name, n in spent.items() if None not in (n, budget) and n > budget
     ]
     if over:
-        allowed = _count(budget, "evaluation")
+        allowed = counted(budget, "evaluation")
         yield f"The budget is {allowed}; more were spent by: {', '.join(over)}."
 
 
@@ -80,14 +81,14 @@ def _power(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if all(not row["can_be_significant"] for row in rows):
         methods = len({row["method"] for row in rows})
         yield (
-            f"With {_count(max(row['pairs'] for row in rows), 'pair')} and "
-            f"{_count(methods, 'method')} compared, nothing can be significant: the smallest "
+            f"With {counted(max(row['pairs'] for row in rows), 'pair')} and "
+            f"{counted(methods, 'method')} compared, nothing can be significant: the smallest "
             f"corrected p is {min(row['smallest_p_holm'] for row in rows):.2g}; it takes at least "
-            f"{_count(pairs_needed(methods), 'pair')} each."
+            f"{counted(pairs_needed(methods), 'pair')} each."
         )
         return
     if hopeless:
-        few = ", ".join(f"{name} ({_count(pairs, 'pair')})" for name, pairs in hopeless.items())
+        few = ", ".join(f"{name} ({counted(pairs, 'pair')})" for name, pairs in hopeless.items())
         yield f"Too few pairs for anything to be significant: {few}."
     if not any(row["significant"] for row in rows):
         yield "No difference is significant."
@@ -109,10 +110,6 @@ def _sets(summary: Mapping[str, Any]) -> Iterator[str]:
             f"split, by {summary['choose_by'].replace('_', ' ')}; the level is the other method's "
             "median final value."
         )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _point(values: Sequence[float]) -> str:

@@ -16,7 +16,6 @@ from qdmerge.compare._summary import ranked
 from qdmerge.criteria import CRITERIA
 from qdmerge.reports._style import (
     CHOSEN_COLOR,
-    EMPTY_COLOR,
     LINES,
     MARKERS,
     MUTED,
@@ -52,17 +51,17 @@ def comparison_chart(summary: Mapping[str, Any], criterion: str) -> Figure:
     Returns:
         A figure 9 inches wide, best method first.
     """
-    measures = list(summary["measures"])
+    numbers = list(summary["measures"])
     names = ranked(summary, criterion)
     figure = new_figure(WIDTH, 0.29 * len(names) + 1.35)
-    panels = figure.subplots(1, len(measures), sharey=True, squeeze=False)[0]
-    for panel, measure in zip(panels, measures, strict=True):
+    panels = figure.subplots(1, len(numbers), sharey=True, squeeze=False)[0]
+    for panel, number in zip(panels, numbers, strict=True):
         known = {
-            name: (summary["methods"][name]["picks"].get(criterion) or {}).get(measure)
+            name: (summary["methods"][name]["picks"].get(criterion) or {}).get(number)
             for name in names
         }
         _draw_scores(panel, known, summary["reference"])
-        panel.set_title(CRITERIA[measure])
+        panel.set_title(CRITERIA[number])
     panels[0].set_yticks(range(len(names)), [shorten(name, 30) for name in names])
     for text, name in zip(panels[0].get_yticklabels(), names, strict=True):
         text.set_fontweight("bold" if name == summary["reference"] else "normal")
@@ -91,8 +90,7 @@ def _draw_scores(
             panel.plot(one["ci95"], [row, row], color=color, linewidth=1.8, solid_capstyle="butt")
         panel.plot(one["value"], row, color=color, markeredgewidth=0.7, zorder=3, **_MEAN)
     panel.xaxis.set_major_locator(MaxNLocator(5))
-    panel.grid(axis="x", color=EMPTY_COLOR)
-    panel.set_axisbelow(True)
+    panel.grid(axis="x")
     panel.tick_params(axis="y", length=0)
     panel.spines["left"].set_visible(False)
 
@@ -116,7 +114,7 @@ Curves = dict[str, Mapping[str, list[float]]]
 def comparison_curves(
     summary: Mapping[str, Any],
     test_bed: str,
-    measure: str,
+    criterion: str,
     split: Literal["held_out", "validation"] = "held_out",
 ) -> Figure:
     """Draw the best model so far against evaluations: median and quartiles over runs.
@@ -126,22 +124,22 @@ def comparison_curves(
     Args:
         summary: ``compare.json``.
         test_bed: Name of the test bed.
-        measure: Criterion that makes one number of the scores.
+        criterion: Criterion that makes one number of the scores.
         split: Where the best model by validation is scored: held out, or on validation itself.
 
     Returns:
         A figure 9 inches wide.
 
     Raises:
-        ValueError: No curves of this test bed and measure.
+        ValueError: No curves of this test bed and criterion.
     """
     curves: Curves = {
         one["method"]: one[split]
         for one in summary["curves"]
-        if one["block"] == test_bed and one["measure"] == measure and one[split]["evaluations"]
+        if one["block"] == test_bed and one["measure"] == criterion and one[split]["evaluations"]
     }
     if not curves:
-        raise ValueError(f"there are no curves of {measure} on '{test_bed}' to draw")
+        raise ValueError(f"there are no curves of {criterion} on '{test_bed}' to draw")
     columns = min(_COLUMNS, len(curves))
     rows = -(-len(curves) // columns)
     figure = new_figure(WIDTH, 1.75 * rows + 0.95)
@@ -158,7 +156,7 @@ def comparison_curves(
     panels[0].set_xlim(0, max(curve["evaluations"][-1] for curve in curves.values()) or 1)
     panels[0].xaxis.set_major_locator(MaxNLocator(4, integer=True))
     panels[0].yaxis.set_major_locator(MaxNLocator(5))
-    over = CRITERIA[measure] + " over the tasks" if len(summary["tasks"]) > 1 else "score"
+    over = CRITERIA[criterion] + " over the tasks" if len(summary["tasks"]) > 1 else "score"
     figure.supylabel(f"{over}, {_SPLITS[split]}", fontsize=10)
     figure.legend(handles=_curves_key(summary["reference"]), loc="outside lower center", ncols=3)
     return figure
@@ -177,8 +175,7 @@ def _draw_curves(panel: Axes, curves: Curves, name: str, reference: str) -> None
     panel.fill_between(at, own["low"], own["high"], color=color, **band)
     _draw_line(panel, own, color, 1.8)
     panel.plot(at[-1], own["median"][-1], "o", color=color, markersize=4, clip_on=False)
-    panel.grid(color=EMPTY_COLOR)
-    panel.set_axisbelow(True)
+    panel.grid()
 
 
 def _draw_line(panel: Axes, curve: Mapping[str, list[float]], color: str, width: float) -> None:
@@ -255,8 +252,7 @@ def _draw_front(
         panel.add_line(_line(at, name, reference, front[:, 0], front[:, 1], symbols))
     panel.xaxis.set_major_locator(MaxNLocator(4))
     panel.yaxis.set_major_locator(MaxNLocator(4))
-    panel.grid(color=EMPTY_COLOR)
-    panel.set_axisbelow(True)
+    panel.grid()
 
 
 def _line(at: int, name: str, reference: str, x: Any, y: Any, symbols: bool) -> Line2D:
@@ -292,9 +288,9 @@ def draw_comparison(summary: Mapping[str, Any], folder: Path) -> list[Path]:
     Raises:
         RunError: A figure cannot be written.
     """
-    measure = summary["choose_by"]
-    if measure not in summary["measures"]:
-        measure = summary["measures"][0]
+    shown = summary["choose_by"]
+    if shown not in summary["measures"]:
+        shown = summary["measures"][0]
     figures: dict[str, Figure] = {}
     for criterion in summary["criteria"]:
         picks = [method["picks"].get(criterion, {}) for method in summary["methods"].values()]
@@ -306,10 +302,10 @@ def draw_comparison(summary: Mapping[str, Any], folder: Path) -> list[Path]:
         curves = [
             one["held_out"]["evaluations"]
             for one in summary["curves"]
-            if (one["block"], one["measure"]) == (test_bed, measure)
+            if (one["block"], one["measure"]) == (test_bed, shown)
         ]
         if any(curves):
-            figures[f"curves{end}"] = comparison_curves(summary, test_bed, measure)
+            figures[f"curves{end}"] = comparison_curves(summary, test_bed, shown)
         if any(one["block"] == test_bed and one["methods"] for one in summary["fronts"]):
             figures[f"fronts{end}"] = comparison_fronts(summary, test_bed)
     return [save_figure(figure, folder / f"{name}.png") for name, figure in figures.items()]

@@ -58,18 +58,13 @@ class NSGA2Emitter(BaselineEmitter):
                 "CMA-ES or random search"
             )
         need("pymoo", "NSGA-II")
-        self._population = population
+        self._batch_size = population
         self._sigma = sigma
         seeds = np.stack(list(self._space.seeds.values())).astype(float)
         self._low = np.maximum(seeds.min(axis=0) - margin, self.lower_bounds)
         self._high = np.minimum(seeds.max(axis=0) + margin, self.upper_bounds)
         self._algorithm: Any = None
         self._asked: Any = None
-
-    @property
-    def batch_size(self) -> int:
-        """Return the number of solutions per generation."""
-        return self._population
 
     @property
     def box(self) -> tuple[np.ndarray, np.ndarray]:
@@ -79,9 +74,9 @@ class NSGA2Emitter(BaselineEmitter):
     def first_generation(self) -> np.ndarray:
         """Return the ``(population, dim)`` solutions that the search starts from."""
         rng = np.random.default_rng([self._seed, 0])
-        noise = rng.normal(0.0, self._sigma, (self._population, self._space.dim))
+        noise = rng.normal(0.0, self._sigma, (self._batch_size, self._space.dim))
         first = np.clip(self._space.x0 + noise, self._low, self._high)
-        known = self._known()[: self._population]
+        known = self._known()[: self._batch_size]
         first[: len(known)] = known
         return first
 
@@ -93,7 +88,7 @@ class NSGA2Emitter(BaselineEmitter):
         problem = Problem(
             n_var=self._space.dim, n_obj=self._n_scores + 1, xl=self._low, xu=self._high
         )
-        algorithm = NSGA2(pop_size=self._population, sampling=self.first_generation())
+        algorithm = NSGA2(pop_size=self._batch_size, sampling=self.first_generation())
         return algorithm.setup(problem, seed=self._seed, termination=NoTermination())
 
     def ask(self) -> np.ndarray:
@@ -197,11 +192,6 @@ class M2N2Emitter(BaselineEmitter):
         self._capacity: np.ndarray | None = None
         self._tasks: tuple[str, ...] = ()  # the order of items; empty where scores are resources
         self._parents: np.ndarray | None = None
-
-    @property
-    def batch_size(self) -> int:
-        """Return the number of children per ask after the first one."""
-        return self._batch_size
 
     @property
     def parents(self) -> np.ndarray | None:

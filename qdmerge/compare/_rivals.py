@@ -36,6 +36,12 @@ class BaselineEmitter(EmitterBase):
         self._space = spec.space
         self._n_scores = spec.n_scores
         self._seed = spec.seed
+        self._batch_size = 1
+
+    @property
+    def batch_size(self) -> int:
+        """Return the number of solutions per ask; some ask for others first."""
+        return self._batch_size
 
     def _solutions(self, x: np.ndarray) -> np.ndarray:
         """Return ``(n, dim)`` vectors clipped to the bounds of the space, in its dtype."""
@@ -100,11 +106,6 @@ class RandomEmitter(BaselineEmitter):
         self._low, self._high = low, high
         self._batch_size = batch_size
         self._asks = 0
-
-    @property
-    def batch_size(self) -> int:
-        """Return the number of solutions per ask."""
-        return self._batch_size
 
     def ask(self) -> np.ndarray:
         """Return ``(batch_size, dim)`` new solutions."""

@@ -13,7 +13,6 @@ from matplotlib.ticker import MaxNLocator
 
 from qdmerge.reports._style import (
     CHOSEN_COLOR,
-    EMPTY_COLOR,
     FOUND_COLOR,
     MARKERS,
     MUTED,
@@ -146,8 +145,7 @@ def _set_score_axis(panel: Axes, rows: Sequence[Candidate]) -> None:
         else f"test score on {shorten(task, 40)}{interval}"
     )
     panel.xaxis.set_major_locator(MaxNLocator(6))
-    panel.grid(axis="x", color=EMPTY_COLOR)
-    panel.set_axisbelow(True)
+    panel.grid(axis="x")
 
 
 def _heights(rows: Sequence[Candidate], headings: bool) -> list[float]:

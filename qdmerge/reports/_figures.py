@@ -12,7 +12,6 @@ from qdmerge.reports._chart import compact_height, draw_compact
 from qdmerge.reports._heatmap import draw_heatmaps, heatmap_size
 from qdmerge.reports._maps import ArchiveMap, Mark
 from qdmerge.reports._style import (
-    EMPTY_COLOR,
     LINES,
     TASK_COLORS,
     WIDTH,
@@ -53,7 +52,7 @@ def progress_curves(stats: Sequence[tuple[int, Stats]]) -> Figure:
         panel.set_xlim(0, max(stats[-1][0], 1))
         panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         panel.yaxis.set_major_locator(MaxNLocator(5))
-        panel.grid(color=EMPTY_COLOR)
+        panel.grid()
         for number, task in enumerate(tasks):
             panel.plot(
                 [evaluations for evaluations, _ in stats],

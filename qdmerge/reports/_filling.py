@@ -16,7 +16,7 @@ from qdmerge.backend import Task
 from qdmerge.reports._heatmap import draw_panel, shown_pair
 from qdmerge.reports._maps import ArchiveMap
 from qdmerge.reports._style import COLORMAP, MUTED, WIDTH, axis_label, new_figure, shorten, styled
-from qdmerge.reports._tables import number
+from qdmerge.reports._tables import counted, number
 from qdmerge.search import Stats
 
 _ROWS = 4
@@ -136,22 +136,18 @@ def _draw_strip(
 def _label(panel: Axes, moment: Moment, task: str, head: bool) -> None:
     """Write above a panel what the archive held and, in the first strip, when."""
     stats = moment.stats[task]
-    lines = [_counted(int(stats["elites"] or 0), "elite")]
+    lines = [counted(int(stats["elites"] or 0), "elite")]
     if stats["qd_score"] is not None:
         lines.append(f"QD score {number(stats['qd_score'])}")
     held = "\n".join(lines)
     if not head:
         panel.set_title(held, fontsize=9, weight="normal")
         return
-    when = _counted(moment.evaluations, "evaluation") if moment.evaluations else "the seeds"
+    when = counted(moment.evaluations, "evaluation") if moment.evaluations else "the seeds"
     panel.set_title(when, fontsize=10, pad=8 + 12 * len(lines))
     panel.annotate(
         held, (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", fontsize=9
     )
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _share_limits(panels: Sequence[Axes]) -> None:

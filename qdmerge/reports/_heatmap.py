@@ -215,8 +215,7 @@ def _draw_cells(panel: Axes, part: ArchiveMap, axes: Sequence[int]) -> None:
             PolyCollection(cells, facecolors=colors, edgecolors="white", linewidths=line)
         )
     else:
-        panel.grid(color=EMPTY_COLOR)
-        panel.set_axisbelow(True)
+        panel.grid()
         best_last = np.argsort(part.objective, kind="stable")
         x, y = part.measures[best_last][:, list(axes)].T
         panel.scatter(

@@ -84,6 +84,11 @@ def number(value: float | None) -> str:
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless it is 1."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def markdown_table(rows: Sequence[Sequence[str]], texts: int = 1) -> list[str]:
     """Return the lines of a table, the head first; the first ``texts`` columns align left."""
     head, *body = rows

@@ -13,6 +13,7 @@ from qdmerge.backend import GenomeBackend, Task
 from qdmerge.criteria import Criterion, CriterionName, fitting_criteria
 from qdmerge.errors import ConfigError, QDMergeError, RunError
 from qdmerge.runs._folder import RunFolder
+from qdmerge.runs._scores import REFERENCES
 from qdmerge.runs._search import Listener, stage_progress
 from qdmerge.search import CycleQD
 from qdmerge.settings import (
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 
 DECISIVE = ("dtype", "weights", "base_files", "statistics", "items", "calibration")
 """Facts that decide, beside the settings, what a solution scores; the last is the space's."""
-
-_SHOWN = ("base", "expert", "average", "regmean")
-"""Kinds of candidates that are shown beside the chosen one, in this order."""
 
 
 class BuildBackend:
@@ -177,7 +175,7 @@ def draw_examples(folder: RunFolder, backend: GenomeBackend) -> list[Path]:
             "--examples out"
         )
     results = folder.read_results()
-    rows = [row for kind in _SHOWN for row in results["candidates"] if row["kind"] == kind]
+    rows = [row for kind in REFERENCES for row in results["candidates"] if row["kind"] == kind]
     rows += [row for row in results["candidates"] if row["name"] == results["chosen"]]
     models = {row["name"]: folder.solutions.get(row["solution"]) for row in rows}
     try:

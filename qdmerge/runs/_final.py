@@ -11,6 +11,7 @@ from qdmerge.backend import side_tasks
 from qdmerge.criteria import Criterion, CriterionName, geometric_mean
 from qdmerge.errors import EvaluationError
 from qdmerge.merges import Mergeable, Regressing, plain_average, task_arithmetic
+from qdmerge.reports._tables import FOUND
 from qdmerge.runs._history import History
 from qdmerge.runs._log import SolutionStore, solution_id
 from qdmerge.runs._scores import Candidate, SplitScores, mean_interval, score_side_tasks
@@ -19,9 +20,6 @@ from qdmerge.settings import FinalConfig
 
 _SHORT: Mapping[CriterionName, str] = {"geometric_mean": "gmean"}
 """Criteria whose names are shorter in the names of candidates."""
-
-SEARCHED = ("aggregate", "elite")
-"""Kinds of candidates that the search found; the choice is among these."""
 
 
 def references(search: CycleQD) -> list[Candidate]:
@@ -159,7 +157,7 @@ def choose_and_test(
             "selection": scores.scores(one.x, "selection"),
         }
         for one in candidates
-        if one.kind in SEARCHED
+        if one.kind in FOUND
     ]
     while True:
         picks = _picks(candidates, criteria, scores)
@@ -194,7 +192,7 @@ def _picks(
     scores: SplitScores,
 ) -> dict[CriterionName, Candidate]:
     """Return the candidate of the search that each criterion picks on the selection split."""
-    searched = [candidate for candidate in candidates if candidate.kind in SEARCHED]
+    searched = [candidate for candidate in candidates if candidate.kind in FOUND]
     return {
         by: max(searched, key=lambda one: criterion(scores.scores(one.x, "selection")))
         for by, criterion in criteria.items()
@@ -218,7 +216,7 @@ def _evaluated(
                 f"{scores.failures[solution_id(candidate.x)]}. The search is complete and kept; "
                 "fix the cause, then resume"
             )
-    if not any(candidate.kind in SEARCHED for candidate in left):
+    if not any(candidate.kind in FOUND for candidate in left):
         if not scores.failures:
             raise EvaluationError("the search found no model that 'final.candidates' admits")
         raise EvaluationError(

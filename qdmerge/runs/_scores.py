@@ -13,6 +13,9 @@ from qdmerge.execution import Evaluator, PendingEvaluation
 from qdmerge.runs._log import EventLog, SolutionStore, solution_id
 from qdmerge.runs._search import Listener, RunProgress, plain_scores
 
+REFERENCES = ("base", "expert", "average", "regmean")
+"""Kinds of candidates that are shown beside the chosen one, in this order."""
+
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
@@ -176,8 +179,7 @@ def score_side_tasks(
     shown = [
         one
         for one in candidates
-        if one.kind in ("base", "expert", "average", "regmean")
-        or one.name in ("aggregate", chosen.name)
+        if one.kind in REFERENCES or one.name in ("aggregate", chosen.name)
     ]
     scores.evaluate([one.x for one in shown], SIDE, "side tasks")
     base = next(one for one in shown if one.kind == "base").x
