@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qdmerge.checkpoints._checkpoint import INDEX, SINGLE, Checkpoint, listing
+from qdmerge.checkpoints._checkpoint import INDEX, SINGLE, Checkpoint, findings, listing
 from qdmerge.checkpoints._names import is_embedding, is_head, ties, vocabulary_change
 from qdmerge.errors import CheckpointError
 from qdmerge.storage import read_json
@@ -138,7 +138,7 @@ class Adapter:
         if base is not None:
             problems += wrong_base(config, base.path)
             problems += _mismatches(checkpoint, changes, base)
-            problems += _untied(checkpoint, config, changes, base)
+            problems += _untied(config, changes, base)
         return cls(checkpoint, config, changes), problems
 
     @property
@@ -212,9 +212,7 @@ def _changes(
             wholes[name] = tensor
         else:
             modules.setdefault(name.removesuffix(ending), {})[_ENDINGS[ending]] = tensor
-    problems = []
-    if unknown:
-        problems.append(f"holds tensors that are not named as peft names LoRA: {listing(unknown)}")
+    problems = findings({"holds tensors that are not named as peft names LoRA": unknown})
     changes: dict[str, Change] = {
         _name_in(base, name): Whole(tensor) for name, tensor in wholes.items()
     }
@@ -249,8 +247,7 @@ def _changes(
             changes[bias] = Whole(parts["bias"])
     if halves:
         problems.append(f"has only one of LoRA's two factors for {listing(halves)}")
-    if ranks:
-        problems.append(f"has other ranks than its {ADAPTER_CONFIG} says: {listing(ranks)}")
+    problems += findings({f"has other ranks than its {ADAPTER_CONFIG} says": ranks})
     if not changes and not problems:
         problems.append("holds no LoRA weights")
     return changes, problems
@@ -273,28 +270,24 @@ def _mismatches(
                 lacking.append(name)
             continue
         ours = base.tensors[name].shape
-        theirs = _adapted_shape(checkpoint, change, ours)
+        theirs = _adapted_shape(checkpoint, change)
         if theirs != ours:
             rows = vocabulary_change(base, name, theirs)
             vocabulary += [rows] if rows else []
             shapes += [] if rows else [f"{name} {ours} -> {theirs}"]
         if not base.tensors[name].floating:
             kinds.append(f"{name} {base.tensors[name].dtype}")
-    problems = []
-    if lacking:
-        problems.append(f"adapts tensors that the base lacks: {listing(lacking)}")
-    if vocabulary:
-        problems.append(f"has another vocabulary (base -> adapter): {listing(vocabulary)}")
-    if shapes:
-        problems.append(f"has tensors of other shapes (base -> adapter): {listing(shapes)}")
-    if kinds:
-        problems.append(f"adapts tensors of the base that hold no floats: {listing(kinds)}")
-    return problems
+    return findings(
+        {
+            "adapts tensors that the base lacks": lacking,
+            "has another vocabulary (base -> adapter)": vocabulary,
+            "has tensors of other shapes (base -> adapter)": shapes,
+            "adapts tensors of the base that hold no floats": kinds,
+        }
+    )
 
 
-def _adapted_shape(
-    checkpoint: Checkpoint, change: Change, ours: tuple[int, ...]
-) -> tuple[int, ...]:
+def _adapted_shape(checkpoint: Checkpoint, change: Change) -> tuple[int, ...]:
     """Return the shape of the tensor that a change is made for."""
     if not isinstance(change, LowRank):
         return checkpoint.tensors[change.tensor].shape
@@ -305,10 +298,7 @@ def _adapted_shape(
 
 
 def _untied(
-    checkpoint: Checkpoint,
-    config: Mapping[str, Any],
-    changes: Mapping[str, Change],
-    base: Checkpoint,
+    config: Mapping[str, Any], changes: Mapping[str, Change], base: Checkpoint
 ) -> list[str]:
     """Return a problem if embedding and output layer change apart, but the base ties them."""
     if not ties(base.config()) or config.get("ensure_weight_tying"):

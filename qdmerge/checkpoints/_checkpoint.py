@@ -154,6 +154,11 @@ def listing(names: list[str], limit: int = 3) -> str:
     return shown if len(names) <= limit else f"{shown}, ... ({len(names)} in all)"
 
 
+def findings(found: Mapping[str, list[str]]) -> list[str]:
+    """Return a problem for each kind of finding with names, with the first few of them."""
+    return [f"{what}: {listing(names)}" for what, names in found.items() if names]
+
+
 def _fits(info: TensorInfo) -> bool:
     width = _BYTES.get(info.dtype)
     sane = min(info.shape, default=0) >= 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qdmerge.checkpoints._adapter import Adapter, is_adapter
-from qdmerge.checkpoints._checkpoint import Checkpoint, listing
+from qdmerge.checkpoints._checkpoint import Checkpoint, findings, listing
 from qdmerge.checkpoints._names import is_embedding, is_head, ties, vocabulary_change
 from qdmerge.errors import CheckpointError
 
@@ -46,10 +46,6 @@ def full_expert(base: Checkpoint, checkpoint: Checkpoint) -> tuple[FullExpert, l
     if untied:  # reported already
         missing = [name for name in missing if not is_head(name)]
         extra = [name for name in extra if not is_head(name)]
-    if missing:
-        problems.append(f"lacks tensors of the base: {listing(missing)}")
-    if extra:
-        problems.append(f"has tensors that the base lacks: {listing(extra)}")
     pairs = {n: tied.get(n, n) for n in base.tensors}
     shared = [
         (n, base.tensors[n], checkpoint.tensors[pairs[n]])
@@ -58,15 +54,17 @@ def full_expert(base: Checkpoint, checkpoint: Checkpoint) -> tuple[FullExpert, l
     ]
     odd = {n: (b.shape, e.shape) for n, b, e in shared if b.shape != e.shape}
     rows = {n: vocabulary_change(base, n, e) for n, (_, e) in odd.items()}
-    vocabulary = [text for text in rows.values() if text]
-    if vocabulary:
-        problems.append(f"has another vocabulary (base -> expert): {listing(vocabulary)}")
     shapes = [f"{n} {b} -> {e}" for n, (b, e) in odd.items() if not rows[n]]
-    if shapes:
-        problems.append(f"has tensors of other shapes (base -> expert): {listing(shapes)}")
     kinds = [f"{n} {b.dtype} -> {e.dtype}" for n, b, e in shared if b.floating != e.floating]
-    if kinds:
-        problems.append(f"has tensors of another kind (base -> expert): {listing(kinds)}")
+    problems += findings(
+        {
+            "lacks tensors of the base": missing,
+            "has tensors that the base lacks": extra,
+            "has another vocabulary (base -> expert)": [text for text in rows.values() if text],
+            "has tensors of other shapes (base -> expert)": shapes,
+            "has tensors of another kind (base -> expert)": kinds,
+        }
+    )
     return FullExpert(checkpoint, tied), problems
 
 
