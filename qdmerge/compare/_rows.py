@@ -139,7 +139,7 @@ def _evaluations(planned: PlannedRun, history: History) -> int:
 
 def _pick(row: Mapping[str, Any], items: Mapping[str, Sequence[float]] | None) -> Pick:
     known = {task: np.array(scores, float) for task, scores in (items or {}).items()}
-    return Pick(row["name"], row["solution"], *(row[split] for split in SPLITS), known)
+    return Pick(**{key: row[key] for key in ("name", "solution", *SPLITS)}, items=known)
 
 
 def _digest(items: Any) -> str:
