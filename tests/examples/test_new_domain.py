@@ -59,7 +59,8 @@ def test_the_example_prints_its_table_and_leaves_models_and_a_figure(tmp_path: P
     with Image.open(folder / "archives.png") as figure:
         assert len(figure.convert("RGB").getcolors(maxcolors=10**6)) > 100
     assert accuracies(merged / "model.safetensors") == pytest.approx(
-        [table["chosen"][task] for task in COLUMNS[:3]], abs=5e-4
+        [table["chosen"][task] for task in COLUMNS[:3]],
+        abs=4e-3,  # two digits of 597, of which two classes may tie
     )
 
 

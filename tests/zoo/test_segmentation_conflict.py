@@ -145,7 +145,8 @@ def test_the_rival_is_prepared_evaluated_and_its_cost_told(made: Path) -> None:
     scores = theirs.evaluate(np.ones((1, 1)), "validation").scores
     assert scores.shape == (1, 6)
     last = record(made)["curve"][-1]["validation"]
-    np.testing.assert_allclose(scores[0], list(last.values()), atol=1e-5)
+    # A pixel at the threshold may fall to the other side; the base is 0.1 away.
+    np.testing.assert_allclose(scores[0], list(last.values()), atol=5e-3)
 
 
 @pytest.mark.usefixtures("tiny_is_six")

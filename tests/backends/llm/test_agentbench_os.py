@@ -201,7 +201,7 @@ INLINE = {"language": "python", "code": "import sys; sys.exit(sys.argv[1:] != ['
         (row({"check": {"code": '[ "$1" = 5 ]'}}), "5", True),
         (row({"check": '[ "$1" = 5 ]'}), "6", False),
         (row({"check": [None, "test -e /root/a"], "example": "true"}, start="touch a"), "", True),
-        (row({"check": "pgrep sleep"}, start="sleep 60 &"), "", True),
+        (row({"check": "pgrep sleep"}, start="sleep 60 & until pgrep sleep; do :; done"), "", True),
         (row({"check": "sleep 60"}), "", False),
         (row({"check": "test -e /b"}, create={"init": "touch /b"}), "", True),
     ],

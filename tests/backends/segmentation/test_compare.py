@@ -62,7 +62,8 @@ def test_the_rival_is_the_model_of_all_tasks(done: tuple[Study, list[PlannedRun]
     (rival,) = (row for row in read_rows(planned, {}) if row.method == "finetune")
     alone = BuildBackend(load_config("segmentation-tiny", ["backend.base=tiny://all"]))()
     expected = alone.evaluate(np.zeros((1, alone.space.dim)), "test").scores[0]
-    assert list(rival.picks["mean"].test.values()) == pytest.approx(expected, abs=1e-4)
+    # A pixel at the threshold may fall to the other side; the base is 0.1 away.
+    assert list(rival.picks["mean"].test.values()) == pytest.approx(expected, abs=5e-3)
     assert rival.evaluations == 1
     assert rival.training == {"steps": 640, "examples": 10240, "seconds": ANY}
 
