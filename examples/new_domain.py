@@ -1,7 +1,7 @@
 """A domain of your own in one file: three skills on scikit-learn's digits, merged by CycleQD.
 
-A small network looks at upright, rotated and inverted digits, but not for long. Three experts go on
-from it with one of these views each, and forget the others. CycleQD merges what they learned::
+A small network is trained briefly on upright, rotated and inverted digits. Three experts start from
+it, see one of these views each, and forget the others. CycleQD merges what they learned::
 
     python examples/new_domain.py --out runs/new-domain
 """

@@ -20,7 +20,7 @@ class CheckpointError(QDMergeError):
 
 
 class RunError(QDMergeError):
-    """A run folder cannot be used, or a run cannot go on."""
+    """A run folder cannot be used, or a run cannot continue."""
 
 
 class EvaluationError(QDMergeError, ValueError):
@@ -32,7 +32,7 @@ class UnsupportedError(QDMergeError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about a mistyped name: ``"; did you mean 'x'?"``, or a full stop."""
+    """Return the end of a sentence on a mistyped name: ``"; did you mean 'x'?"`` or ``"."``."""
     match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean '{match[0]}'?" if match else "."
 

@@ -118,7 +118,7 @@ class EmitterContract:
         assert len(self.play(scheduler, 1)) == 1
 
     def test_a_replay_resumes_it(self) -> None:
-        """A new emitter that is asked and told the same goes on as the first one would have.
+        """A new emitter that is asked and told the same continues as the first one would.
 
         This is how runs resume: from the event log, with no state of an emitter kept.
         """

@@ -165,7 +165,7 @@ class SchedulerContract:
             np.testing.assert_array_equal(first, second)
 
     def test_a_replay_resumes_it(self) -> None:
-        """A new scheduler that is told what was logged goes on as the first one does."""
+        """A new scheduler that receives the log continues as the first one does."""
         first, second = self.scheduled(), self.scheduled()
         for task, solutions, scores in self.play(first, 10):
             batch = second.ask()
