@@ -48,11 +48,8 @@ class BuildBackend:
         self._space = config.space
 
     def __call__(self) -> GenomeBackend:
-        """Build the backend with the configured space.
-
-        Raises:
-            ConfigError: A space is configured, but the backend has one of its own, or does not
-                give the space what it needs.
+        """Build the backend with the configured space; ConfigError if the backend has a space of
+        its own, or does not give the configured one what it needs.
         """
         part = self._space
         if part is None:

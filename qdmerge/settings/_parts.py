@@ -215,16 +215,7 @@ def merge_emitter(
     crossover: CrossoverPart = Part(name="linear"),  # noqa: B008
     mutation: Mutations = (Part(name="svd"),),  # noqa: B008
 ) -> EmitterBase:
-    """Build a configured :class:`~qdmerge.emitters.MergeEmitter`; several mutations are a chain.
-
-    Args:
-        archive: Archive of the active task.
-        spec: What the search provides.
-        batch_size: Children per turn.
-        selection: Parent selection.
-        crossover: Crossover.
-        mutation: One mutation or several.
-    """
+    """Build a configured :class:`~qdmerge.emitters.MergeEmitter`; several mutations are a chain."""
     from qdmerge.emitters import MergeEmitter
     from qdmerge.operators import chain
 

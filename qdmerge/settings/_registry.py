@@ -63,21 +63,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class InstalledParts:
-    """What other packages bring of one kind.
-
-    Attributes:
-        parts: Name to what they say of it.
-        broken: Packages whose parts cannot be loaded, and why.
-    """
+    """What other packages bring of one kind, by name; ``broken``: pairs of package and cause."""
 
     parts: Mapping[str, Any]
     broken: tuple[tuple[str, str], ...] = ()
 
 
 def installed_parts(kind: str) -> InstalledParts:
-    """Find the parts of a kind that other packages bring, by entry point.
-
-    Of two packages that bring the same name, the first in order of their entry points wins.
+    """Find the parts of a kind that other packages bring, by entry point. Of two of the same name,
+    the first in order of their entry points wins.
     """
     parts: dict[str, Any] = {}
     broken = []

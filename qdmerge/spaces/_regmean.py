@@ -31,9 +31,8 @@ _FLOOR = 1e-6
 
 @dataclass(frozen=True)
 class _Terms:
-    """Precomputed terms of one tensor's models; float64, the base float32.
-
-    ``right`` if the components are all of ``tau_k``, as in LoRA experts; else ``products``.
+    """Precomputed terms of one tensor's models; float64, the base float32. ``right`` if the
+    components are all of ``tau_k``, as in LoRA experts; else ``products``.
     """
 
     base: torch.Tensor
