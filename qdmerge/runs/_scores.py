@@ -70,22 +70,13 @@ class SplitScores:
             self._listener(RunProgress(stage, done, len(pending)))
             outcome = evaluation.result()
             self._store.put(unknown[identity])
+            where = {"split": split, "solution": identity}
             if outcome.evaluation is None:
                 self.failures[identity] = f"on {split}: {outcome.cause}"
-                self._log.append(
-                    "final_failed",
-                    split=split,
-                    solution=identity,
-                    cause=outcome.cause,
-                    attempts=outcome.attempts,
-                )
+                failed = {"cause": outcome.cause, "attempts": outcome.attempts}
+                self._log.append("final_failed", **where, **failed)
                 continue
-            event = self._log.append(
-                "final",
-                split=split,
-                solution=identity,
-                **plain_scores(outcome),
-            )
+            event = self._log.append("final", **where, **plain_scores(outcome))
             self._known[split, identity] = event
             self.evaluations += 1
         if pending:
