@@ -267,12 +267,7 @@ def _plain(space: Any) -> Any:
 
 
 def configure(
-    method: Method,
-    config: RunConfig,
-    *,
-    seed: int,
-    evaluations: int,
-    facts: DomainFacts,
+    method: Method, config: RunConfig, *, seed: int, evaluations: int, facts: DomainFacts
 ) -> RunConfig:
     """Return the configuration of a method's run; ``facts`` must hold the number of experts."""
     from qdmerge.settings import parse_config  # slow to import, and not needed to list methods

@@ -121,11 +121,7 @@ class Plan:
         method = self.methods[name]
         try:
             config = configure(
-                method,
-                self.config,
-                seed=seed or 0,
-                evaluations=self.evaluations,
-                facts=known,
+                method, self.config, seed=seed or 0, evaluations=self.evaluations, facts=known
             )
         except ConfigError as error:
             lines = str(error).splitlines()

@@ -192,11 +192,7 @@ def compare_pairs(
 
 
 def _against(
-    name: str,
-    runs: Sequence[RunRow],
-    reference: Sequence[RunRow],
-    numbers: RunValues,
-    seed: int,
+    name: str, runs: Sequence[RunRow], reference: Sequence[RunRow], numbers: RunValues, seed: int
 ) -> dict[str, Any]:
     known = numbers.values
     pairs = paired_runs([r for r in runs if r in known], [r for r in reference if r in known])

@@ -82,8 +82,8 @@ def summarize(
     summary["curves"] = curves(rows, methods, numbers, task_weights)
     summary["reach"] = reach(methods, choose_by, task_weights)
     summary["fronts"] = fronts(rows, methods, summary["tasks"])
-    summary["failed"] = _failures(rows)
-    summary["dropped"] = _dropped(rows)
+    summary["failed"] = [{**_about(row), "cause": row.cause} for row in rows if row.status != "ok"]
+    summary["dropped"] = [{**_about(row), "candidates": row.dropped} for row in rows if row.dropped]
     summary["notes"] = caveats(summary)
     return summary
 
@@ -99,20 +99,8 @@ def ranked(summary: Mapping[str, Any], criterion: str) -> list[str]:
     return sorted(summary["methods"], key=value, reverse=True)
 
 
-def _failures(rows: Sequence[RunRow]) -> list[dict[str, Any]]:
-    return [
-        {"method": row.method, "seed": row.seed, "block": row.test_bed, "cause": row.cause}
-        for row in rows
-        if row.status != "ok"
-    ]
-
-
-def _dropped(rows: Sequence[RunRow]) -> list[dict[str, Any]]:
-    return [
-        {"method": row.method, "seed": row.seed, "block": row.test_bed, "candidates": row.dropped}
-        for row in rows
-        if row.dropped
-    ]
+def _about(row: RunRow) -> dict[str, Any]:
+    return {"method": row.method, "seed": row.seed, "block": row.test_bed}
 
 
 def _costs(name: str, rows: Sequence[RunRow]) -> dict[str, Any]:

@@ -47,10 +47,7 @@ def draw_figures(folder: RunFolder) -> list[Path]:
     results = folder.read_results() if folder.results.is_file() else None
     maps = moments[-1].maps
     marks = run_marks(history, results)
-    figures = {
-        "archives": archive_heatmap(maps, marks),
-        "progress": progress_curves(history.stats),
-    }
+    figures = {"archives": archive_heatmap(maps, marks), "progress": progress_curves(history.stats)}
     if len(moments) > 1:
         figures["filling"] = archive_filling(moments)
     if results is not None:

@@ -200,10 +200,7 @@ def _picks(
 
 
 def _evaluated(
-    candidates: Sequence[Candidate],
-    tried: Sequence[Candidate],
-    scores: SplitScores,
-    split: str,
+    candidates: Sequence[Candidate], tried: Sequence[Candidate], scores: SplitScores, split: str
 ) -> list[Candidate]:
     """Return the candidates without those whose evaluation on the split failed; raise
     EvaluationError if the table cannot do without one of these.

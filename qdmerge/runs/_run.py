@@ -101,9 +101,7 @@ class Run:
         return execution.threads or max(1, (os.cpu_count() or 1) // execution.workers)
 
     def execute(
-        self,
-        listener: Listener = lambda progress: None,
-        shared: SharedBackend | None = None,
+        self, listener: Listener = lambda progress: None, shared: SharedBackend | None = None
     ) -> dict[str, Any]:
         """Start the run, or resume it from its event log.
 
@@ -196,11 +194,7 @@ class Run:
         )
 
     def _execute(
-        self,
-        log: EventLog,
-        shared: SharedBackend,
-        listener: Listener,
-        began: float,
+        self, log: EventLog, shared: SharedBackend, listener: Listener, began: float
     ) -> dict[str, Any]:
         config, backend = self.config, shared.backend
         criteria = final_criteria(config.final, backend.tasks)

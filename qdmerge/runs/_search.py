@@ -112,11 +112,7 @@ class LoggedSearch:
             )
         batch = self.search.ask()
         solutions = [solution_id(x) for x in batch.solutions]
-        if (batch.id, batch.task, solutions) != (
-            event["batch"],
-            event["task"],
-            event["solutions"],
-        ):
+        if (batch.id, batch.task, solutions) != (event["batch"], event["task"], event["solutions"]):
             raise RunError(
                 f"replaying the log gives another batch {batch.id} than the one recorded; "
                 f"{self._suspects()}"
