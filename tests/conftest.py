@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 # Workers share the cores, and sums must not depend on how many there are.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# A run of one worker takes all cores, for itself and for all that its process does after it. Two
-# test workers that do so wait for each other in loops, ten times as long as the work takes.
-os.environ.setdefault("OMP_THREAD_LIMIT", "1")
 # pyribs compiles a few helpers when it is first used, which costs every process more than its
 # tests do. What they compute is the same without.
 os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
@@ -46,6 +43,19 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("QDMERGE_CACHE", str(root / "cache"))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_after_each_test() -> Iterator[None]:
+    """Undo what runs do: one worker takes all cores, for all that its process does afterwards.
+
+    Two test workers that both do so slow each other down many times. Not by OMP_THREAD_LIMIT:
+    kernels that were promised two threads and get one wait forever or leave half undone.
+    """
+    yield
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() > 1:
+        torch.set_num_threads(1)
 
 
 @pytest.fixture
