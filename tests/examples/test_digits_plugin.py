@@ -142,7 +142,7 @@ def test_mistakes_are_told_in_a_line_each(python: Python) -> None:
         "string as an integer (got 'many')",
         "'backend': backend 'digits': 'width': Input should be greater than 0 (got -3)",
         "'backend': backend 'digits': unknown key 'widht'; did you mean 'width'? Known: "
-        "models_seed, selection, steps, test, train, validation, width.",
+        "models_seed, selection, sources, steps, test, train, validation, width.",
     ]
 
 

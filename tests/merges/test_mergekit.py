@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from qdmerge.checkpoints import TaskVectors
-from qdmerge.merges import DareSpace, DareTiesSpace, SlerpSpace, TiesSpace, draws
+from qdmerge.merges import Axes, DareSpace, DareTiesSpace, SlerpSpace, TiesSpace, draws
 from qdmerge.merges import grid as recipe_grid
 from qdmerge.spaces import ExpertSpace, WeightSpace
 
@@ -60,7 +60,7 @@ CASES: dict[str, tuple[str, dict[str, Any], list[float]]] = {
         for method in ("dare_linear", "dare_ties")
         for density in (0.1, 0.5, 0.9, 1.0)
     },
-    "slerp chain": ("slerp", {"t": [1 / 2, 1 / 3]}, recipe_grid("slerp", 3, scales=[1.0])[0]),
+    "slerp chain": ("slerp", {"t": [1 / 2, 1 / 3]}, recipe_grid("slerp", 3, Axes(scales=[1.0]))[0]),
     "slerp unequal": ("slerp", {"t": [0.2, 0.7]}, [1.0, 0.2, 0.7]),
 }
 
