@@ -268,7 +268,7 @@ def test_a_small_step_is_a_small_change(
     make: Callable[..., RegMeanSpace], seed: int, at: float
 ) -> None:
     space, rng = make(rank=2), np.random.default_rng(seed)
-    x, step = rng.normal(0, 0.5, space.dim), rng.choice([-1.0, 1.0], space.dim) * 1e-4
+    x, step = rng.normal(0, 0.5, space.dim), rng.choice([-1.0, 1.0], space.dim) * 1e-6
     x[rng.integers(space.dim, size=space.dim // 2)] = 0
     x[: space.dim // 2] *= at
     before, after = (dict(space.tensors(point)) for point in (x, x + step))
