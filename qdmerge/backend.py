@@ -11,7 +11,14 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, SerializeAsAny, field_validator, model_validator
 
 from qdmerge.checkpoints import Progress as Progress
-from qdmerge.checkpoints import Scheme, build_scheme, scheme_name, scheme_names, scheme_of
+from qdmerge.checkpoints import (
+    Scheme,
+    build_scheme,
+    scheme_name,
+    scheme_names,
+    scheme_of,
+    with_scheme_options,
+)
 from qdmerge.errors import ConfigError, EvaluationError, hint_renamed
 
 if TYPE_CHECKING:
@@ -259,30 +266,7 @@ class BackendConfig(BaseModel):
         """Read ``SCHEME_OPTION`` as ``sources.SCHEME.OPTION``; of both, what is given last wins."""
         if not isinstance(data, Mapping) or data.keys() <= cls.model_fields.keys():
             return data
-        renamed = {
-            key: (scheme, key.removeprefix(f"{scheme}_"))
-            for scheme in scheme_names()
-            for key in map(str, data)
-            if key not in cls.model_fields and key.startswith(f"{scheme}_")
-        }
-        if not renamed:
-            return data
-        kept: dict[str, Any] = {}
-        options: dict[str, dict[str, Any]] = {}
-        for key, value in data.items():
-            if key in renamed:
-                scheme, option = renamed[key]
-                options.setdefault(scheme, {})[option] = value
-            elif key == "sources" and isinstance(value, Mapping):
-                for scheme, given in value.items():
-                    if not isinstance(given, Mapping):
-                        raise ValueError(f"'sources.{scheme}' holds {given!r} instead of options")
-                    options.setdefault(scheme, {}).update(given)
-            else:
-                kept[key] = value
-        new = [f"backend.sources.{scheme}.{option}" for scheme, option in renamed.values()]
-        hint_renamed(", ".join(f"backend.{old}" for old in renamed), ", ".join(new))
-        return {**kept, "sources": options}
+        return with_scheme_options(data, cls.model_fields, cls.name)
 
     @field_validator("sources", mode="before")
     @classmethod

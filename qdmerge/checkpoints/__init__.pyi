@@ -19,4 +19,5 @@ from ._sources import scheme_name as scheme_name
 from ._sources import scheme_names as scheme_names
 from ._sources import scheme_of as scheme_of
 from ._sources import silent as silent
+from ._sources import with_scheme_options as with_scheme_options
 from ._task_vectors import TaskVectors as TaskVectors

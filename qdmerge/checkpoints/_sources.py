@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from qdmerge.errors import CheckpointError, ConfigError, nearest
+from qdmerge.errors import CheckpointError, ConfigError, hint_renamed, nearest
 from qdmerge.options import explain
 from qdmerge.plugins import installed, load_class
 
@@ -136,6 +136,60 @@ def build_scheme(name: str, backend: str, options: Any) -> Scheme:
         return scheme.model_validate(options)
     except ValidationError as error:
         raise ConfigError("\n".join(explain(error, scheme, f"scheme '{name}'"))) from error
+
+
+def with_scheme_options(
+    settings: Mapping[str, Any], fields: Collection[str], backend: str
+) -> dict[str, Any]:
+    """Return a backend's settings with ``SCHEME_OPTION`` as ``sources.SCHEME.OPTION``, and hint.
+
+    Of both spellings, what is given last wins.
+
+    Args:
+        settings: The settings, as plain data.
+        fields: Names of the backend's own settings, which are left alone.
+        backend: Name of the backend.
+
+    Raises:
+        ValueError: ``sources`` holds anything but options.
+    """
+    renamed = {
+        key: (scheme, key.removeprefix(f"{scheme}_"))
+        for scheme in scheme_names()
+        for key in map(str, settings)
+        if key not in fields and key.startswith(f"{scheme}_")
+    }
+    if not renamed:
+        return dict(settings)
+    kept: dict[str, Any] = {}
+    options: dict[str, dict[str, Any]] = {}
+    for key, value in settings.items():
+        if key in renamed:
+            scheme, option = renamed[key]
+            options.setdefault(scheme, {})[option] = value
+        elif key == "sources" and isinstance(value, Mapping):
+            for scheme, given in value.items():
+                if not isinstance(given, Mapping):
+                    raise ValueError(f"'sources.{scheme}' holds {given!r} instead of options")
+                options.setdefault(scheme, {}).update(given)
+        else:
+            kept[key] = value
+    hints = {  # a mistyped option has no new name; it is refused where options are checked
+        f"backend.{old}": f"backend.sources.{scheme}.{option}"
+        for old, (scheme, option) in renamed.items()
+        if option in _option_names(scheme, backend)
+    }
+    if hints:
+        hint_renamed(", ".join(hints), ", ".join(hints.values()))
+    return {**kept, "sources": options}
+
+
+def _option_names(scheme: str, backend: str) -> list[str]:
+    """Return the options of a scheme for a backend; [] if there are none, or it is broken."""
+    try:
+        return list(find_scheme(scheme).for_backend(backend).model_fields)
+    except ConfigError:
+        return []
 
 
 def scheme_of(

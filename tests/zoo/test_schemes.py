@@ -49,6 +49,15 @@ def test_keys_of_before_are_read_with_a_hint(backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", OLD)
+def test_a_mistyped_key_of_before_gives_no_hint(
+    backend: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    with pytest.raises(ConfigError, match="unknown key 'sed'; did you mean 'seed'"):
+        load_config(backend, ["backend.tiny_sed=1"], models=False)
+    assert not [warning for warning in recwarn if "is now" in str(warning.message)]
+
+
+@pytest.mark.parametrize("backend", OLD)
 @pytest.mark.parametrize("key", ["backend.tiny_seed", "backend.sources.tiny.seed"])
 def test_the_last_setting_wins_under_both_keys(backend: str, key: str, tmp_path: Path) -> None:
     old = preset(backend)
