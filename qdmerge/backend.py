@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
@@ -23,7 +23,7 @@ from qdmerge.errors import ConfigError, EvaluationError, hint_renamed
 
 if TYPE_CHECKING:
     from qdmerge.checkpoints import TaskVectors
-    from qdmerge.spaces import Space, WeightSpace
+    from qdmerge.spaces import Guide, Space, WeightSpace
 
     SpaceFactory = Callable[[TaskVectors], WeightSpace]
 
@@ -93,11 +93,15 @@ class Evaluation:
         measures: ``(n, M)`` float64, the backend's own measures, or None if it has none.
         items: Per model, task name to ``(n_items,)`` scores of single items: what bootstrap
             intervals are computed from. None if the domain has no items, and for a failed model.
+        solutions: ``(n, dim)``, what was scored; None where it is what was asked for.
+        jacobians: ``(n, K + M, dim)`` gradients of scores and measures, where they were asked for.
     """
 
     scores: np.ndarray
     measures: np.ndarray | None = None
     items: Sequence[Mapping[str, np.ndarray] | None] | None = None
+    solutions: np.ndarray | None = None
+    jacobians: np.ndarray | None = None
 
     def checked(self, n: int, n_tasks: int, n_measures: int) -> Evaluation:
         """Return this evaluation as float64 arrays, after a check of their shapes.
@@ -126,7 +130,7 @@ class Evaluation:
                 )
         if self.items is not None and len(self.items) != n:
             raise EvaluationError(f"got per-item scores of {len(self.items)} models; expected {n}")
-        return Evaluation(scores, measures, self.items)
+        return replace(self, scores=scores, measures=measures)
 
     @property
     def valid(self) -> np.ndarray:
@@ -146,6 +150,7 @@ class GenomeBackend(Protocol):
         tasks: The K tasks, in the order of the score columns.
         space: The space whose solutions ``x`` this backend turns into models.
         measures: The M measures of its own, in the order of the columns; () for none.
+        guide: What the experts say on unlabeled items, for guided searches; None for none.
         side_tasks: Tasks that the search does not see, such as skills that merging may cost. At
             the end of a run, base, experts, average, aggregate and result are scored on them by
             ``evaluate(xs, SIDE)`` and reported relative to the base. Nothing is chosen by these
@@ -155,6 +160,7 @@ class GenomeBackend(Protocol):
     tasks: Sequence[Task]
     space: Space
     measures: Sequence[Measure] = ()
+    guide: Guide | None = None
     side_tasks: Sequence[Task] = ()
 
     def evaluate(self, xs: np.ndarray, split: str) -> Evaluation:

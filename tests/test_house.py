@@ -25,6 +25,7 @@ FLOORS = (
     ("training", "checkpoints"),
     ("spaces",),
     ("backend",),
+    ("guide",),
     ("operators",),
     ("archives", "emitters"),
     ("schedulers",),

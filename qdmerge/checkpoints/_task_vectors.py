@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -141,6 +142,8 @@ class TaskVectors:
     ) -> torch.Tensor:
         """Return ``theta_base + sum_k weights[k] tau_k`` of one tensor, as a new tensor.
 
+        Differentiable with respect to ``weights``; see :meth:`inner_products`.
+
         Args:
             name: The tensor. One that is not floating-point is the base's.
             weights: One weight per expert, float32, shape ``(K,)``, on the CPU.
@@ -149,6 +152,8 @@ class TaskVectors:
         Returns:
             A float32 tensor on ``device`` that the caller may change.
         """
+        if torch.is_grad_enabled() and weights.requires_grad:
+            return _Combination.apply(weights, self, name, device)
         if not self.floating(name):
             return self._constant(name).to(device, copy=True)
         total = self._combine_dense(name, weights, device)
@@ -160,6 +165,38 @@ class TaskVectors:
             spread = chosen.repeat_interleave(columns).to(device)
             total.view(as_matrix(self.shapes[name])).addmm_(left * spread, right)
         return total
+
+    def inner_products(self, name: str, gradient: torch.Tensor) -> torch.Tensor:
+        """Return ``<tau_k, gradient>`` for every expert: the pullback of :meth:`combine`.
+
+        Task vectors of whole checkpoints are read one at a time; of adapters, the thin factors are
+        used.
+
+        Args:
+            name: A floating-point tensor.
+            gradient: Gradient of the merged tensor, float32, of its shape.
+
+        Returns:
+            ``(K,)`` float32, on the CPU.
+        """
+        device = gradient.device
+        found = torch.zeros(len(self.experts), device=device)
+        dense = self._dense_experts(name)
+        if dense and self.resident:
+            _, deltas = self._keep(name, device)
+            assert deltas is not None
+            found[dense] = deltas @ gradient.reshape(-1)
+        elif dense:
+            base = self.base(name).to(device, torch.float32)
+            for k in dense:
+                delta = self._dense(self.experts[k], name, base)
+                found[k] = torch.dot(delta.reshape(-1), gradient.reshape(-1))
+        if changes := self._low_rank(name):
+            left, right = self._all_factors(name, device)
+            products = ((gradient.view(as_matrix(self.shapes[name])) @ right.T) * left).sum(dim=0)
+            parts = products.split([change.rank for change in changes.values()])
+            found[list(changes)] = torch.stack([part.sum() for part in parts])
+        return found.cpu()
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -271,6 +308,21 @@ class TaskVectors:
             rows = torch.stack([delta.reshape(-1) for delta in dense]).to(device) if dense else None
             self._kept[key] = base.reshape(-1).to(device), rows
         return self._kept[key]
+
+
+class _Combination(torch.autograd.Function):
+    """:meth:`TaskVectors.combine` with its gradient, without task vectors in the graph."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, weights: torch.Tensor, vectors: TaskVectors, name: str, device: Any
+    ) -> torch.Tensor:
+        ctx.vectors, ctx.name = vectors, name
+        return vectors.combine(name, weights.detach(), device)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> Any:
+        return ctx.vectors.inner_products(ctx.name, gradient), None, None, None
 
 
 def _of_another_base(base: Path, adapters: Mapping[str, Adapter]) -> list[str]:

@@ -162,7 +162,7 @@ def dare_ties(
     return merge_agreeing(left, weights, mean=False)
 
 
-def slerp(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
+def slerp(a: torch.Tensor, b: torch.Tensor, t: float | torch.Tensor) -> torch.Tensor:
     """Return ``(sin((1-t) w) a + sin(t w) b) / sin(w)``, ``w`` the angle between the tensors.
 
     Shoemake 1985, "Animating rotation with quaternion curves". As mergekit's
@@ -176,14 +176,17 @@ def slerp(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
     """
     norm = math.prod(float(torch.linalg.vector_norm(v)) or 1.0 for v in (a, b))
     cosine = float(torch.dot(a.flatten(), b.flatten())) / norm
-    if abs(cosine) > _COLLINEAR:
-        return (1 - t) * a + t * b
-    angle = math.acos(cosine)
-    sine = math.sin(angle)
-    return math.sin((1 - t) * angle) / sine * a + math.sin(t * angle) / sine * b
+    shares = [torch.as_tensor(share, dtype=torch.float64) for share in (1 - t, t)]
+    if abs(cosine) <= _COLLINEAR:
+        angle = math.acos(cosine)
+        shares = [torch.sin(share * angle) / math.sin(angle) for share in shares]
+    first, second = (share.to(a) for share in shares)
+    return first * a + second * b
 
 
-def slerp_chain(weights: Iterable[torch.Tensor], ts: Sequence[float]) -> torch.Tensor:
+def slerp_chain(
+    weights: Iterable[torch.Tensor], ts: Sequence[float | torch.Tensor]
+) -> torch.Tensor:
     """Return ``slerp(... slerp(slerp(w_1, w_2, t_2), w_3, t_3) ..., w_K, t_K)``.
 
     With ``t_k = 1 / k`` all models count alike, as far as the order of a chain allows.

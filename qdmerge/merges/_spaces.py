@@ -32,6 +32,8 @@ class RecipeSpace(WeightSpace):
         upper: Upper bounds, a number or shape ``(dim,)``.
     """
 
+    differentiable: ClassVar[bool] = False
+
     def __init__(
         self,
         vectors: TaskVectors,
@@ -46,13 +48,13 @@ class RecipeSpace(WeightSpace):
 
     @abstractmethod
     def _merge(
-        self, x: np.ndarray, name: str, base: torch.Tensor, deltas: Iterable[torch.Tensor]
+        self, x: torch.Tensor, name: str, base: torch.Tensor, deltas: Iterable[torch.Tensor]
     ) -> torch.Tensor:
         """Return one merged tensor, as a new one, of solution ``x``; all float32. The deltas are
         the experts' task vectors in order: iterate once, do not change.
         """
 
-    def _merger(self, x: np.ndarray) -> Merger:
+    def _merger(self, x: torch.Tensor) -> Merger:
         nothing = torch.zeros(len(self.experts))
 
         def merged(name: str, device: torch.device | str) -> torch.Tensor:
@@ -100,7 +102,7 @@ class TiesSpace(RecipeSpace):
         )
 
     def _merge(
-        self, x: np.ndarray, name: str, base: torch.Tensor, deltas: Iterable[torch.Tensor]
+        self, x: torch.Tensor, name: str, base: torch.Tensor, deltas: Iterable[torch.Tensor]
     ) -> torch.Tensor:
         *weights, density, scale = x.tolist()
         return base.add(ties(deltas, weights, round(density, 6)), alpha=scale)
@@ -140,7 +142,7 @@ class DareSpace(RecipeSpace):
         )
 
     def _merge(
-        self, x: np.ndarray, name: str, base: torch.Tensor, deltas: Iterable[torch.Tensor]
+        self, x: torch.Tensor, name: str, base: torch.Tensor, deltas: Iterable[torch.Tensor]
     ) -> torch.Tensor:
         *weights, density = x.tolist()
         drawn = (draws(self._draw_seed, expert, name, base.shape) for expert in self.experts)
@@ -168,6 +170,7 @@ class SlerpSpace(RecipeSpace):
     """
 
     name: ClassVar[str] = "slerp"
+    differentiable: ClassVar[bool] = True
 
     def __init__(self, vectors: TaskVectors) -> None:
         k = len(vectors.experts)
@@ -186,7 +189,7 @@ class SlerpSpace(RecipeSpace):
         )
 
     def _merge(
-        self, x: np.ndarray, name: str, base: torch.Tensor, deltas: Iterable[torch.Tensor]
+        self, x: torch.Tensor, name: str, base: torch.Tensor, deltas: Iterable[torch.Tensor]
     ) -> torch.Tensor:
-        scale, *ts = x.tolist()
-        return base.lerp(slerp_chain((base + delta for delta in deltas), ts), scale)
+        scale, *ts = x.double().unbind()
+        return base.lerp(slerp_chain((base + delta for delta in deltas), ts), scale.to(base))

@@ -16,6 +16,8 @@ not linear: they are weighted by what layers receive. Spaces of recipes that are
 - :class:`CoreSpace`: per matrix a small core between bases that all experts share.
 - :class:`RegMeanSpace`: weights of regression means.
 - :class:`Calibration`: a backend's way to let a space watch its experts at work.
+- :class:`Guide`: a backend's way to let a search see where to go; :class:`ModuleGuide` is one of a
+  live module and a loss.
 - :func:`singular_value_similarity`, :func:`task_vector_cosine`: how similar two experts are.
 """
 

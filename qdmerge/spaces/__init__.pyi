@@ -2,6 +2,8 @@ from ._base import Space as Space
 from ._base import VectorSpace as VectorSpace
 from ._calibration import Calibration as Calibration
 from ._core import CoreSpace as CoreSpace
+from ._guide import Guide as Guide
+from ._guide import ModuleGuide as ModuleGuide
 from ._linear import ExpertSpace as ExpertSpace
 from ._linear import LayerSpace as LayerSpace
 from ._linear import LinearSpace as LinearSpace

@@ -63,6 +63,11 @@ class Space:
         mean: np.ndarray = seeds.mean(axis=0, dtype=np.float64).astype(self.dtype)
         return mean
 
+    @property
+    def units(self) -> np.ndarray:
+        """Change of each coordinate that matters, ``(dim,)`` float32: steps are taken in units."""
+        return np.ones(self.dim, np.float32)
+
     def check(self, x: npt.ArrayLike) -> np.ndarray:
         """Return ``x`` as a vector of this space.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +107,15 @@ class CoreSpace(LinearSpace):
             seeds[block.weighted, range(block.weights.start, block.weights.stop)] = 1
         super().__init__(vectors, seeds)
 
+    @functools.cached_property
+    def units(self) -> np.ndarray:
+        """1 for an expert's weight; for a core, the root mean square of the experts' cores."""
+        units = np.ones(self.dim, np.float32)
+        cores = np.stack([self.seeds[name] for name in self.experts])
+        for positions in self.core_coordinates():
+            units[positions] = np.sqrt(np.mean(np.square(cores[:, positions], dtype=np.float64)))
+        return units
+
     def core_coordinates(self) -> tuple[np.ndarray, ...]:
         """Return the positions in ``x`` of the cores: an integer array ``(p, q)`` per matrix.
 
@@ -124,8 +134,7 @@ class CoreSpace(LinearSpace):
         pairs = zip(self.matrices, self.core_coordinates(), strict=True)
         return {name: vector[positions] for name, positions in pairs}
 
-    def _merger(self, x: np.ndarray) -> Merger:
-        coordinates = torch.from_numpy(x)
+    def _merger(self, x: torch.Tensor) -> Merger:
         experts = len(self.experts)
 
         def merged(name: str, device: torch.device | str) -> torch.Tensor:
@@ -133,14 +142,14 @@ class CoreSpace(LinearSpace):
             block = self._blocks.get(name)
             if block is None:
                 return self.vectors.combine(name, weights, device)
-            weights[list(block.weighted)] = coordinates[block.weights]
+            weights[list(block.weighted)] = x[block.weights]
             tensor = self.vectors.combine(name, weights, device)
             if not block.p:  # no matrix
                 return tensor
-            core = coordinates[block.core].view(block.p, block.q)
+            core = x[block.core].view(block.p, block.q)
             if block.weighted:
                 core = core - torch.tensordot(weights, self._factors.read(f"{name}/cores"), dims=1)
-            if core.any():  # experts that are no products need no factors
+            if core.requires_grad or core.any():  # experts that are no products need no factors
                 left, right = self._factors.sides(name, device)
                 matrix = tensor.view(as_matrix(self.vectors.shapes[name]))
                 matrix.addmm_(left @ core.to(device), right)

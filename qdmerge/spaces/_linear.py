@@ -52,7 +52,7 @@ class LinearSpace(WeightSpace):
                 folder, or cannot be written.
             ValueError: If ``x`` is no solution of this space.
         """
-        merged = self._merger(self.check(x))
+        merged = self._merger(self._coordinates(x))
         return write_adapter(self.vectors, lambda name: merged(name, "cpu"), Path(path))
 
 
@@ -67,9 +67,8 @@ class ExpertSpace(LinearSpace):
     def __init__(self, vectors: TaskVectors) -> None:
         super().__init__(vectors, np.eye(len(vectors.experts)))
 
-    def _merger(self, x: np.ndarray) -> Merger:
-        weights = torch.from_numpy(x)
-        return lambda name, device: self.vectors.combine(name, weights, device)
+    def _merger(self, x: torch.Tensor) -> Merger:
+        return lambda name, device: self.vectors.combine(name, x, device)
 
 
 class LayerSpace(LinearSpace):
@@ -106,8 +105,8 @@ class LayerSpace(LinearSpace):
         }
         super().__init__(vectors, np.tile(np.eye(len(vectors.experts)), len(self.groups)))
 
-    def _merger(self, x: np.ndarray) -> Merger:
-        table = torch.from_numpy(x).view(len(self.groups), len(self.experts))
+    def _merger(self, x: torch.Tensor) -> Merger:
+        table = x.view(len(self.groups), len(self.experts))
         return lambda name, device: self.vectors.combine(name, table[self._row[name]], device)
 
 

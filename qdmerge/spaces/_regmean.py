@@ -200,16 +200,16 @@ class RegMeanSpace(SpectralCoordinates):
             self._grams = found
         return self._grams
 
-    def _merger(self, x: np.ndarray) -> Merger:
-        coordinates, measured = torch.from_numpy(x), self._measured
-        ridge = self.ridge * 10 ** float(x[-1])
+    def _merger(self, x: torch.Tensor) -> Merger:
+        measured = self._measured
+        ridge = self.ridge * 10 ** x[-1].double()
 
         def merged(name: str, device: torch.device | str) -> torch.Tensor:
-            block = self._block(coordinates, name)
+            block = self._block(x, name)
             shares = self._shares(name, block) if name in measured else torch.zeros(0)
             if torch.count_nonzero(shares) < 2:  # an expert alone is itself exactly
                 return spectral_merge(self.vectors, self._factors, name, block, device)
-            return self._regression(name, block, shares / shares.sum(), ridge, device)
+            return self._regression(name, block, shares / shares.sum(), ridge.to(device), device)
 
         return merged
 
@@ -226,13 +226,13 @@ class RegMeanSpace(SpectralCoordinates):
         name: str,
         block: torch.Tensor,
         shares: torch.Tensor,
-        ridge: float,
+        ridge: torch.Tensor,
         device: torch.device | str,
     ) -> torch.Tensor:
         """Return one merged tensor of which at least two experts have a share."""
         terms = self._terms(name, device)
         m, n = as_matrix(self.vectors.shapes[name])
-        ridge = max(ridge, _FLOOR * n)  # of all inputs: one block may receive everything
+        ridge = ridge.clamp_min(_FLOOR * n)  # of all inputs: one block may receive everything
         inner = torch.tensordot(shares.to(device), terms.grams, 1)
         inner.diagonal(dim1=1, dim2=2).add_(ridge)
         factor = torch.linalg.cholesky(inner)
@@ -245,7 +245,7 @@ class RegMeanSpace(SpectralCoordinates):
             assert terms.products is not None
             products = torch.tensordot(rest, terms.products, 1)
             scale = (multipliers - rest[:, None]).reshape(-1)
-            if scale.any():
+            if scale.requires_grad or scale.any():
                 products += (terms.left * scale) @ terms.weighted
             linear = spectral_merge(self.vectors, self._factors, name, block, device) - terms.base
             products += ridge * in_blocks(linear.view(m, n), self.width)

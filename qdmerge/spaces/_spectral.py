@@ -144,11 +144,9 @@ class SpectralSpace(SpectralCoordinates, LinearSpace):
 
     name: ClassVar[str] = "spectral"
 
-    def _merger(self, x: np.ndarray) -> Merger:
-        coordinates = torch.from_numpy(x)
-
+    def _merger(self, x: torch.Tensor) -> Merger:
         def merged(name: str, device: torch.device | str) -> torch.Tensor:
-            block = self._block(coordinates, name)
+            block = self._block(x, name)
             return spectral_merge(self.vectors, self._factors, name, block, device)
 
         return merged
@@ -165,7 +163,7 @@ def spectral_merge(
     rest = block[:, -1].contiguous()
     tensor = vectors.combine(name, rest, device)
     scale = (block[:, :-1] - rest[:, None]).reshape(-1)
-    if scale.any():  # experts and linear merges need no factors
+    if scale.requires_grad or scale.any():  # experts and linear merges need no factors
         left, right = factors.sides(name, device)
         matrix = tensor.view(as_matrix(vectors.shapes[name]))
         matrix.addmm_(left * scale.to(device), right)

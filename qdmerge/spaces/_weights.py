@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +17,7 @@ from qdmerge.checkpoints._export import write_checkpoint
 from qdmerge.checkpoints._names import bind
 from qdmerge.checkpoints._sources import Progress, silent
 from qdmerge.checkpoints._task_vectors import TaskVectors
-from qdmerge.errors import CheckpointError, nearest
+from qdmerge.errors import CheckpointError, UnsupportedError, nearest
 from qdmerge.spaces._base import Space
 from qdmerge.spaces._calibration import Calibration
 
@@ -42,9 +45,11 @@ class WeightSpace(Space, ABC):
 
     Attributes:
         calibration: How to watch the experts at work; None where the backend does not offer it.
+        differentiable: Whether gradients can be pulled back to ``x``; see :meth:`pullback`.
     """
 
     calibration: Calibration | None = None
+    differentiable: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -118,8 +123,10 @@ class WeightSpace(Space, ABC):
         """
 
     @abstractmethod
-    def _merger(self, x: np.ndarray) -> Merger:
-        """Return the function that computes the merged tensors of a valid ``x``."""
+    def _merger(self, x: torch.Tensor) -> Merger:
+        """Return the function that computes the merged tensors of a valid ``x``: ``(dim,)``, on the
+        CPU. Where ``x`` requires a gradient and the space is differentiable, so do the tensors.
+        """
 
     def tensors(self, x: npt.ArrayLike) -> Iterator[tuple[str, torch.Tensor]]:
         """Stream the merged tensors, in the base's key order and dtypes, on the CPU.
@@ -127,7 +134,7 @@ class WeightSpace(Space, ABC):
         Raises:
             ValueError: At once, if ``x`` is no solution of this space.
         """
-        merged, vectors = self._merger(self.check(x)), self.vectors
+        merged, vectors = self._merger(self._coordinates(x)), self.vectors
         return ((name, merged(name, "cpu").to(dtype=vectors.dtype(name))) for name in vectors.names)
 
     @torch.no_grad()
@@ -141,9 +148,78 @@ class WeightSpace(Space, ABC):
             CheckpointError: If module and checkpoint differ in names or shapes.
             ValueError: If ``x`` is no solution of this space.
         """
-        merged = self._merger(self.check(x))
+        merged = self._merger(self._coordinates(x))
         for name, target in bind(self.vectors.shapes, module):
             target.copy_(merged(name, target.device))
+
+    @contextmanager
+    def pullback(self, x: npt.ArrayLike, module: torch.nn.Module) -> Iterator[torch.Tensor]:
+        """Pull gradients of a live module's weights back to ``x``, by the chain rule.
+
+        The context yields a ``(dim,)`` float32 tensor on the CPU, zero at first. Every backward
+        pass through the module within it adds the gradient of its loss with respect to ``x``::
+
+            space.express(x, module)
+            with space.pullback(x, module) as gradient:
+                loss(module).backward()
+
+        Each weight's own gradient is pulled back as soon as it is complete, in float32, and freed,
+        so memory holds the gradient of one tensor at a time. Weights that are tied count once, with
+        the sum of their uses. Buffers have no gradient.
+
+        Args:
+            x: The solution that the module holds.
+            module: The module.
+
+        Raises:
+            UnsupportedError: The space is not differentiable.
+            CheckpointError: If module and checkpoint differ in names or shapes.
+            ValueError: If ``x`` is no solution of this space.
+        """
+        self.check_differentiable()
+        coordinates = self._coordinates(x).requires_grad_()
+        merged, total = self._merger(coordinates), torch.zeros(self.dim)
+
+        def pull(name: str, parameter: torch.Tensor) -> None:
+            gradient, parameter.grad = parameter.grad, None
+            assert gradient is not None
+            with torch.enable_grad():
+                tensor = merged(name, gradient.device)
+            total.add_(torch.autograd.grad(tensor, coordinates, gradient.float())[0])
+
+        changed = [
+            (name, target)
+            for name, target in bind(self.vectors.shapes, module)
+            if isinstance(target, torch.nn.Parameter) and self.vectors.is_changed(name)
+        ]
+        before = [target.requires_grad for _, target in changed]
+        hooks = [
+            target.requires_grad_().register_post_accumulate_grad_hook(partial(pull, name))
+            for name, target in changed
+        ]
+        try:
+            yield total
+        finally:
+            for hook in hooks:
+                hook.remove()
+            for (_, target), required in zip(changed, before, strict=True):
+                target.requires_grad_(required).grad = None
+
+    def check_differentiable(self) -> None:
+        """Check that gradients can be pulled back to ``x``.
+
+        Raises:
+            UnsupportedError: They cannot.
+        """
+        if not self.differentiable:
+            raise UnsupportedError(
+                f"space '{self.name}' has no gradient, so nothing can guide a search in it; use "
+                "'space: core', 'spectral', 'layer', 'expert' or 'regmean'"
+            )
+
+    def _coordinates(self, x: npt.ArrayLike) -> torch.Tensor:
+        """Return a valid ``x`` as a new tensor."""
+        return torch.from_numpy(self.check(x))
 
     def export(
         self,

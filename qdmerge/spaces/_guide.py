@@ -1,0 +1,127 @@
+"""What experts say on unlabeled items, as a loss whose gradient a search can follow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from qdmerge.checkpoints._sources import Progress, silent
+from qdmerge.errors import EvaluationError
+from qdmerge.spaces._weights import WeightSpace
+
+Loss = Callable[[str, np.ndarray], torch.Tensor]
+"""The live module's mean loss on items of a task: the name, and ``(n,)`` numbers of the items."""
+
+
+class Guide(Protocol):
+    """A backend's way to let a search see where to go: a loss of a solution, and its gradient.
+
+    The loss of a task says how far a model is from what the task's expert says on unlabeled items.
+    Items belong to no split that models are scored on; at most to validation.
+    """
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Task name to the number of its unlabeled items, in the order of the tasks."""
+        ...
+
+    def key(self) -> str:
+        """Return a hash of everything that decides the losses: items, experts, settings."""
+        ...
+
+    def prepare(self, progress: Progress = silent) -> None:
+        """Record what the experts say, unless that is known; it serves all solutions."""
+        ...
+
+    def gradient(
+        self, x: np.ndarray, rows: Mapping[str, np.ndarray], shares: Mapping[str, float]
+    ) -> tuple[dict[str, float], np.ndarray]:
+        """Return the loss of each task, and the gradient of their sum weighted by ``shares``.
+
+        Args:
+            x: ``(dim,)`` solution.
+            rows: Task name to ``(n,)`` numbers of the items to look at, from 0.
+            shares: Task name to the weight of its loss, for the tasks of ``rows``.
+
+        Returns:
+            Task name to loss, without the weight; and the ``(dim,)`` float32 gradient.
+
+        Raises:
+            EvaluationError: A loss is not finite, or memory is not enough.
+        """
+        ...
+
+
+class ModuleGuide:
+    """A :class:`Guide` of a live torch module, from a function that gives its loss.
+
+    The module becomes the model of ``x``; the loss of one task at a time is differentiated, and
+    the weights' gradients are pulled back; see :meth:`WeightSpace.pullback`.
+
+    Args:
+        space: The space, which must be differentiable.
+        module: The live module.
+        loss: A task's name and ``(n,)`` int64 numbers of its items to the mean loss, a scalar that
+            is differentiable with respect to the module's weights.
+        sizes: Task name to the number of its unlabeled items.
+        key: Hash of what decides the losses.
+    """
+
+    def __init__(
+        self,
+        space: WeightSpace,
+        module: torch.nn.Module,
+        loss: Loss,
+        sizes: Mapping[str, int],
+        key: str = "",
+    ) -> None:
+        self.space = space
+        self.module = module
+        self._loss = loss
+        self._sizes = sizes
+        self._key = key
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """See :class:`Guide`."""
+        return self._sizes
+
+    def key(self) -> str:
+        """See :class:`Guide`."""
+        return self._key
+
+    def prepare(self, progress: Progress = silent) -> None:
+        """Do nothing: the losses are ready."""
+
+    def express(self, x: np.ndarray) -> None:
+        """Make the module the model of ``x``."""
+        self.space.express(x, self.module)
+
+    def gradient(
+        self, x: np.ndarray, rows: Mapping[str, np.ndarray], shares: Mapping[str, float]
+    ) -> tuple[dict[str, float], np.ndarray]:
+        """See :class:`Guide`."""
+        self.express(x)
+        losses = {}
+        try:
+            with torch.enable_grad(), self.space.pullback(x, self.module) as gradient:
+                for task, chosen in rows.items():
+                    loss = self._loss(task, chosen)
+                    losses[task] = float(loss.detach())
+                    if not math.isfinite(losses[task]):
+                        raise EvaluationError(
+                            f"the guide's loss of task '{task}' is {losses[task]}; try a lower "
+                            "rate, or 'dtype: float32'"
+                        )
+                    if shares[task]:
+                        (shares[task] * loss).backward()
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise EvaluationError(
+                "not enough memory for a backward pass: set a smaller 'batch' where the guide is "
+                "used, or 'guide.checkpointing: true' or 'dtype: bfloat16' in the backend"
+            ) from error
+        return losses, gradient.numpy()
