@@ -26,6 +26,7 @@ FLOORS = (
     ("spaces",),
     ("backend",),
     ("guide",),
+    ("plane",),
     ("operators",),
     ("archives", "emitters"),
     ("schedulers",),

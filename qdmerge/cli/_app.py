@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,9 +21,12 @@ from qdmerge.cli._common import (
     refuse_unsandboxed,
 )
 from qdmerge.cli._group import CommandGroup
-from qdmerge.errors import ConfigError, hint_renamed, nearest
+from qdmerge.errors import ConfigError, RunError, hint_renamed, nearest
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from qdmerge.backend import GenomeBackend
     from qdmerge.runs import Run, RunFolder
 
 app = typer.Typer(
@@ -224,28 +228,68 @@ def export(
             help="chosen, a candidate's name, best:TASK, aggregate, or a solution's id."
         ),
     ] = "chosen",
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TASK=NUMBER,...", help="Instead: the best model for these task weights."
+        ),
+    ] = None,
     to: Annotated[Path | None, typer.Option(help="Folder to write; RUN/export-WHAT.")] = None,
     adapter: Annotated[
         bool,
         typer.Option("--adapter", help="As a LoRA adapter on the base; experts must be adapters."),
     ] = False,
 ) -> None:
-    """Export a model of a run as a checkpoint that loads without qdmerge."""
-    from qdmerge.runs import BuildBackend, Run, lookup_solution
+    """Export a model of a run as a checkpoint that loads without qdmerge.
+
+    For task weights, it is the model of the run's plane at the weights, or a model that the run
+    scored where that is better by the weighted mean on the selection split.
+    """
+    from qdmerge.runs import BuildBackend, Run, lookup_solution, parse_weights, read_history
 
     opened = Run.open(run_path)
-    x = lookup_solution(opened.folder, opened.config, what)
+    shares: dict[str, float] = {}
+    if weights is None:
+        x = lookup_solution(opened.folder, opened.config, what)
+    else:
+        if what != "chosen":
+            raise ConfigError(f"choose '{what}' or --weights, not both")
+        tasks = [task.name for task in read_history(opened.folder.read_events()).tasks]
+        if not tasks:
+            raise RunError(f"{run_path} has not begun; resume it first")
+        shares = parse_weights(weights, tasks)
+        what = ",".join(f"{task}={share:.3g}" for task, share in shares.items() if share)
     target = to or opened.folder.path / f"export-{what.replace(':', '-')}"
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{target} exists already; choose another --to")
     backend = BuildBackend(opened.config)()
     try:
+        if shares:
+            x = _preferred(opened, backend, shares)
         write = backend.export_adapter if adapter else backend.export
         console.print(f"Wrote {write(x, target)}")
     except NotImplementedError as error:
         raise ConfigError(str(error)) from error
     finally:
         backend.close()
+
+
+def _preferred(run: Run, backend: GenomeBackend, weights: Mapping[str, float]) -> np.ndarray:
+    """Return the best model for task weights; print the ranking."""
+    from qdmerge.cli._progress import show_progress
+    from qdmerge.runs import rank_by_weights
+
+    with show_progress(console) as listener:
+        ranked = rank_by_weights(run, backend, weights, listener)
+    for warning in run.warnings:
+        print_warning(warning)
+    shown = ", ".join(f"{task} {weight:.3g}" for task, weight in weights.items())
+    console.print(f"Weights, normalized: {escape(shown)}")
+    names = {"plane": "the plane at these weights"}
+    best, *others = [f"{names.get(one.name, one.name)} {one.value:.4f}" for one in ranked]
+    rest = f" (then {', '.join(others)})" if others else ""
+    console.print(f"Best on selection by these weights: {escape(best + rest)}")
+    return ranked[0].x
 
 
 def _execute(run: Run) -> None:

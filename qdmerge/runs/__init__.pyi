@@ -10,6 +10,9 @@ from ._history import read_history as read_history
 from ._log import SolutionStore as SolutionStore
 from ._log import read_events as read_events
 from ._log import solution_id as solution_id
+from ._preference import Preferred as Preferred
+from ._preference import parse_weights as parse_weights
+from ._preference import rank_by_weights as rank_by_weights
 from ._run import Run as Run
 from ._run import SharedBackend as SharedBackend
 from ._run import run_or_resume as run_or_resume

@@ -12,13 +12,16 @@ from qdmerge.archives import build_archives, role_of
 from qdmerge.backend import GenomeBackend, Measure, Task
 from qdmerge.errors import RunError, nearest
 from qdmerge.operators import softmax_aggregate
+from qdmerge.plane import Plane
 from qdmerge.runs._folder import RunFolder
-from qdmerge.runs._log import Event
+from qdmerge.runs._log import Event, SolutionStore
 from qdmerge.search import Stats, archive_seeds, first_elites
 from qdmerge.settings import ARCHIVES, RunConfig, build_part
 
 if TYPE_CHECKING:
     from ribs.archives import ArchiveBase
+
+    from qdmerge.spaces import Space
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class History:
         final: Evaluations after the search: solution, split, scores and items.
         finished: Whether the run has its results.
         stopped: Why the run ended before its end, or None.
+        corners: Ids of the solutions at the corners of the run's plane; () without one.
         session_seconds: Wall time of each session.
     """
 
@@ -76,6 +80,7 @@ class History:
     final: list[Event] = field(default_factory=list)
     finished: bool = False
     stopped: str | None = None
+    corners: tuple[str, ...] = ()
     session_seconds: list[float] = field(default_factory=list)
 
     @property
@@ -93,6 +98,19 @@ class History:
         """Seconds spent in evaluations, summed over workers."""
         search = sum(e.seconds for e in self.evaluated)
         return search + sum(float(event["seconds"]) for event in self.final)
+
+    def plane(self, space: Space, store: SolutionStore) -> Plane | None:
+        """Return the run's plane, or None.
+
+        Args:
+            space: The run's space.
+            store: The run's solutions.
+
+        Raises:
+            RunError: A corner is missing or damaged.
+        """
+        corners = [store.get(identity) for identity in self.corners]
+        return Plane(space, np.stack(corners)) if corners else None
 
     def archives(self, config: RunConfig, upto: int | None = None) -> dict[str, ArchiveBase]:
         """Rebuild the archives after the first told batches, without emitters.
@@ -178,10 +196,11 @@ def read_history(events: Iterable[Event]) -> History:
     session = [0.0, 0.0]
     for event in events:
         kind, now = event["event"], float(event["time"])
-        if kind in ("start", "resume"):
+        if kind in ("start", "resume", "weights"):
             if session[1]:
                 history.session_seconds.append(session[1] - session[0])
             session = [float(event["began"]), now]
+        if kind in ("start", "resume"):
             history.stopped = None
         session[1] = now
         if kind == "start":
@@ -196,6 +215,8 @@ def read_history(events: Iterable[Event]) -> History:
         elif kind == "tell":
             history.told.append(event["batch"])
             history.stats.append((history.n_children, event["stats"]))
+        elif kind == "plane":
+            history.corners = tuple(event["corners"])
         elif kind == "final":
             history.final.append(event)
         elif kind == "stop":

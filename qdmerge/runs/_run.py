@@ -166,6 +166,17 @@ class Run:
         finally:
             backend.close()
 
+    def check_unchanged(self, log: EventLog, backend: GenomeBackend) -> None:
+        """Check that a log is of this configuration, and of the backend's models and data.
+
+        Raises:
+            RunError: It is not, or the run has not begun.
+        """
+        if not log.events:
+            raise RunError(f"{self.folder.path} has not begun; resume it first")
+        self._check_log(log)
+        _check_same_domain(log.events[0], self._start_facts(backend))
+
     def _build(self, listener: Listener) -> GenomeBackend:
         limit_threads(self.threads)
         self.config.backend.prepare(stage_progress(listener))
