@@ -95,6 +95,8 @@ class Evaluation:
             intervals are computed from. None if the domain has no items, and for a failed model.
         solutions: ``(n, dim)``, what was scored; None where it is what was asked for.
         jacobians: ``(n, K + M, dim)`` gradients of scores and measures, where they were asked for.
+        passes: Gradient passes that a guide took: forward and backward over a batch of items.
+        guide_seconds: Wall time of the guide's work.
     """
 
     scores: np.ndarray
@@ -102,6 +104,8 @@ class Evaluation:
     items: Sequence[Mapping[str, np.ndarray] | None] | None = None
     solutions: np.ndarray | None = None
     jacobians: np.ndarray | None = None
+    passes: int = 0
+    guide_seconds: float = 0.0
 
     def checked(self, n: int, n_tasks: int, n_measures: int) -> Evaluation:
         """Return this evaluation as float64 arrays, after a check of their shapes.
@@ -134,10 +138,11 @@ class Evaluation:
 
     @property
     def valid(self) -> np.ndarray:
-        """``(n,)`` bool: the rows whose scores and measures are all finite."""
+        """``(n,)`` bool: the rows whose scores, measures and gradients are all finite."""
         valid = np.isfinite(self.scores).all(axis=1)
-        if self.measures is not None:
-            valid &= np.isfinite(self.measures).all(axis=1)
+        for more in (self.measures, self.jacobians):
+            if more is not None:
+                valid &= np.isfinite(more).reshape(len(valid), -1).all(axis=1)
         return valid
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from weakref import WeakKeyDictionary
@@ -206,22 +206,9 @@ Errand = Climb | Slopes
 """What to ask of the guide before a solution is scored."""
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What a guide's work cost.
-
-    Attributes:
-        passes: Gradient passes: forward and backward over a batch of items.
-        seconds: Wall time.
-    """
-
-    passes: int = 0
-    seconds: float = 0.0
-
-
 def evaluate(
     backend: GenomeBackend, x: np.ndarray, split: str, errand: Errand | None = None
-) -> tuple[Evaluation, Cost]:
+) -> Evaluation:
     """Score one model, after what its errand asks of the guide.
 
     Args:
@@ -231,22 +218,65 @@ def evaluate(
         errand: None to score the solution as it is.
 
     Returns:
-        The evaluation, with :attr:`~qdmerge.backend.Evaluation.solutions` after a climb and
-        :attr:`~qdmerge.backend.Evaluation.jacobians` after :class:`Slopes`; and the guide's cost.
+        The evaluation, with ``solutions`` after a climb, ``jacobians`` after :class:`Slopes`, and
+        what the guide's work cost.
 
     Raises:
         UnsupportedError: The backend has no guide.
         EvaluationError: A loss is not finite, or memory is not enough.
     """
     if errand is None:
-        return backend.evaluate(x[None], split), Cost()
+        return backend.evaluate(x[None], split)
     guide, began = guide_of(backend), time.perf_counter()
     guide.prepare()
+    found: dict[str, Any] = {}
     if isinstance(errand, Climb):
         x, passes = errand(guide, backend.space, x)
-        found: dict[str, Any] = {"solutions": x[None]}
+        found["solutions"] = x[None]
     else:
         jacobian, passes = errand(guide, x)
-        found = {"jacobians": jacobian[None]}
-    cost = Cost(passes, time.perf_counter() - began)
-    return replace(backend.evaluate(x[None], split), **found), cost
+        found["jacobians"] = jacobian[None]
+    found |= {"passes": passes, "guide_seconds": time.perf_counter() - began}
+    return replace(backend.evaluate(x[None], split), **found)
+
+
+def joined(
+    solutions: np.ndarray, parts: Sequence[Evaluation | None], n_tasks: int, n_measures: int
+) -> Evaluation:
+    """Return evaluations of single models as one; None is one that failed.
+
+    Args:
+        solutions: ``(n, dim)``, what was asked for.
+        parts: The n evaluations.
+        n_tasks: Number of tasks, K.
+        n_measures: Number of the backend's own measures, M.
+    """
+    n = len(parts)
+    scores, measures = np.full((n, n_tasks), np.nan), np.full((n, n_measures), np.nan)
+    items: list[Mapping[str, np.ndarray] | None] = [None] * n
+    scored, jacobians = solutions.copy(), {}
+    for row, part in enumerate(parts):
+        if part is None:
+            continue
+        scores[row] = part.scores[0]
+        if part.measures is not None:
+            measures[row] = part.measures[0]
+        if part.items is not None:
+            items[row] = part.items[0]
+        if part.solutions is not None:
+            scored[row] = part.solutions[0]
+        if part.jacobians is not None:
+            jacobians[row] = part.jacobians[0]
+    slopes = None
+    if jacobians:
+        nothing = np.zeros_like(next(iter(jacobians.values())))
+        slopes = np.stack([jacobians.get(row, nothing) for row in range(n)])
+    return Evaluation(
+        scores,
+        measures,
+        items,
+        scored,
+        slopes,
+        sum(part.passes for part in parts if part),
+        sum(part.guide_seconds for part in parts if part),
+    )

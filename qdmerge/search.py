@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from qdmerge.archives import ArchiveFactory, AxisSizing, build_archives, check_axes, grid
-from qdmerge.backend import Evaluation, GenomeBackend
+from qdmerge.backend import Evaluation, GenomeBackend, Task
 from qdmerge.emitters import EmitterFactory, build_emitters, paper_emitter
 from qdmerge.errors import EvaluationError
+from qdmerge.guide import Climb, Errand, evaluate, guide_of, joined
 from qdmerge.operators import softmax_aggregate
 from qdmerge.schedulers import Batch, CycleScheduler, TaskScheduler
 
@@ -25,6 +26,13 @@ SchedulerFactory = Callable[
     [Mapping[str, "ArchiveBase"], Mapping[str, Sequence["EmitterBase"]]], TaskScheduler
 ]
 
+
+Start = Generator[tuple[np.ndarray, Sequence[Errand | None]], Evaluation, None]
+"""What a search starts from, step by step.
+
+It yields ``(n, dim)`` solutions with their errands, () for none, and receives their evaluation,
+whose ``solutions`` are those that were scored; rows that are not finite failed.
+"""
 
 Stats = dict[str, dict[str, float | int | None]]
 """Task name to elites, coverage, QD score and best objective of its archive."""
@@ -72,7 +80,7 @@ class CycleQD:
         search = CycleQD(backend, seed=7)
         for _ in range(151):
             batch = search.ask()
-            search.tell(batch, backend.evaluate(batch.solutions, "validation"))
+            search.tell(batch, search.evaluate(batch))
         search.aggregate()          # x of one model with all skills
         search.best("coding").x     # x of the best model of one task's archive
 
@@ -83,12 +91,13 @@ class CycleQD:
         scheduler: Makes the scheduler from archives and emitters, for instance a class of
             :mod:`qdmerge.schedulers`, or ``functools.partial`` of one.
         axes: How the axes of the archives are sized.
-        start: Makes ``(n, dim)`` solutions of the backend's space that are evaluated right after
-            the seeds, such as merges without search; None for none.
+        start: What is evaluated right after the seeds, such as merges without search: a generator
+            function of the backend's space and tasks, see :data:`Start`; None for nothing.
         seed: Decides everything random in the search.
 
     Raises:
         ConfigError: The archives would have no axis, or a task names an unknown expert.
+        UnsupportedError: A part needs a guide, and the backend has none.
     """
 
     def __init__(
@@ -99,7 +108,7 @@ class CycleQD:
         emitters: Sequence[EmitterFactory] = (paper_emitter,),
         scheduler: SchedulerFactory = CycleScheduler,
         axes: AxisSizing | None = None,
-        start: Callable[[Space], np.ndarray] | None = None,
+        start: Callable[[Space, Sequence[Task]], Start] | None = None,
         seed: int = 0,
     ) -> None:
         self.backend = backend
@@ -110,7 +119,10 @@ class CycleQD:
         self._emitter_factories = tuple(emitters)
         self._scheduler_factory = scheduler
         self._axes = axes or AxisSizing()
-        self._start = None if start is None else start(backend.space)
+        self._start = None if start is None else start(backend.space, backend.tasks)
+        self._started: int | None = None
+        self.guided = False
+        """Whether emitters ask for a guide."""
         self._scheduler: TaskScheduler | None = None
         self._seeds_asked = False
         check_axes(backend.tasks, backend.measures)
@@ -127,6 +139,9 @@ class CycleQD:
         scheduler.offer(seeds, np.full((len(seeds), k), 0.5), middle.reshape(len(seeds), -1))
         for emitter in scheduler.emitters[self.tasks[0]]:
             emitter.ask()
+            self.guided |= any(getattr(emitter, "errands", None) or ())
+        if self.guided:
+            guide_of(self.backend)
 
     @property
     def tasks(self) -> list[str]:
@@ -155,7 +170,9 @@ class CycleQD:
     @property
     def ready(self) -> bool:
         """Whether :meth:`ask` can be called now."""
-        return not self._seeds_asked or (self._scheduler is not None and self.scheduler.ready)
+        if not self._seeds_asked:
+            return True
+        return self._scheduler is not None and self._started is None and self.scheduler.ready
 
     def ask(self) -> Batch:
         """Return the seeds first, then children of the active task's archive.
@@ -167,7 +184,28 @@ class CycleQD:
             self._seeds_asked = True
             seeds = self.backend.space.seeds
             return Batch(-1, None, np.stack(list(seeds.values())), names=tuple(seeds))
-        return self.scheduler.ask()
+        if self._started is not None:
+            raise RuntimeError(
+                f"batch {self._started} is one the search starts from: tell it first, and look at "
+                "`ready` before ask() when several batches are out at once"
+            )
+        batch = self.scheduler.ask()
+        if self._start is not None:
+            self._started = batch.id
+        return batch
+
+    def evaluate(self, batch: Batch) -> Evaluation:
+        """Score a batch on validation, one model after the other, after its errands.
+
+        Raises:
+            EvaluationError: The guide's loss of a solution is not finite.
+        """
+        errands = batch.errands or (None,) * len(batch)
+        found = [
+            evaluate(self.backend, x, "validation", errand)
+            for x, errand in zip(batch.solutions, errands, strict=True)
+        ]
+        return joined(batch.solutions, found, len(self.tasks), len(self.backend.measures))
 
     def tell(self, batch: Batch, evaluation: Evaluation) -> dict[str, np.ndarray]:
         """Take the validation scores of a batch.
@@ -186,12 +224,32 @@ class CycleQD:
         """
         backend = self.backend
         evaluation = evaluation.checked(len(batch), len(backend.tasks), len(backend.measures))
-        if batch.task is not None:
-            return self.scheduler.tell(
-                batch, evaluation.scores, evaluation.measures, evaluation.items
+        if batch.task is None:
+            self._tell_seeds(batch, evaluation)
+            return {}
+        if any(isinstance(one, Climb) for one in batch.errands) and evaluation.solutions is None:
+            raise ValueError(
+                f"batch {batch.id} was to be improved by the guide before it was scored: score it "
+                "with CycleQD.evaluate(batch), or give Evaluation(solutions=...)"
             )
-        self._tell_seeds(batch, evaluation)
-        return {}
+        status = self.scheduler.tell(
+            batch, evaluation.scores, evaluation.measures, evaluation.items, evaluation.solutions
+        )
+        if batch.id == self._started:
+            self._started = None
+            scored = batch.solutions if evaluation.solutions is None else evaluation.solutions
+            self._go_on(replace(evaluation, solutions=scored))
+        return status
+
+    def _go_on(self, told: Evaluation | None) -> None:
+        """Queue what the search starts from next, given what was scored last."""
+        if self._start is None:
+            return
+        try:
+            step = next(self._start) if told is None else self._start.send(told)
+            self.scheduler.enqueue(*step)
+        except StopIteration:
+            self._start = None
 
     def _tell_seeds(self, batch: Batch, evaluation: Evaluation) -> None:
         if self._scheduler is not None:
@@ -214,8 +272,7 @@ class CycleQD:
             evaluation.scores[rows],
             None if measures is None else measures[rows],
         )
-        if self._start is not None:
-            self._scheduler.enqueue(self._start)
+        self._go_on(None)
 
     def _build(self, expert_scores: np.ndarray) -> TaskScheduler:
         space, k = self.backend.space, len(self.tasks)

@@ -330,7 +330,7 @@ def test_objects_and_factories_in_python(toy: Toy, evolve: Toy) -> None:
 def test_a_start_is_evaluated_right_after_the_seeds(toy: Toy) -> None:
     backend = toy()
     start = np.stack([backend.space.merge([w] * 3) for w in (0.2, 0.4)])
-    search = CycleQD(backend, start=lambda space: start, seed=1)
+    search = CycleQD(backend, start=lambda *_: (step for step in [(start, ())]), seed=1)
     seeds = search.ask()
     search.tell(seeds, backend.evaluate(seeds.solutions, "validation"))
     first = search.ask()

@@ -168,6 +168,7 @@ def domain(config: RunConfig, facts: Mapping[str, Any]) -> str:
     """Return a fingerprint of everything that decides the scores of a solution."""
     echo = config.echo()
     what = [echo["backend"], echo["space"], *map(facts.get, DECISIVE)]
+    what += [facts["guide"]] if "guide" in facts else []
     return content_digest(what, sort_keys=True)[:16]
 
 

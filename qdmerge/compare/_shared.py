@@ -14,11 +14,13 @@ import numpy as np
 from qdmerge.backend import GenomeBackend
 from qdmerge.errors import RunError
 from qdmerge.execution import Outcome, Timed, WorkerPool
+from qdmerge.guide import Errand
 from qdmerge.runs import solution_id
-from qdmerge.runs._log import EventLog
+from qdmerge.runs._log import EventLog, SolutionStore
 from qdmerge.runs._search import plain_scores, recalled_outcome
 
-_Key = tuple[str, str, str]
+_PARTS = ("domain", "split", "solution", "errand")
+"""What identifies an evaluation; the errand is "" where there is none."""
 
 
 class SharedEvaluations:
@@ -29,13 +31,14 @@ class SharedEvaluations:
     def __init__(self, pool: WorkerPool, path: Path) -> None:
         self._pool = pool
         self._log = EventLog(path)
+        self._store = SolutionStore(path.parent / "solutions")
         self._lock = threading.Lock()
         self._pool_lock = threading.Lock()
         self._stopped = False
-        self._waiting: dict[_Key, list[Future[Timed]]] = {}
+        self._waiting: dict[tuple[str, ...], list[Future[Timed]]] = {}
         try:
-            self._known: dict[_Key, Timed] = {
-                (event["domain"], event["split"], event["solution"]): _recalled(event)
+            self._known: dict[tuple[str, ...], Timed] = {
+                tuple(event.get(part, "") for part in _PARTS): self._recalled(event)
                 for event in self._log.events
             }
         except KeyError as error:
@@ -46,10 +49,15 @@ class SharedEvaluations:
         self._log.events.clear()
 
     def submit(
-        self, domain: str, build: Callable[[], GenomeBackend], x: np.ndarray, split: str
+        self,
+        domain: str,
+        build: Callable[[], GenomeBackend],
+        x: np.ndarray,
+        split: str,
+        errand: Errand | None = None,
     ) -> Future[Timed]:
-        """Evaluate ``x``, unless it is known or under way."""
-        key = (domain, split, solution_id(x))
+        """Evaluate ``x``, unless that is known or under way."""
+        key = (domain, split, solution_id(x), "" if errand is None else repr(errand))
         future: Future[Timed] = Future()
         begins = False
         with self._lock:
@@ -63,24 +71,22 @@ class SharedEvaluations:
                 self._waiting[key] = [future]
                 begins = True
         if begins:
-            begun = self._begin(domain, build, x, split)
+            begun = self._begin(domain, build, x, split, errand)
             begun.add_done_callback(partial(self._ended, key))
         return future
 
-    def _begin(
-        self, domain: str, build: Callable[[], GenomeBackend], x: np.ndarray, split: str
-    ) -> Future[Timed]:
+    def _begin(self, *what: Any) -> Future[Timed]:
         # Not under the lock that finished evaluations need: a broken pool is replaced here, which
         # waits for the callbacks of all its evaluations.
         try:
             with self._pool_lock:
-                return self._pool.submit(domain, build, x, split)
+                return self._pool.submit(*what)
         except Exception as error:  # raised in all runs that wait for this model
             failed: Future[Timed] = Future()
             failed.set_exception(error)
             return failed
 
-    def _ended(self, key: _Key, begun: Future[Timed]) -> None:
+    def _ended(self, key: tuple[str, ...], begun: Future[Timed]) -> None:
         error = _error(begun)
         with self._lock:
             waiting = self._waiting.pop(key, [])
@@ -96,13 +102,18 @@ class SharedEvaluations:
             else:
                 future.set_exception(error)
 
-    def _remember(self, key: _Key, timed: Timed) -> None:
+    def _remember(self, key: tuple[str, ...], timed: Timed) -> None:
         evaluation, seconds = timed
         if not evaluation.valid.all():
             return
-        domain, split, solution = key
-        where = {"domain": domain, "split": split, "solution": solution}
-        self._log.append("evaluation", **where, **plain_scores(Outcome(evaluation, seconds, 1)))
+        where = {name: part for name, part in zip(_PARTS, key, strict=True) if part}
+        scores = plain_scores(Outcome(evaluation, seconds, 1), self._store)
+        self._log.append("evaluation", **where, **scores)
+
+    def _recalled(self, event: dict[str, Any]) -> Timed:
+        outcome = recalled_outcome(event, self._store)
+        assert outcome.evaluation is not None
+        return outcome.evaluation, outcome.seconds
 
     def stop(self) -> None:
         """Interrupt all runs: their waiting evaluations raise KeyboardInterrupt."""
@@ -129,9 +140,9 @@ class SharedExecutor:
         self._domain = domain
         self._build = build
 
-    def submit(self, x: np.ndarray, split: str) -> Future[Timed]:
+    def submit(self, x: np.ndarray, split: str, errand: Errand | None = None) -> Future[Timed]:
         """Evaluate ``x``; see :class:`qdmerge.execution.Executor`."""
-        return self._shared.submit(self._domain, self._build, x, split)
+        return self._shared.submit(self._domain, self._build, x, split, errand)
 
     def close(self) -> None:
         """Do nothing: the workers are shared."""
@@ -142,9 +153,3 @@ def _error(future: Future[Timed]) -> BaseException | None:
         return future.exception()
     except BaseException as error:  # cancelled
         return error
-
-
-def _recalled(event: dict[str, Any]) -> Timed:
-    outcome = recalled_outcome(event)
-    assert outcome.evaluation is not None
-    return outcome.evaluation, outcome.seconds

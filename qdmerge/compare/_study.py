@@ -236,7 +236,8 @@ class Study:
                 config.backend.prepare(stage_progress(listener))
                 build = BuildBackend(config)
                 backend = stack.enter_context(closing(build()))
-                facts = domain_facts(backend)
+                guided = getattr(backend, "guide", None) is not None
+                facts = domain_facts(backend, guided)
                 warm_up(backend, listener)
             except Exception as error:
                 self._failed(open_runs, error)

@@ -28,6 +28,7 @@ class EmitterSpec:
         space: Space of the solutions.
         n_scores: Number of leading measures that are task scores.
         seed: Seed of this emitter.
+        tasks: All tasks, in the order of the scores.
     """
 
     task: str
@@ -35,6 +36,7 @@ class EmitterSpec:
     space: Space
     n_scores: int
     seed: int
+    tasks: tuple[str, ...] = ()
 
     @property
     def context(self) -> dict[str, Any]:
@@ -120,11 +122,12 @@ def build_emitters(
         archives: Task name to archive.
         seeds: K lists with a seed per factory.
     """
+    names = tuple(task.name for task in tasks)
     return {
         task.name: [
             factory(
                 archives[task.name],
-                EmitterSpec(task.name, expert_of(task, space), space, len(tasks) - 1, seed),
+                EmitterSpec(task.name, expert_of(task, space), space, len(tasks) - 1, seed, names),
             )
             for factory, seed in zip(factories, task_seeds, strict=True)
         ]

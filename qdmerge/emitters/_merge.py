@@ -10,6 +10,7 @@ from pydantic import Field
 from ribs.archives import ArchiveBase
 from ribs.emitters import EmitterBase
 
+from qdmerge.guide import Climb
 from qdmerge.operators import Crossover, Mutation, Selection
 from qdmerge.options import checked
 
@@ -62,6 +63,8 @@ class MergeEmitter(EmitterBase):
         self._seed = seed
         self._asks = 0
         self._parents: np.ndarray | None = None
+        self.errands: list[Climb] | None = None
+        """What to ask of the guide for each of the last children; None where nothing."""
 
     @property
     def batch_size(self) -> int:
@@ -91,4 +94,6 @@ class MergeEmitter(EmitterBase):
         chosen = self._selection(scores, self._batch_size, self._crossover.parents, rng)
         self._parents = elites["solution"][chosen]
         children = self._mutation(self._crossover(self._parents, rng), rng)
+        if guided := getattr(self._mutation, "errands", None):
+            self.errands = guided(len(children), rng)
         return np.clip(children, self.lower_bounds, self.upper_bounds)

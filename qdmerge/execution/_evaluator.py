@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from pebble import ProcessExpired
 
 from qdmerge.backend import Evaluation
 from qdmerge.execution._executors import Executor, Timed
+from qdmerge.guide import Errand
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Outcome:
 
     Attributes:
         evaluation: The evaluation, or None if it failed.
-        seconds: Wall time of the last attempt; 0 if it failed.
+        seconds: Wall time of the last attempt without the guide's; 0 if it failed.
         attempts: Number of attempts.
         cause: Why it failed, or None.
     """
@@ -41,20 +44,18 @@ class Evaluator:
         self._executor = executor
         self._retries = retries
 
-    def submit(self, x: np.ndarray, split: str) -> PendingEvaluation:
-        """Start the evaluation of the ``(dim,)`` solution ``x`` on a split."""
-        return PendingEvaluation(self._executor, x, split, self._retries)
+    def submit(self, x: np.ndarray, split: str, errand: Errand | None = None) -> PendingEvaluation:
+        """Start the evaluation of the ``(dim,)`` solution ``x``; see :meth:`Executor.submit`."""
+        return PendingEvaluation(partial(self._executor.submit, x, split, errand), self._retries)
 
 
 class PendingEvaluation:
     """An evaluation under way."""
 
-    def __init__(self, executor: Executor, x: np.ndarray, split: str, retries: int) -> None:
-        self._executor = executor
-        self._x = x
-        self._split = split
+    def __init__(self, submit: Callable[[], Future[Timed]], retries: int) -> None:
+        self._submit = submit
         self._retries = retries
-        self._future: Future[Timed] = executor.submit(x, split)
+        self._future = submit()
 
     def result(self) -> Outcome:
         """Wait for the outcome."""
@@ -64,11 +65,13 @@ class PendingEvaluation:
             except Exception as error:
                 cause = describe(error)
                 if attempt <= self._retries:
-                    self._future = self._executor.submit(self._x, self._split)
+                    self._future = self._submit()
                 continue
             if not evaluation.valid.all():
                 # Evaluations are deterministic, so another attempt would give the same.
                 cause = f"scores or measures are not finite: {_values(evaluation)}"
+                if replace(evaluation, jacobians=None).valid.all():
+                    cause = "gradients of the guide are not finite"
                 return Outcome(None, 0.0, attempt, cause)
             return Outcome(evaluation, seconds, attempt)
         return Outcome(None, 0.0, self._retries + 1, cause)

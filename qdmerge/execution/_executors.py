@@ -10,23 +10,29 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from pebble import ProcessPool
 
 from qdmerge.backend import SIDE, Evaluation, GenomeBackend, side_tasks
 from qdmerge.errors import EvaluationError
+from qdmerge.guide import Errand, evaluate
 
 Timed = tuple[Evaluation, float]
-"""An evaluation of one model, and the seconds it took."""
+"""An evaluation of one model, and the seconds it took without the guide's."""
 
 
 class Executor(Protocol):
     """Evaluates single models; a protocol."""
 
-    def submit(self, x: np.ndarray, split: str) -> Future[Timed]:
+    def submit(self, x: np.ndarray, split: str, errand: Errand | None = None) -> Future[Timed]:
         """Start the evaluation of the ``(dim,)`` solution ``x`` on a split.
+
+        Args:
+            x: The solution.
+            split: The split.
+            errand: What to ask of the guide before; see :func:`qdmerge.guide.evaluate`.
 
         Returns:
             A future of the evaluation; it raises what the backend raised, or how the worker died.
@@ -49,9 +55,11 @@ def limit_threads(threads: int) -> None:
         sys.modules["torch"].set_num_threads(threads)
 
 
-def _evaluate(backend: GenomeBackend, x: np.ndarray, split: str) -> Timed:
+def _evaluate(
+    backend: GenomeBackend, x: np.ndarray, split: str, errand: Errand | None = None
+) -> Timed:
     start = time.perf_counter()
-    evaluation = backend.evaluate(x[None], split)
+    evaluation = evaluate(backend, x, split, errand)
     side = split == SIDE
     tasks = side_tasks(backend) if side else backend.tasks
     evaluation = evaluation.checked(1, len(tasks), 0 if side else len(backend.measures))
@@ -63,7 +71,7 @@ def _evaluate(backend: GenomeBackend, x: np.ndarray, split: str) -> Timed:
                 raise EvaluationError(
                     f"the backend returned per-item scores without finite ones of '{task.name}'"
                 )
-    return evaluation, time.perf_counter() - start
+    return evaluation, time.perf_counter() - start - evaluation.guide_seconds
 
 
 class _Deferred(Future[Timed]):
@@ -95,9 +103,9 @@ class SerialExecutor:
     def __init__(self, backend: GenomeBackend) -> None:
         self._backend = backend
 
-    def submit(self, x: np.ndarray, split: str) -> Future[Timed]:
+    def submit(self, x: np.ndarray, split: str, errand: Errand | None = None) -> Future[Timed]:
         """Return a future that evaluates ``x`` when asked for its result; see :class:`Executor`."""
-        return _Deferred(partial(_evaluate, self._backend, x, split))
+        return _Deferred(partial(_evaluate, self._backend, x, split, errand))
 
     def close(self) -> None:
         """Do nothing; the backend belongs to the caller."""
@@ -108,7 +116,7 @@ _Build = Callable[[], GenomeBackend]
 _worker_backend: tuple[str, GenomeBackend] | None = None
 
 
-def _evaluate_in_worker(key: str, build: _Build, threads: int, x: np.ndarray, split: str) -> Timed:
+def _evaluate_in_worker(key: str, build: _Build, threads: int, *what: Any) -> Timed:
     """Evaluate in a worker process, which keeps the backend that it built last."""
     global _worker_backend
     if _worker_backend is None or _worker_backend[0] != key:
@@ -117,7 +125,7 @@ def _evaluate_in_worker(key: str, build: _Build, threads: int, x: np.ndarray, sp
             _worker_backend[1].close()
             _worker_backend = None
         _worker_backend = key, build()
-    return _evaluate(_worker_backend[1], x, split)
+    return _evaluate(_worker_backend[1], *what)
 
 
 class WorkerPool:
@@ -142,7 +150,9 @@ class WorkerPool:
         context = multiprocessing.get_context("spawn")
         return ProcessPool(max_workers=self.workers, context=context)
 
-    def submit(self, key: str, build: _Build, x: np.ndarray, split: str) -> Future[Timed]:
+    def submit(
+        self, key: str, build: _Build, x: np.ndarray, split: str, errand: Errand | None = None
+    ) -> Future[Timed]:
         """Hand ``x`` to the next free worker.
 
         Args:
@@ -150,11 +160,12 @@ class WorkerPool:
             build: Builds the backend in a worker that has another one.
             x: ``(dim,)`` solution.
             split: The split.
+            errand: What to ask of the guide before.
 
         Returns:
             See :meth:`Executor.submit`.
         """
-        arguments = (key, build, self._threads, x, split)
+        arguments = (key, build, self._threads, x, split, errand)
         try:
             return self._pool.schedule(_evaluate_in_worker, arguments, timeout=self._timeout)
         except (RuntimeError, BrokenProcessPool):
@@ -185,9 +196,9 @@ class ProcessExecutor:
         self._build = build
         self._pool = WorkerPool(workers, threads, timeout)
 
-    def submit(self, x: np.ndarray, split: str) -> Future[Timed]:
+    def submit(self, x: np.ndarray, split: str, errand: Errand | None = None) -> Future[Timed]:
         """Hand ``x`` to the next free worker; see :class:`Executor`."""
-        return self._pool.submit("", self._build, x, split)
+        return self._pool.submit("", self._build, x, split, errand)
 
     def close(self) -> None:
         """End all workers at once; running evaluations are lost."""

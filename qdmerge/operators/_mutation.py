@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 import numpy as np
 from pydantic import Field
 
-from qdmerge.errors import UnsupportedError
+from qdmerge.errors import ConfigError, UnsupportedError
+from qdmerge.guide import Climb
 from qdmerge.options import checked
 
 if TYPE_CHECKING:
@@ -193,6 +194,52 @@ class GaussianMutation:
         return children + noise.astype(children.dtype)
 
 
+@checked
+@dataclass(frozen=True)
+class GuidedMutation:
+    """Improves a child by a few steps of the guide, in the worker that scores it.
+
+    The loss of a step is the tasks' losses, weighted by ``focus`` on the active task and the rest
+    by a draw from a symmetric Dirichlet distribution over all tasks, so that children spread over
+    the front. See :class:`qdmerge.guide.Climb`.
+
+    Args:
+        task: The active task.
+        tasks: All tasks, in the order of the scores.
+        steps: Steps of Adam for each child.
+        rate: First rate, in units of the space; it falls to 0 over the steps.
+        focus: Share of the active task in the loss before the draw, 0 to 1.
+        concentration: Of the Dirichlet distribution; high ones make all tasks count alike.
+        batch: Items of a step, over all tasks.
+
+    Raises:
+        ConfigError: An option is out of bounds.
+    """
+
+    task: str
+    tasks: Sequence[str]
+    steps: Annotated[int, Field(ge=1)] = 10
+    rate: Annotated[float, Field(gt=0)] = 0.03
+    focus: Annotated[float, Field(ge=0, le=1)] = 0.3
+    concentration: Annotated[float, Field(gt=0)] = 1.0
+    batch: Annotated[int, Field(ge=1)] = 24
+
+    def __call__(self, children: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return the ``(n, dim)`` children unchanged: they are improved before they are scored."""
+        return children
+
+    def errands(self, n: int, rng: np.random.Generator) -> list[Climb]:
+        """Return the climb of each of ``n`` children."""
+        own = np.array([task == self.task for task in self.tasks])
+        alpha = np.full(len(own), self.concentration)
+        shares = self.focus * own + (1 - self.focus) * rng.dirichlet(alpha, n)
+        seeds = rng.integers(2**31, size=n).tolist()
+        return [
+            Climb(tuple(row), self.steps, self.rate, self.batch, seed)
+            for row, seed in zip(shares.tolist(), seeds, strict=True)
+        ]
+
+
 @dataclass(frozen=True)
 class NoMutation:
     """Leaves children as they are."""
@@ -204,15 +251,28 @@ class NoMutation:
 
 @dataclass(frozen=True)
 class Chain:
-    """Mutations one after the other; a chain is a mutation."""
+    """Mutations one after the other; a chain is a mutation. One of them, at most, is guided.
+
+    Raises:
+        ConfigError: Two are guided.
+    """
 
     mutations: Sequence[Mutation]
+
+    def __post_init__(self) -> None:
+        if sum(hasattr(mutation, "errands") for mutation in self.mutations) > 1:
+            raise ConfigError("a child climbs once: leave one guided mutation in the list")
 
     def __call__(self, children: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Mutate ``(n, dim)`` children; return as many of the same dtype."""
         for mutation in self.mutations:
             children = mutation(children, rng)
         return children
+
+    def errands(self, n: int, rng: np.random.Generator) -> list[Climb] | None:
+        """Return the climbs of ``n`` children, if a mutation of the chain is guided."""
+        guided = [mutation for mutation in self.mutations if hasattr(mutation, "errands")]
+        return guided[0].errands(n, rng) if guided else None
 
 
 def chain(*mutations: Mutation) -> Chain:

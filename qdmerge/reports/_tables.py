@@ -267,8 +267,14 @@ def _spent(results: Mapping[str, Any]) -> str:
     return (
         f"Evaluations: {results['evaluations']} in the search ({results['failed']} failed){also}. "
         f"Time: {seconds['total']:.1f} s, of which evaluating (summed over workers) "
-        f"{seconds['evaluating']:.1f} s. Seed {results['seed']}."
+        f"{seconds['evaluating']:.1f} s{_guided(results)}. Seed {results['seed']}."
     )
+
+
+def _guided(results: Mapping[str, Any]) -> str:
+    if not (passes := results.get("gradient_passes")):
+        return ""
+    return f" and guiding {results['seconds']['guiding']:.1f} s ({passes} gradient passes)"
 
 
 def _archive_cells(stats: Mapping[str, Any]) -> list[str]:

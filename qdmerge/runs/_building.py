@@ -7,21 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from qdmerge.backend import GenomeBackend, Task
 from qdmerge.criteria import Criterion, CriterionName, fitting_criteria
 from qdmerge.errors import ConfigError, QDMergeError, RunError
+from qdmerge.guide import guide_of
 from qdmerge.runs._folder import RunFolder
 from qdmerge.runs._scores import REFERENCES
 from qdmerge.runs._search import Listener, stage_progress
-from qdmerge.search import CycleQD
+from qdmerge.search import CycleQD, Start
 from qdmerge.settings import (
     ARCHIVES,
     EMITTERS,
     SCHEDULERS,
     SPACES,
     FinalConfig,
+    GuidedStart,
     Part,
     RunConfig,
     build_part,
@@ -96,7 +96,7 @@ def build_search(config: RunConfig, backend: GenomeBackend) -> CycleQD:
         )
 
     try:
-        return CycleQD(
+        search = CycleQD(
             backend,
             archive=lambda spec: build_part(ARCHIVES, config.archive, spec.context),
             emitters=[emitter_factory(part) for part in config.emitters],
@@ -107,22 +107,32 @@ def build_search(config: RunConfig, backend: GenomeBackend) -> CycleQD:
             start=_start(config) if config.start else None,
             seed=config.seed,
         )
+        if is_guided(config, search):
+            guide_of(backend)
+        return search
     except (TypeError, ValueError) as error:
         raise ConfigError(f"a part refuses its options: {error}") from error
 
 
-def _start(config: RunConfig) -> Callable[[Space], np.ndarray]:
-    """Return what makes the solutions that the search begins with."""
-    from qdmerge.merges import grid, recipe_solutions
+def _start(config: RunConfig) -> Callable[[Space, Sequence[Task]], Start]:
+    """Return what the search starts from."""
+    from qdmerge.merges import grid, guided_start, recipe_solutions
 
-    def solutions(space: Space) -> np.ndarray:
-        made = []
+    def start(space: Space, tasks: Sequence[Task]) -> Start:
         for part in config.start:
-            rows = grid(part.recipe, len(space.experts), part.axes)
-            made.append(recipe_solutions(part.recipe, space, rows))
-        return np.concatenate(made)
+            if isinstance(part, GuidedStart):
+                options = part.model_dump(exclude={"recipe"})
+                yield from guided_start(space, tasks, **options, seed=config.seed)
+            else:
+                rows = grid(part.recipe, len(space.experts), part.axes)
+                yield recipe_solutions(part.recipe, space, rows), ()
 
-    return solutions
+    return start
+
+
+def is_guided(config: RunConfig, search: CycleQD) -> bool:
+    """Return whether a run asks for a guide."""
+    return search.guided or any(isinstance(part, GuidedStart) for part in config.start)
 
 
 def final_criteria(settings: FinalConfig, tasks: Sequence[Task]) -> dict[CriterionName, Criterion]:
@@ -131,14 +141,18 @@ def final_criteria(settings: FinalConfig, tasks: Sequence[Task]) -> dict[Criteri
     return fitting_criteria(settings.choose_by, ranges, settings.weights)
 
 
-def domain_facts(backend: GenomeBackend) -> dict[str, Any]:
-    """Return the facts of the backend and of its space, as a log would give them back."""
+def domain_facts(backend: GenomeBackend, guided: bool = False) -> dict[str, Any]:
+    """Return the facts of the backend, its space and, if it is used, its guide, as a log would give
+    them back.
+    """
     from qdmerge.spaces import WeightSpace
 
     space = backend.space
     facts = dict(backend.facts())
     if isinstance(space, WeightSpace):
         facts |= {"base_files": space.vectors.companions, **space.facts()}
+    if guided:
+        facts["guide"] = guide_of(backend).key()
     plain: dict[str, Any] = json.loads(json.dumps(facts))
     return plain
 
@@ -150,12 +164,14 @@ def changed_facts(
     return [name for name in names if recorded.get(name) != now.get(name)]
 
 
-def warm_up(backend: GenomeBackend, listener: Listener) -> None:
-    """Let the space prepare what all models share, while no evaluation's time limit runs."""
+def warm_up(backend: GenomeBackend, listener: Listener, guided: bool = False) -> None:
+    """Let space and guide prepare what all models share, while no evaluation's time limit runs."""
     from qdmerge.spaces import WeightSpace
 
     if isinstance(backend.space, WeightSpace):
         backend.space.warm_up(stage_progress(listener))
+    if guided:
+        guide_of(backend).prepare(stage_progress(listener))
 
 
 def can_illustrate(backend: GenomeBackend) -> bool:

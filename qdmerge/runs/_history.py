@@ -29,14 +29,16 @@ class Evaluated:
     """A model that was asked for in the search.
 
     Attributes:
-        solution: Id of its solution vector.
+        solution: Id of its solution vector; of what was scored, once a guide has improved it.
         name: Name of a seed, or "".
         batch: Number of its batch; -1 for the seeds.
         task: Active task when it was made; None for seeds.
         parents: Ids of its parents' solutions, or () where unknown.
         scores: ``(K,)`` float64 validation scores; None if it failed or is not evaluated yet.
         measures: ``(M,)`` float64, the backend's own measures; None likewise.
-        seconds: Wall time of its evaluation.
+        seconds: Wall time of its evaluation, without the guide's.
+        passes: Gradient passes of the guide.
+        guide_seconds: Wall time of the guide.
         cause: Why it failed, or None.
     """
 
@@ -48,6 +50,8 @@ class Evaluated:
     scores: np.ndarray | None = None
     measures: np.ndarray | None = None
     seconds: float = 0.0
+    passes: int = 0
+    guide_seconds: float = 0.0
     cause: str | None = None
 
 
@@ -111,6 +115,16 @@ class History:
         """
         corners = [store.get(identity) for identity in self.corners]
         return Plane(space, np.stack(corners)) if corners else None
+
+    @property
+    def gradient_passes(self) -> int:
+        """Gradient passes of the guide in the search."""
+        return sum(e.passes for e in self.evaluated)
+
+    @property
+    def guiding_seconds(self) -> float:
+        """Seconds spent by the guide in the search, summed over workers."""
+        return sum(e.guide_seconds for e in self.evaluated)
 
     def archives(self, config: RunConfig, upto: int | None = None) -> dict[str, ArchiveBase]:
         """Rebuild the archives after the first told batches, without emitters.
@@ -269,9 +283,12 @@ def _with_outcome(model: Evaluated, event: Event) -> Evaluated:
         return replace(model, cause=event["cause"])
     return replace(
         model,
+        solution=event.get("improved", model.solution),
         scores=np.array(event["scores"], float),
         measures=np.array(event["measures"], float),
         seconds=float(event["seconds"]),
+        passes=event.get("passes", 0),
+        guide_seconds=float(event.get("guiding", 0.0)),
         cause=None,
     )
 

@@ -25,6 +25,7 @@ from qdmerge.runs._building import (
     domain_facts,
     draw_examples,
     final_criteria,
+    is_guided,
     warm_up,
 )
 from qdmerge.runs._final import choose_and_test, incumbents
@@ -224,7 +225,8 @@ class Run:
         )
         space = backend.space
         self.folder.check_room(config.evaluations + 64, space.dim * np.dtype(space.dtype).itemsize)
-        start = self._start_facts(backend)
+        guided = is_guided(config, search)
+        start = self._start_facts(backend, guided)
         if log.events:
             _check_same_domain(log.events[0], start)
             listener(RunProgress("replaying the log", 0, 0))
@@ -234,7 +236,7 @@ class Run:
             log.append("start", began=began, **start)
         done = any(event["event"] == "done" for event in log.events)
         if not done:
-            warm_up(backend, listener)
+            warm_up(backend, listener, guided)
         logged.run()
         side = [task.name for task in side_tasks(backend)]
         scores = SplitScores(search.tasks, side, evaluator, log, store, listener)
@@ -267,12 +269,12 @@ class Run:
                 f"{self.folder.path} --examples"
             )
 
-    def _start_facts(self, backend: GenomeBackend) -> dict[str, Any]:
+    def _start_facts(self, backend: GenomeBackend, guided: bool = False) -> dict[str, Any]:
         facts = {
             "threads": self.threads,
             "dim": backend.space.dim,
             "space": backend.space.name,
-            **domain_facts(backend),
+            **domain_facts(backend, guided),
         }
         return {
             "config": _digest(self.config.echo()),
@@ -291,9 +293,11 @@ class Run:
             "evaluations": history.n_children,
             "evaluations_after_search": scores.evaluations,
             "failed": history.n_failed,
+            "gradient_passes": history.gradient_passes,
             "seconds": {
                 "total": round(sum(history.session_seconds), 1),
                 "evaluating": round(history.evaluating_seconds, 1),
+                "guiding": round(history.guiding_seconds, 1),
             },
             "archives": archive_stats(search),
             "seed": self.config.seed,
@@ -312,7 +316,9 @@ def _check_same_domain(recorded: Event, now: Event) -> None:
         for name in ("tasks", "measures", "experts")
         if recorded.get(name) != json.loads(json.dumps(now[name]))
     ]
-    changed += changed_facts(recorded["facts"], now["facts"], ("space", "dim", *DECISIVE))
+    guide = ["guide"] if "guide" in recorded["facts"] and "guide" in now["facts"] else []
+    names = ("space", "dim", *DECISIVE, *guide)
+    changed += changed_facts(recorded["facts"], now["facts"], names)
     if changed:
         raise RunError(
             f"{', '.join(changed)} changed since the run began, so its scores are of other models, "

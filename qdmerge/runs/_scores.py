@@ -76,7 +76,7 @@ class SplitScores:
                 failed = {"cause": outcome.cause, "attempts": outcome.attempts}
                 self._log.append("final_failed", **where, **failed)
                 continue
-            event = self._log.append("final", **where, **plain_scores(outcome))
+            event = self._log.append("final", **where, **plain_scores(outcome, self._store))
             self._known[split, identity] = event
             self.evaluations += 1
         if pending:

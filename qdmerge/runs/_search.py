@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from qdmerge.backend import Evaluation, Progress
 from qdmerge.errors import EvaluationError, RunError
 from qdmerge.execution import Evaluator, Outcome, PendingEvaluation
+from qdmerge.guide import joined
 from qdmerge.runs._folder import versions
 from qdmerge.runs._log import Event, EventLog, SolutionStore, solution_id
 from qdmerge.schedulers import Batch
@@ -120,7 +121,7 @@ class LoggedSearch:
         self._register(batch)
 
     def _replay_outcome(self, event: Event) -> None:
-        out, outcome = self._out[event["batch"]], recalled_outcome(event)
+        out, outcome = self._out[event["batch"]], recalled_outcome(event, self._store)
         if out.batch.task is None and outcome.cause:
             return  # The search cannot start without its seeds, so a failed one is tried again.
         out.outcomes[event["index"]] = outcome
@@ -176,6 +177,7 @@ class LoggedSearch:
             solutions=[self._store.put(x) for x in batch.solutions],
             names=list(batch.names),
             parents=parents,
+            **_errands(batch),
         )
         return self._register(batch)
 
@@ -186,9 +188,10 @@ class LoggedSearch:
         return out
 
     def _submit(self, out: _Out) -> None:
-        for index, x in enumerate(out.batch.solutions):
+        errands = out.batch.errands or (None,) * len(out.batch)
+        for index, (x, errand) in enumerate(zip(out.batch.solutions, errands, strict=True)):
             if index not in out.outcomes:
-                out.pending[index] = self._evaluator.submit(x, "validation")
+                out.pending[index] = self._evaluator.submit(x, "validation", errand)
 
     def _finish(self, out: _Out) -> None:
         """Wait for a batch, log its outcomes and tell the search."""
@@ -199,7 +202,7 @@ class LoggedSearch:
             if outcome.evaluation is None:
                 self._log.append("failed", **where, cause=outcome.cause, attempts=outcome.attempts)
             else:
-                self._log.append("scores", **where, **plain_scores(outcome))
+                self._log.append("scores", **where, **plain_scores(outcome, self._store))
             self._count(out.batch.id, outcome)
             if out.batch.task is None and outcome.cause:
                 raise EvaluationError(
@@ -234,42 +237,58 @@ class LoggedSearch:
 
     def _tell(self, out: _Out) -> None:
         backend = self.search.backend
-        n, k, m = len(out.batch), len(backend.tasks), len(backend.measures)
-        scores, measures = np.full((n, k), np.nan), np.full((n, m), np.nan)
-        items: list[Mapping[str, np.ndarray] | None] = [None] * n
-        for index, outcome in out.outcomes.items():
-            if outcome.evaluation is not None:
-                scores[index] = outcome.evaluation.scores[0]
-                if outcome.evaluation.measures is not None:
-                    measures[index] = outcome.evaluation.measures[0]
-                if outcome.evaluation.items is not None:
-                    items[index] = outcome.evaluation.items[0]
-        self.search.tell(out.batch, Evaluation(scores, measures, items))
+        found = [out.outcomes[index].evaluation for index in range(len(out.batch))]
+        evaluation = joined(out.batch.solutions, found, len(backend.tasks), len(backend.measures))
+        self.search.tell(out.batch, evaluation)
 
 
-def plain_scores(outcome: Outcome) -> dict[str, Any]:
-    """Return the scores of an outcome that did not fail, as the log keeps them."""
+def _errands(batch: Batch) -> dict[str, Any]:
+    """Return the errands of a batch as its event of the log keeps them; {} for none."""
+    plain = [one and {"kind": type(one).__name__, **asdict(one)} for one in batch.errands]
+    return {"errands": plain} if plain else {}
+
+
+def plain_scores(outcome: Outcome, store: SolutionStore) -> dict[str, Any]:
+    """Return the scores of an outcome that did not fail, as the log keeps them. What a guide made
+    goes into the store: the solution that was scored, and the Jacobian.
+    """
     evaluation = outcome.evaluation
     assert evaluation is not None
     measures = evaluation.measures
     items = None if evaluation.items is None else evaluation.items[0]
+    guided: dict[str, Any] = {}
+    if evaluation.passes:
+        guided = {"passes": evaluation.passes, "guiding": round(evaluation.guide_seconds, 4)}
+    if evaluation.solutions is not None:
+        guided["improved"] = store.put(evaluation.solutions[0])
+    if evaluation.jacobians is not None:
+        guided["jacobian"] = store.put(evaluation.jacobians[0])
     return {
         "scores": evaluation.scores[0].tolist(),
         "measures": [] if measures is None else measures[0].tolist(),
         "items": items and {task: np.asarray(one, float).tolist() for task, one in items.items()},
         "seconds": round(outcome.seconds, 4),
         "attempts": outcome.attempts,
+        **guided,
     }
 
 
-def recalled_outcome(event: Event) -> Outcome:
+def recalled_outcome(event: Event, store: SolutionStore) -> Outcome:
     """Return the outcome in an event of the log; the inverse of :func:`plain_scores`."""
     if event["event"] == "failed":
         return Outcome(None, 0.0, event["attempts"], event["cause"])
     items = event.get("items")
+
+    def stored(name: str) -> np.ndarray | None:
+        return store.get(event[name])[None] if name in event else None
+
     evaluation = Evaluation(
         np.array([event["scores"]], float),
         np.array([event["measures"]], float),
         items and [{task: np.array(values, float) for task, values in items.items()}],
+        stored("improved"),
+        stored("jacobian"),
+        event.get("passes", 0),
+        event.get("guiding", 0.0),
     )
     return Outcome(evaluation, event["seconds"], event["attempts"])

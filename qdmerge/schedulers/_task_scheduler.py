@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from qdmerge.archives import role_of
 from qdmerge.backend import Evaluation
+from qdmerge.guide import Errand
 
 if TYPE_CHECKING:
     from ribs.archives import ArchiveBase
@@ -31,6 +32,7 @@ class Batch:
         solutions: ``(n, dim)`` solutions.
         names: Names of the solutions, if they have any (seeds).
         parents: Per solution, ``(p, dim)`` parents; None where the emitter names none.
+        errands: Per solution, what to ask of the guide before it is scored, or None; () for none.
     """
 
     id: int
@@ -38,9 +40,15 @@ class Batch:
     solutions: np.ndarray
     names: tuple[str, ...] = ()
     parents: tuple[np.ndarray | None, ...] = ()
+    errands: tuple[Errand | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.solutions)
+
+
+def _any(errands: Sequence[Errand | None]) -> tuple[Errand | None, ...]:
+    """Return errands, or () if there is none among them."""
+    return tuple(errands) if any(errands) else ()
 
 
 def learns(emitter: EmitterBase) -> bool:
@@ -92,7 +100,7 @@ class TaskScheduler(ABC):
         nothing: dict[str, np.ndarray] = {"status": np.zeros(1, np.int32), "value": np.zeros(1)}
         self._last_info: dict[str, dict[str, np.ndarray]] = dict.fromkeys(self.archives, nothing)
         self._asked = 0
-        self._queued: list[np.ndarray] = []
+        self._queued: list[tuple[np.ndarray, tuple[Errand | None, ...]]] = []
 
     @property
     def tasks(self) -> list[str]:
@@ -155,31 +163,36 @@ class TaskScheduler(ABC):
                 "at `ready` before ask() when several batches are out at once"
             )
         task = self.choose(ready)
-        parts, parents = [], []
+        parts: list[np.ndarray] = []
+        parents: list[np.ndarray | None] = []
+        errands: list[Errand | None] = []
         for emitter in self.emitters[task]:
             solutions = emitter.ask()
             made_from = getattr(emitter, "parents", None)
+            asked = getattr(emitter, "errands", None)
             parts.append(solutions)
             parents += list(made_from) if made_from is not None else [None] * len(solutions)
-        batch = Batch(self._asked, task, np.concatenate(parts), parents=tuple(parents))
+            errands += list(asked) if asked is not None else [None] * len(solutions)
+        batch = Batch(self._asked, task, np.concatenate(parts), (), tuple(parents), _any(errands))
         self._asked += 1
         self._out[batch.id] = (batch, [len(part) for part in parts])
         return batch
 
-    def enqueue(self, solutions: np.ndarray) -> None:
+    def enqueue(self, solutions: np.ndarray, errands: Sequence[Errand | None] = ()) -> None:
         """Queue solutions from elsewhere, which the next :meth:`ask` returns.
 
         They are evaluated and told like any children, except that no emitter learns of them.
 
         Args:
             solutions: ``(n, dim)``, at least one.
+            errands: Per solution, what to ask of the guide before it is scored; () for nothing.
         """
-        self._queued.append(solutions)
+        self._queued.append((solutions, tuple(errands)))
 
     def _ask_queued(self) -> Batch:
-        solutions = self._queued.pop(0)
+        solutions, errands = self._queued.pop(0)
         task = self._candidates()[0]
-        batch = Batch(self._asked, task, solutions, parents=(None,) * len(solutions))
+        batch = Batch(self._asked, task, solutions, (), (None,) * len(solutions), _any(errands))
         self._asked += 1
         self._out[batch.id] = (batch, [])
         return batch
@@ -190,6 +203,7 @@ class TaskScheduler(ABC):
         scores: np.ndarray,
         measures: np.ndarray | None = None,
         items: Items = None,
+        solutions: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
         """Tell the scores of a batch: every archive is offered every solution.
 
@@ -199,6 +213,7 @@ class TaskScheduler(ABC):
             measures: ``(n, M)`` own measures of the backend, if it has any.
             items: Per solution, task name to the scores of single items, or None where it failed;
                 told to emitters that have an attribute ``uses_items``. None if there are none.
+            solutions: ``(n, dim)``, what was scored, if a guide improved the batch's solutions.
 
         Returns:
             Task name to ``(n,)`` pyribs add status: 0 not added, 1 improved a cell, 2 new cell.
@@ -213,6 +228,8 @@ class TaskScheduler(ABC):
                 f"(out: {self.out})"
             )
         asked, sizes = self._out[batch.id]
+        if solutions is not None:
+            asked = replace(asked, solutions=solutions)
         scores, measures, valid = self._checked(asked, scores, measures)
         assert asked.task is not None
         infos = {

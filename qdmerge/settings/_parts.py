@@ -115,7 +115,7 @@ SCHEDULERS = Registry(
     },
 )
 
-_OPERATOR_CONTEXT = ("space", "expert")
+_OPERATOR_CONTEXT = ("space", "expert", "task", "tasks")
 
 SELECTIONS = Registry(
     "selection",
@@ -148,6 +148,10 @@ MUTATIONS = Registry(
             "noise on the child's own singular values (space core): the paper's mutation",
         ),
         "gaussian": Entry("qdmerge.operators:GaussianMutation", "noise on all coordinates"),
+        "guided": Entry(
+            "qdmerge.operators:GuidedMutation",
+            "steps towards what the experts say on unlabeled items, before a child is scored",
+        ),
         "none": Entry("qdmerge.operators:NoMutation", "no mutation"),
     },
 )
@@ -219,7 +223,12 @@ def merge_emitter(
     from qdmerge.emitters import MergeEmitter
     from qdmerge.operators import chain
 
-    context = {"space": spec.space, "expert": spec.expert}
+    context = {
+        "space": spec.space,
+        "expert": spec.expert,
+        "task": spec.task,
+        "tasks": spec.tasks,
+    }
     mutations = [build_part(MUTATIONS, part, context) for part in mutation]
     return MergeEmitter(
         archive,

@@ -88,6 +88,38 @@ class StartConfig(_Settings):
         return self
 
 
+class GuidedStart(_Settings):
+    """Climbs that a search begins with: from the best uniform merge, along the guide's gradients.
+
+    Uniform merges are scored first. From the best of them by geometric mean (by mean, where scores
+    can be negative), one climb with all tasks alike is scored on its way; then, from its best
+    point, one climb towards each task; then the means between its end and theirs. See
+    :class:`qdmerge.guide.Climb`.
+
+    Attributes:
+        recipe: "guided".
+        scales: Weights that all experts share in the uniform merges tried; in space ``regmean``,
+            the sum of their weights.
+        steps: Steps of the climb with all tasks alike.
+        every: Steps after which it is scored.
+        rate: Adam's first rate, in units of the space.
+        batch: Items of a step, over all tasks.
+        branch_steps: Steps of each climb towards one task; 0 for none.
+        branch_rate: Their first rate.
+        focus: Share of that task in their loss.
+    """
+
+    recipe: Literal["guided"]
+    scales: Annotated[list[FiniteFloat], Field(min_length=1)] | None = None
+    steps: Annotated[int, Field(ge=1)] = 200
+    every: Annotated[int, Field(ge=1)] = 50
+    rate: Annotated[float, Field(gt=0)] = 0.1
+    batch: Annotated[int, Field(ge=1)] = 24
+    branch_steps: Annotated[int, Field(ge=0)] = 50
+    branch_rate: Annotated[float, Field(gt=0)] = 0.05
+    focus: Annotated[float, Field(ge=0, le=1)] = 0.8
+
+
 def _start_of(value: Any) -> Any:
     return {"recipe": value} if isinstance(value, str) else value
 
@@ -156,7 +188,7 @@ class RunConfig(_Settings):
         space: The space of merged models; None for the backend's own choice.
         archive: One archive per task is made from this.
         axes: Ranges of the archives' axes.
-        start: Merging recipes whose models are the first children.
+        start: Merging recipes whose models are the first children; "guided" climbs.
         emitters: Each is made for every task's archive.
         scheduler: Which task is active when.
         execution: Where evaluations run.
@@ -169,7 +201,11 @@ class RunConfig(_Settings):
     space: SpacePart | None = None
     archive: ArchivePart = Part(name="grid")
     axes: AxisSizing = AxisSizing()
-    start: list[Annotated[StartConfig, BeforeValidator(_start_of)]] = []
+    start: list[
+        Annotated[
+            StartConfig | GuidedStart, Field(discriminator="recipe"), BeforeValidator(_start_of)
+        ]
+    ] = []
     emitters: Annotated[list[EmitterPart], Field(min_length=1)] = [Part(name="merge")]
     scheduler: SchedulerPart = Part(name="cycle")
     execution: ExecutionConfig = ExecutionConfig()
@@ -179,6 +215,8 @@ class RunConfig(_Settings):
     def _starts_in_its_space(self) -> RunConfig:
         regressing = self.space is not None and self.space.name == "regmean"
         for part in self.start:
+            if isinstance(part, GuidedStart):
+                continue
             if part.recipe == "regmean" and not regressing:
                 raise ValueError("'start': recipe 'regmean' needs 'space: regmean'")
             if part.recipe != "regmean" and regressing:

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from qdmerge.backend import SIDE, SPLITS, BackendConfig, Evaluation, GenomeBackend, Measure, Task
+from qdmerge.errors import EvaluationError
 from qdmerge.spaces import VectorSpace
 
 
@@ -28,6 +29,37 @@ class ToySpace(VectorSpace):
         return sum(w * self.seeds[name] for w, name in zip(weights, self.experts, strict=True))
 
 
+class ToyGuide:
+    """Squared distance to a task's peak, which each item sees a little aside.
+
+    ``fault`` is the loss that solutions beyond the unit circle have.
+    """
+
+    def __init__(self, peaks: np.ndarray, fault: float | None) -> None:
+        self.peaks, self.fault = peaks, fault
+        self.aside = np.random.default_rng(5).normal(0, 0.1, (len(peaks), 16, peaks.shape[1]))
+        self.sizes = {f"task{k}": 16 for k in range(len(peaks))}
+
+    def key(self) -> str:
+        return "toy"
+
+    def prepare(self, progress: object = None) -> None:
+        return None
+
+    def gradient(
+        self, x: np.ndarray, rows: Mapping[str, np.ndarray], shares: Mapping[str, float]
+    ) -> tuple[dict[str, float], np.ndarray]:
+        losses, gradient = {}, np.zeros(len(x), np.float32)
+        for k, task in enumerate(self.sizes):
+            if task in rows:
+                apart = x - self.peaks[k] - self.aside[k, rows[task]]
+                losses[task] = float((apart**2).sum(axis=1).mean())
+                gradient += shares[task] * 2 * apart.mean(axis=0).astype(np.float32)
+        if self.fault is not None and np.linalg.norm(x) > 1:
+            raise EvaluationError(f"the guide's loss is {self.fault}")
+        return losses, gradient
+
+
 class ToyBackend(GenomeBackend):
     def __init__(self, config: ToyConfig) -> None:
         self.config = config
@@ -36,6 +68,8 @@ class ToyBackend(GenomeBackend):
         self.peaks[:, 0], self.peaks[:, 1] = np.cos(angles) + 0.3, np.sin(angles)
         self.tasks = [Task(f"task{k}", metric="bump") for k in range(config.n_tasks)]
         self.measures = [Measure(f"x{m}", (-1.5, 1.5)) for m in range(config.n_measures)]
+        if config.guided:
+            self.guide = ToyGuide(self.peaks, config.guide_fault)
         self.side_tasks = [Task(name) for name in config.side_tasks]
         names = [task.name for task in self.tasks]
         seeds = {"base": np.zeros(config.dim)} | dict(zip(names, self.peaks, strict=True))
@@ -122,6 +156,8 @@ class ToyConfig(BackendConfig):
     fault: Literal["raise", "nan", "die", "hang"] = "raise"
     fault_rate: float = 0.0
     faulty_seeds: bool = False
+    guided: bool = True
+    guide_fault: float | None = None
     side_tasks: tuple[str, ...] = ()
     side_fails_beyond: float = np.inf
 

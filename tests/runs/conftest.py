@@ -15,8 +15,16 @@ EMITTERS = {
     "merge": [{"name": "merge", "mutation": "gaussian"}],
     "svd": [{"name": "merge", "mutation": "svd"}],
     "cma_es": [{"name": "cma_es", "batch_size": 4}],
+    "guided": [
+        {"name": "merge", "mutation": ["gaussian", {"name": "guided", "steps": 3, "rate": 0.1}]}
+    ],
     "mixed": [{"name": "merge", "mutation": "gaussian", "batch_size": 2}, "iso_line"],
 }
+
+
+GUIDED_START = {
+    "recipe": "guided", "scales": [0.3, 0.5], "steps": 6, "every": 4, "branch_steps": 2
+}  # fmt: skip
 
 
 def toy_config(evaluations: int = 12, emitters: str = "merge", **settings: Any) -> RunConfig:
@@ -27,6 +35,7 @@ def toy_config(evaluations: int = 12, emitters: str = "merge", **settings: Any) 
             "evaluations": evaluations,
             "archive": settings.pop("archive", {"name": "grid", "bins": 6}),
             "emitters": EMITTERS[emitters],
+            "start": [GUIDED_START] if emitters == "guided" else [],
             "final": {"leading": 2, "bootstrap": 100},
             **settings,
         }
@@ -34,14 +43,18 @@ def toy_config(evaluations: int = 12, emitters: str = "merge", **settings: Any) 
 
 
 def timeless(results: dict[str, Any]) -> dict[str, Any]:
-    """Results without what may differ between two equal runs."""
-    return {key: value for key, value in results.items() if key != "seconds"}
+    """Results without what may differ between two equal runs: a climb may begin anew elsewhere."""
+    return {k: v for k, v in results.items() if k not in ("seconds", "gradient_passes")}
 
 
 def essence(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Events without times, and without the marks that sessions leave."""
     return [
-        {key: value for key, value in event.items() if key not in ("time", "seconds")}
+        {
+            key: value
+            for key, value in event.items()
+            if key not in ("time", "seconds", "guiding", "passes")
+        }
         for event in events
         if event["event"] not in ("resume", "stop")
     ]
@@ -51,7 +64,7 @@ def essence(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, dict[str, Any]]]:
     """A finished run per kind of emitter: its folder and its results."""
     runs = {}
-    for emitters in ("merge", "cma_es", "mixed"):
+    for emitters in ("merge", "cma_es", "mixed", "guided"):
         path = tmp_path_factory.mktemp("runs") / emitters
         runs[emitters] = (path, Run.create(toy_config(emitters=emitters), path).execute())
     return runs

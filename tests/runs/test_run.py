@@ -25,12 +25,16 @@ def test_two_runs_with_one_seed_are_equal_and_another_seed_differs(finished, tmp
     assert other["candidates"] != results["candidates"]
 
 
-def test_results_do_not_depend_on_the_number_of_workers(tmp_path):
+@pytest.mark.parametrize("emitters", ["merge", "guided"])
+def test_results_do_not_depend_on_the_number_of_workers(tmp_path, emitters):
     execution = {"in_flight": 3, "threads": 1}
-    serial = Run.create(toy_config(execution=execution), tmp_path / "serial").execute()
-    pool = Run.create(
-        toy_config(execution={**execution, "workers": 2}), tmp_path / "pool"
-    ).execute()
+    serial, pool = (
+        Run.create(
+            toy_config(16, emitters, execution={**execution, "workers": workers}),
+            tmp_path / f"{workers}",
+        ).execute()
+        for workers in (1, 2)
+    )
     apart = ("config", "facts")
     assert {k: v for k, v in timeless(serial).items() if k not in apart} == {
         k: v for k, v in timeless(pool).items() if k not in apart
@@ -41,12 +45,12 @@ def test_results_hold_what_they_promise(finished):
     path, results = finished["merge"]
     assert results == RunFolder.open(path).read_results()
     assert set(results) >= {
-        "tasks", "candidates", "chosen", "evaluations", "failed", "seconds", "archives", "seed",
-        "config", "versions",
+        "tasks", "candidates", "chosen", "evaluations", "failed", "gradient_passes", "seconds",
+        "archives", "seed", "config", "versions",
     }  # fmt: skip
     assert results["evaluations"] == 12
     assert results["failed"] == 0
-    assert set(results["seconds"]) == {"total", "evaluating"}
+    assert set(results["seconds"]) == {"total", "evaluating", "guiding"}
     for row in results["candidates"]:
         for split in ("validation", "selection", "test"):
             assert list(row[split]) == results["tasks"]
