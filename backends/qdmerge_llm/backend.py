@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
-import torch
 import transformers
 
 from qdmerge.backend import SIDE, Evaluation, GenomeBackend, Task
 from qdmerge.errors import CheckpointError
 from qdmerge.execution import device_facts, pick_device, pick_dtype
 from qdmerge.spaces import SpectralCoordinates
-from qdmerge_llm.calibration import Answer, ExpertCalibration
+from qdmerge_llm.calibration import Answer, ExpertCalibration, Written
 from qdmerge_llm.generation import FENCED_BLOCK, Generator
+from qdmerge_llm.guide import Asked, LLMGuide
 from qdmerge_llm.items import Item, content_hash
 from qdmerge_llm.models import read_template
 from qdmerge_llm.sandbox import Sandbox
@@ -73,7 +73,10 @@ class LLMBackend(GenomeBackend):
         model: The live model; holds the solution expressed last.
         tokenizer: The base model's tokenizer.
         llm_tasks: The tasks with their items and what scores them.
+        side_llm_tasks: The same of the side tasks.
     """
+
+    guide: LLMGuide | None = None
 
     def __init__(
         self,
@@ -93,7 +96,7 @@ class LLMBackend(GenomeBackend):
         self.measures = ()
         self.side_tasks = [task.task for task in side_tasks]
         self.llm_tasks = list(tasks)
-        self._side_tasks = list(side_tasks)
+        self.side_llm_tasks = list(side_tasks)
         self._sandbox = sandbox
         self._device = pick_device(device)
         transformers.utils.logging.disable_progress_bar()  # a line for each worker otherwise
@@ -138,6 +141,30 @@ class LLMBackend(GenomeBackend):
 
         self.space.calibrate(ExpertCalibration(self.model, experts, items, settings, facts))
 
+    def guide_by(
+        self,
+        items: Mapping[str, Callable[[], tuple[str, Sequence[Item]]]],
+        settings: Mapping[str, Any],
+        **options: Any,
+    ) -> None:
+        """Let searches follow what the experts say on unlabeled prompts.
+
+        Args:
+            items: Name of a task to a function that returns where its prompts come from, and them.
+            settings: Name of a task to its settings, JSON-able.
+            options: Further arguments of :class:`LLMGuide`.
+        """
+        asked = {
+            one.task.name: Asked(
+                one.task.expert or one.task.name,
+                items[one.task.name],
+                partial(self.answered, one),
+                [settings[one.task.name], getattr(one.kind, "system", ""), self._template],
+            )
+            for one in self.llm_tasks
+        }
+        self.guide = LLMGuide(self.space, self.model, asked, **options)
+
     def evaluate(self, xs: np.ndarray, split: str) -> Evaluation:
         """Score models on all tasks.
 
@@ -149,7 +176,7 @@ class LLMBackend(GenomeBackend):
             ``scores`` ``(n, K)``, the mean over each task's items; ``items``, per model and task
             the ``(n_items,)`` scores of its items.
         """
-        tasks = self._side_tasks if split == SIDE else self.llm_tasks
+        tasks = self.side_llm_tasks if split == SIDE else self.llm_tasks
         records = [self._evaluate_one(x, tasks, split) for x in np.atleast_2d(xs)]
         scores = [[record[task.task.name].mean() for task in tasks] for record in records]
         return Evaluation(np.array(scores).reshape(len(records), len(tasks)), None, records)
@@ -169,30 +196,31 @@ class LLMBackend(GenomeBackend):
         self._warn_of_length(task, self._generator.too_long - before)
         return scores
 
-    def answered(self, task: LLMTask, items: Sequence[Item]) -> list[torch.Tensor]:
-        """Return what the live model reads and writes on items of a task.
+    def answered(self, task: LLMTask, items: Sequence[Item]) -> list[Written]:
+        """Return what the live model reads and writes on items of a task; labels are not used.
 
         Returns:
-            Token ids ``(1, length)``, of every prompt with its completion; of a problem in turns
-            there is one for each turn.
+            Token ids of every prompt, and of its completion without the end-of-sequence token; of
+            a problem in turns there is one of each for each turn.
         """
-        complete, said = self._completer(task), list[tuple[Prompt, str]]()
+        said: list[Written] = []
+        before = self._generator.too_long
+        task.kind.ask(items, self._completer(task, said))
+        self._warn_of_length(task, self._generator.too_long - before)
+        return said
 
-        def listen(prompts: Sequence[Prompt]) -> list[str]:
-            completions = complete(prompts)
-            said.extend(zip(prompts, completions, strict=True))
-            return completions
-
-        task.kind.evaluate(items, listen)
-        return [self._generator.token_ids(prompt, text) for prompt, text in said]
-
-    def _completer(self, task: LLMTask) -> Generate:
-        """Return the live model as a function from prompts to completions of a task."""
+    def _completer(self, task: LLMTask, said: list[Written] | None = None) -> Generate:
+        """Return the live model as a function from prompts to completions of a task; ``said``
+        receives their tokens.
+        """
         kept = (*task.kind.stop, FENCED_BLOCK)
         cut = [mark for mark in task.stop if mark not in kept]
 
         def complete(prompts: Sequence[Prompt]) -> list[str]:
-            texts = self._generator(prompts, task.max_new_tokens, task.stop)
+            written = self._generator.write(prompts, task.max_new_tokens, task.stop)
+            if said is not None:
+                said.extend(written)
+            texts = [self._generator.text(tokens) for _, tokens in written]
             return [
                 text[: min((text.index(m) for m in cut if m in text), default=None)]
                 for text in texts
@@ -263,10 +291,11 @@ class LLMBackend(GenomeBackend):
             "checkpoint_dtypes": self.space.vectors.dtypes,
             "prompts": {
                 task.task.name: task.kind.system
-                for task in [*self.llm_tasks, *self._side_tasks]
+                for task in [*self.llm_tasks, *self.side_llm_tasks]
                 if _in_conversations(task.kind)
             },
             "chat_template": content_hash(self._template),
+            **({"guide": self.guide.facts()} if self.guide else {}),
             "weights": self.space.vectors.fingerprint,
             "items": {
                 task.task.name: {
@@ -277,7 +306,7 @@ class LLMBackend(GenomeBackend):
                     }
                     for split, items in (task.items or {SIDE: task.kind.own_items()}).items()
                 }
-                for task in [*self.llm_tasks, *self._side_tasks]
+                for task in [*self.llm_tasks, *self.side_llm_tasks]
             },
         }
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
 
 from qdmerge_llm.items import Item, content_hash
 
-if TYPE_CHECKING:
-    import torch
+VERSION = 2
+"""Part of the key: raise it whenever the meaning of what experts read changes."""
 
-Answer = Callable[[Sequence[Item]], "list[torch.Tensor]"]
-"""Has the live model answer items: the token ids ``(1, length)`` of all it reads and writes."""
+Written = tuple[list[int], list[int]]
+"""The token ids that a model reads, and those that it writes."""
+Answer = Callable[[Sequence[Item]], list[Written]]
+"""Has the live model answer items."""
 
 
 class ExpertCalibration:
@@ -51,10 +55,12 @@ class ExpertCalibration:
             for expert, tasks in self._tasks.items()
             for name in tasks
         ]
-        return content_hash([asked, self._settings, self._facts()])
+        return content_hash([asked, self._settings, self._facts(), VERSION])
 
     def passes(self, expert: str, examples: int) -> Iterator[Callable[[], object]]:
         """Read prompts of the expert's tasks with the answers that the live model gives now."""
+        device = next(self.module.parameters()).device
         for name, answer in self._tasks[expert].items():
-            for ids in answer(self._items[name](examples)):
+            for read, written in answer(self._items[name](examples)):
+                ids = torch.tensor([read + written], device=device)
                 yield partial(self.module, input_ids=ids, use_cache=False)

@@ -39,6 +39,21 @@ class TrainingConfig(BaseModel):
     lora: LoRAConfig = LoRAConfig()
 
 
+class GuideConfig(BaseModel):
+    """How a guided search learns what the experts say; see ``guide`` of a task for its prompts.
+
+    Attributes:
+        checkpointing: Compute layers again in the backward pass: less memory, more time.
+        top_k: Tokens whose probabilities are kept at each place of an answer, the most likely
+            ones; the others count together.
+    """
+
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
+
+    checkpointing: bool = False
+    top_k: PositiveInt = 64
+
+
 class LLMConfig(BackendConfig):
     """Language models that are merged, and the tasks they are scored on.
 
@@ -56,6 +71,7 @@ class LLMConfig(BackendConfig):
             computes in it, else float32.
         device: "cpu", "cuda", "cuda:N", or "auto" (a GPU if there is one).
         training: Expert name to how it is made if it is missing.
+        guide: How a guided search learns what the experts say.
         allow_unsandboxed: Execute answers without a sandbox where none works.
     """
 
@@ -73,6 +89,7 @@ class LLMConfig(BackendConfig):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     training: dict[str, TrainingConfig] = Field(default_factory=dict)
+    guide: GuideConfig = GuideConfig()
     allow_unsandboxed: bool = False
 
     def problems(self) -> list[str]:
@@ -88,7 +105,7 @@ class LLMConfig(BackendConfig):
             found += [f"side task '{name}': {line}" for line in lines]
             found += self._seen_problems(name, more.get(SIDE, []), items)
             items.setdefault(name, more)
-        found += self._leaks(items)
+        found += self._leaks(items) + self._guide_problems(items)
         found += [
             f"side task '{name}': a task of the search has that name too; choose another"
             for name in self.side_tasks
@@ -110,7 +127,8 @@ class LLMConfig(BackendConfig):
     def data_sources(self) -> list[str]:
         """Return the data files of all tasks."""
         asked = [*self.tasks.values(), *self.side_tasks.values()]
-        return [source for task in asked for source in task.files()]
+        guides = [task.guide.data for task in self.tasks.values() if task.guide.data]
+        return [source for task in asked for source in task.files()] + guides
 
     def _model_problems(self) -> list[str]:
         wrong = {name: source_problem(v, "expert", self.scheme) for name, v in self.experts.items()}
@@ -162,6 +180,47 @@ class LLMConfig(BackendConfig):
                     f"({split}), which the search sees; leave such items out of one of both"
                 )
         return found
+
+    def _guide_problems(self, items: Mapping[str, Mapping[str, Sequence[Item]]]) -> list[str]:
+        """Return what is wrong with the files of prompts for the guide."""
+        found = []
+        for name, task in self.tasks.items():
+            source = task.guide.data
+            problem = source and source_problem(source, "data", self.scheme)
+            if source and not problem and scheme_name(source) is None and name in items:
+                try:
+                    self._guide_items(name, items)
+                except QDMergeError as error:
+                    problem = str(error)
+            found += [f"task '{name}', guide: {problem}"] if problem else []
+        return found
+
+    def _guide_items(
+        self, name: str, items: Mapping[str, Mapping[str, Sequence[Item]]]
+    ) -> tuple[str, list[Item]]:
+        """Return where a task's prompts for the guide come from, and the prompts.
+
+        Args:
+            name: The task.
+            items: The items of each split of each task.
+
+        Raises:
+            ConfigError: The prompts cannot be used, or models are scored on one of them.
+        """
+        source, prompts = self.tasks[name].guide_items(self.scheme)
+        kind = self.tasks[name].kind
+        for task, splits in items.items():
+            alike = {**self.side_tasks, **self.tasks}[task].kind == kind
+            fields = ("prompt", "group") if alike else ("prompt",)  # groups are a kind's own
+            for split in splits.keys() - {"validation"}:
+                if both := shared_item(
+                    map(_loosely, prompts), map(_loosely, splits[split]), fields
+                ):
+                    raise ConfigError(
+                        f"{source}: item '{both[0]}' is item '{both[1]}' of task '{task}' "
+                        f"({split}), which models are scored on; remove it"
+                    )
+        return source, prompts
 
     def _to_be_made(self) -> list[str]:
         """Return names of the experts that are missing and have training conversations."""
@@ -291,6 +350,12 @@ class LLMConfig(BackendConfig):
             self.chat_template,
             ["gguf"] * is_gguf(self.base) + ["lm_eval"] * lm_eval,
         )
+        scored = {one.task.name: one.items for one in backend.llm_tasks + backend.side_llm_tasks}
+        backend.guide_by(
+            {name: partial(self._guide_items, name, scored) for name in self.tasks},
+            {name: task.asking() for name, task in self.tasks.items()},
+            **self.guide.model_dump(),
+        )
         backend.calibrate(
             {k: partial(task.calibration, schemes=self.scheme) for k, task in self.tasks.items()},
             {name: task.asking() for name, task in self.tasks.items()},
@@ -311,3 +376,8 @@ class LLMConfig(BackendConfig):
         described = Task(name, kind.metric, (0.0, 1.0), expert)
         items = {} if kind.side_only else task.items(self.scheme)
         return LLMTask(described, kind, items, task.max_new_tokens, (*kind.stop, *task.stop))
+
+
+def _loosely(item: Item) -> Item:
+    """Return an item whose prompt is that of others that differ in case and space only."""
+    return {**item, "prompt": " ".join(item["prompt"].lower().split())}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator, model_validator
@@ -12,13 +12,32 @@ from qdmerge.backend import SIDE, SPLITS
 from qdmerge.checkpoints import scheme_name
 from qdmerge.errors import ConfigError, QDMergeError, nearest
 from qdmerge.settings import load_target
-from qdmerge_llm.items import Item, check_disjoint, read_items, split_items
+from qdmerge_llm.items import Item, Split, check_disjoint, read_items, split_items
 from qdmerge_llm.sandbox import Sandbox, available
 from qdmerge_llm.sources import DEFAULT_SCHEMES, SchemeOf, resolve, source_problem
 from qdmerge_llm.tasks import KINDS, TaskKind
 
 Count = PositiveInt | Literal["all"]
 _SHOWN = 5  # items of a file that cannot be used
+
+
+class Unlabeled:
+    """Reads rows of a kind that may lack what scoring needs, and an ``id``.
+
+    Args:
+        kind: The kind.
+    """
+
+    def __init__(self, kind: type[TaskKind]) -> None:
+        self._kind = kind
+
+    def read(self, row: Mapping[str, Any], number: int) -> Item:
+        """Return the item of a row; its number is its ``id`` where it has none."""
+        return self._kind.read({"id": str(number), **row}, number)
+
+    def problem(self, item: Item) -> str | None:
+        """Return what keeps an item from being asked, or None."""
+        return self._kind.unaskable(item)
 
 
 class _TaskSettings(BaseModel):
@@ -120,6 +139,21 @@ class _TaskSettings(BaseModel):
             return False
 
 
+class GuideItems(BaseModel):
+    """What a task's expert is asked for the guide.
+
+    Attributes:
+        data: File of prompts, or a scheme's; rows need no labels. None for the training part of
+            the task's own file, where one file is divided into splits.
+        examples: Most prompts.
+    """
+
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
+
+    data: str | None = None
+    examples: PositiveInt = 256
+
+
 class TaskConfig(_TaskSettings):
     """One task of the search, and how many items each split has.
 
@@ -130,6 +164,7 @@ class TaskConfig(_TaskSettings):
         selection: Items that choose the result.
         test: Items scored once, at the end.
         expert: Expert of this task; None means the one of the same name, if there is one.
+        guide: Prompts for the guide of a search.
     """
 
     data: str | dict[str, str]
@@ -137,6 +172,7 @@ class TaskConfig(_TaskSettings):
     selection: Count = 128
     test: Count = 200
     expert: str | None = None
+    guide: GuideItems = GuideItems()
 
     @model_validator(mode="before")
     @classmethod
@@ -161,24 +197,46 @@ class TaskConfig(_TaskSettings):
 
     def asking(self) -> dict[str, Any]:
         """Return the settings that decide how items are asked, without their source and number."""
-        return self.model_dump(mode="json", exclude={"data", "expert", *SPLITS})
+        return self.model_dump(mode="json", exclude={"data", "expert", "guide", *SPLITS})
 
     def calibration(self, count: int, schemes: SchemeOf = DEFAULT_SCHEMES) -> list[Item]:
-        """Return items to watch experts on: of no split, where the data has others.
+        """Return items to watch experts on; see :meth:`unscored`."""
+        return self.unscored(count, schemes)[1]
+
+    def unscored(self, count: int, schemes: SchemeOf = DEFAULT_SCHEMES) -> tuple[Split, list[Item]]:
+        """Return items to ask experts: of no split, where the data has others.
 
         Args:
             count: Most items.
             schemes: Gives the scheme that a source belongs to.
 
         Returns:
-            Items of the training part of a file that is divided by content; else those that
-            evolution sees.
+            "train" and items of the training part of a file that is divided by content; else
+            "validation" and those that evolution sees.
         """
         if isinstance(self.data, str):
             items = read_items(resolve(self.data, schemes), self.kind_class())
             with contextlib.suppress(ConfigError):  # there are none
-                return split_items(items, {"train": None})["train"][:count]
-        return self.items(schemes)["validation"][:count]
+                return "train", split_items(items, {"train": None})["train"][:count]
+        return "validation", self.items(schemes)["validation"][:count]
+
+    def guide_items(self, schemes: SchemeOf = DEFAULT_SCHEMES) -> tuple[str, list[Item]]:
+        """Return where the guide's prompts come from, and the prompts.
+
+        Returns:
+            The file named for them, else "train" or "validation" (see :meth:`unscored`); and as
+            many items, from the beginning of the file.
+
+        Raises:
+            ConfigError: The file cannot be read, is empty, or has a row that cannot be asked.
+        """
+        if self.guide.data is None:
+            return self.unscored(self.guide.examples, schemes)
+        path = resolve(self.guide.data, schemes)
+        items = read_items(path, Unlabeled(self.kind_class()))[: self.guide.examples]
+        if not items:
+            raise ConfigError(f"{path}: there are no prompts")
+        return self.guide.data, items
 
     def files(self) -> dict[str, dict[str, int | None]]:
         """Return for each data file the number of items that each split takes; None for all."""

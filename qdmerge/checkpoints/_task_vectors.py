@@ -318,7 +318,8 @@ class _Combination(torch.autograd.Function):
         ctx: Any, weights: torch.Tensor, vectors: TaskVectors, name: str, device: Any
     ) -> torch.Tensor:
         ctx.vectors, ctx.name = vectors, name
-        return vectors.combine(name, weights.detach(), device)
+        # What leaves a function as a view could not be changed in place.
+        return vectors.combine(name, weights.detach(), device).clone()
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:

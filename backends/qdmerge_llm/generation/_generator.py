@@ -64,7 +64,13 @@ class Generator:
     def __call__(
         self, prompts: Sequence[Prompt], max_new_tokens: int, stop: Sequence[str] = ()
     ) -> list[str]:
-        """Return completions of prompts, in order, without special tokens.
+        """Return completions of prompts, in order, without special tokens; see :meth:`write`."""
+        return [self.text(row) for _, row in self.write(prompts, max_new_tokens, stop)]
+
+    def write(
+        self, prompts: Sequence[Prompt], max_new_tokens: int, stop: Sequence[str] = ()
+    ) -> list[tuple[list[int], list[int]]]:
+        """Return the token ids of prompts and of their completions, in order.
 
         A prompt that leaves no room for ``max_new_tokens`` in the model's context is completed with
         nothing, and counted in :attr:`too_long`.
@@ -79,30 +85,25 @@ class Generator:
         Raises:
             ConfigError: A conversation is given, and there is no chat template, or it fails.
         """
-        encoded = self._encode(prompts)
+        # An empty prompt starts from padding.
+        encoded = [ids or [self._pad] for ids in self._encode(prompts)]
         room = getattr(self._model.config, "max_position_embeddings", None)
         fits = [not room or len(ids) + max_new_tokens <= room for ids in encoded]
         self.too_long += len(fits) - sum(fits)
-        texts = [""] * len(prompts)
+        written: list[tuple[list[int], list[int]]] = [(ids, []) for ids in encoded]
         asked = [k for k, fit in enumerate(fits) if fit]
         # Longest first: prompts that are read together have similar lengths.
         asked.sort(key=lambda k: -len(encoded[k]))
         endings = Endings(self._eos, max_new_tokens, self._stops_of(tuple(stop)))
-        # An empty prompt starts from padding.
-        tokens = self._complete([encoded[k] or [self._pad] for k in asked], max_new_tokens, endings)
+        tokens = self._complete([encoded[k] for k in asked], max_new_tokens, endings)
         for k, row in zip(asked, tokens, strict=True):
-            texts[k] = self._tokenizer.decode(row, skip_special_tokens=True)
-        return texts
+            written[k] = encoded[k], row
+        return written
 
-    def token_ids(self, prompt: Prompt, completion: str) -> torch.Tensor:
-        """Return the token ids of a prompt and its completion: ``(1, length)`` int64.
-
-        Raises:
-            ConfigError: A conversation is given, and there is no chat template, or it fails.
-        """
-        (read,) = self._encode([prompt])
-        written = self._tokenizer(completion, add_special_tokens=False)["input_ids"]
-        return torch.tensor([[*read, *written]], dtype=torch.long, device=self._device)
+    def text(self, tokens: list[int]) -> str:
+        """Return the text of token ids, without special tokens."""
+        text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        return text
 
     @torch.inference_mode()
     def _complete(

@@ -16,7 +16,7 @@ from pydantic import PositiveInt
 from qdmerge.errors import EvaluationError
 from qdmerge_llm.items import Item, content_hash
 from qdmerge_llm.sandbox import Limits, Sandbox
-from qdmerge_llm.tasks._kind import Episode, EpisodeTask, Seconds, extract
+from qdmerge_llm.tasks._kind import Episode, EpisodeTask, Generate, Seconds, extract
 from qdmerge_llm.tasks._runner import MAX_OUTPUT
 
 _RUNNER = Path(__file__).with_name("_runner.py").read_text(encoding="utf-8")
@@ -159,6 +159,15 @@ class ExecutedTask(EpisodeTask):
     def code(cls, item: Item, answer: str) -> str:
         """Return what is executed of the model's turn; "" for nothing."""
         return extract(answer, cls.stop)
+
+    @classmethod
+    def unaskable(cls, item: Item) -> str | None:
+        """Return None: a question needs nothing but its prompt."""
+        return None
+
+    def ask(self, items: Sequence[Item], generate: Generate) -> None:
+        """Ask all questions; answers are not executed."""
+        generate([self.prompt(self.start(item)) for item in items])
 
     def start(self, item: Item) -> Episode:
         """Ask the question."""

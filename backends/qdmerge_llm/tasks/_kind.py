@@ -109,6 +109,20 @@ class TaskKind(ABC):
         """
         return {}
 
+    @classmethod
+    def unaskable(cls, item: Item) -> str | None:
+        """Return what keeps an item that may lack labels from being asked, or None."""
+        return cls.problem(item)
+
+    def ask(self, items: Sequence[Item], generate: Generate) -> None:
+        """Ask a model as :meth:`evaluate` does, for its answers alone.
+
+        Args:
+            items: The items; :meth:`unaskable` says nothing against them.
+            generate: The model, as for :meth:`evaluate`.
+        """
+        self.evaluate(items, generate)
+
     @abstractmethod
     def evaluate(self, items: Sequence[Item], generate: Generate) -> np.ndarray:
         """Return the scores of one model.

@@ -162,7 +162,7 @@ class MBPPTask(CodingTask):
         """Return the row; ``id`` is its ``task_id``, ``prompt`` the description and first test."""
         description = row["prompt"].strip().strip("'\"").strip()
         tests = row.get("test_list") or [
-            line for line in row["assertion"].split("\n") if line.startswith("assert")
+            line for line in row.get("assertion", "").split("\n") if line.startswith("assert")
         ]
         prompt = f"{description}\nThe function is named `{row['entry_point']}`."
         if tests:

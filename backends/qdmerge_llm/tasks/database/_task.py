@@ -14,7 +14,7 @@ from pydantic import AfterValidator, PositiveInt
 from qdmerge.errors import ConfigError, EvaluationError
 from qdmerge_llm.items import Item
 from qdmerge_llm.sandbox import Sandbox
-from qdmerge_llm.tasks._kind import Episode, EpisodeTask
+from qdmerge_llm.tasks._kind import Episode, EpisodeTask, Generate
 from qdmerge_llm.tasks.database._engine import Engine, SQLiteEngine, Table, Types, UnfitTableError
 from qdmerge_llm.tasks.database._mysql import MySQLEngine, connector
 
@@ -152,6 +152,15 @@ class AgentBenchDBTask(EpisodeTask):
             return "'table' must have columns, and each row as many cells"
         return None
 
+    @classmethod
+    def unaskable(cls, item: Item) -> str | None:
+        """Return what is wrong with the form of a row's table, or None."""
+        return cls.problem(_unlabeled(item))
+
+    def ask(self, items: Sequence[Item], generate: Generate) -> None:
+        """Play all episodes; what they come to is not looked at."""
+        self.play([_unlabeled(item) for item in items], generate)
+
     def unusable(self, items: Sequence[Item]) -> dict[str, str]:
         """Return the items whose table cannot be built, or whose reference statement fails."""
         found: dict[str, str] = {}
@@ -246,6 +255,11 @@ class AgentBenchDBTask(EpisodeTask):
                 what = "the reference statement fails: " if _writes(new[key]) else ""
                 failed[key] = f"{what}{reply.text}"
         return {item["id"]: failed[_key(item)] for item in items if _key(item) in failed}
+
+
+def _unlabeled(item: Item) -> Item:
+    """Return a row as a question whose answer is of no interest."""
+    return {**item, "type": ["other"], "label": [""]}
 
 
 def _writes(item: Item) -> bool:

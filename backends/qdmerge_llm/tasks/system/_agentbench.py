@@ -14,7 +14,7 @@ from pydantic import Field, PositiveInt
 from qdmerge.errors import EvaluationError
 from qdmerge_llm.items import Item
 from qdmerge_llm.sandbox import Limits, Result, Sandbox, Session
-from qdmerge_llm.tasks._kind import Episode, EpisodeTask, Seconds
+from qdmerge_llm.tasks._kind import Episode, EpisodeTask, Generate, Seconds
 from qdmerge_llm.tasks.system._problems import (
     COMPARISONS,
     Problem,
@@ -90,6 +90,15 @@ class AgentBenchOSTask(EpisodeTask):
         except ValueError as error:
             return str(error)
         return None
+
+    @classmethod
+    def unaskable(cls, item: Item) -> str | None:
+        """Return what is wrong with what prepares an item's system, or None."""
+        return cls.problem(_unlabeled(item))
+
+    def ask(self, items: Sequence[Item], generate: Generate) -> None:
+        """Play all episodes; what they come to is not looked at."""
+        self.play([_unlabeled(item) for item in items], generate)
 
     def unusable(self, items: Sequence[Item]) -> dict[str, str]:
         """Return the items whose system cannot be set up; what works is tried once in a process."""
@@ -215,6 +224,11 @@ class AgentBenchOSTask(EpisodeTask):
     def close(self, episode: Episode) -> None:
         """End the session."""
         episode.state[1].close()
+
+
+def _unlabeled(item: Item) -> Item:
+    """Return a row as a question whose answer is of no interest."""
+    return {**item, "evaluation": {"match": ""}}
 
 
 def _bash(code: str) -> str:
