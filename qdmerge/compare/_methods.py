@@ -128,9 +128,9 @@ METHODS: Mapping[str, Method] = {
     ),
     "nsga2": _search("nsga2", "NSGA-II on all scores", requires=("pymoo",), tasks=2),
     "map_elites": _search(
-        "iso_line", "MAP-Elites with a fixed quality axis", space="own", keeps="elites"
+        "iso_line", "MAP-Elites with a fixed quality axis", space="spectral", keeps="elites"
     ),
-    "m2n2": _search("m2n2", "natural niches (M2N2)", space="own"),
+    "m2n2": _search("m2n2", "natural niches (M2N2)", space="spectral"),
     **{
         name: _quality_diversity(preset.summary, preset.changes)
         for name, preset in SEARCH_PRESETS.items()
@@ -288,7 +288,8 @@ def configure(
         evaluations = grid_size(method.recipe, experts)
     if method.space != "own" and facts.weights:
         options = {"seed": seed} if method.space in _DRAWING else {}
-        data["space"] = {"name": method.space, **options}
+        kept = own if own and own["name"] == method.space else {"name": method.space}
+        data["space"] = {**kept, **options}
     if method.keeps == "everything":
         # Room for everything; the last generation of a search may exceed the budget.
         data["archive"] = {"name": "dns", "capacity": 2 * evaluations + experts + 64}

@@ -24,16 +24,36 @@ class SearchPreset:
 
 
 SEARCH_PRESETS: Mapping[str, SearchPreset] = {
-    # arXiv 2410.14735: elite sampling, linear merging with sigma 0.03, one-sided SVD mutation.
+    # arXiv 2410.14735: elite sampling, linear merging with sigma 0.03, one-sided SVD mutation along
+    # the child's own task vector.
     "paper": SearchPreset(
         "CycleQD as published",
         {
+            "space": "core",
             "start": [],
             "emitters": [
                 {
                     "name": "merge",
                     "selection": {"name": "elite"},
                     "crossover": {"name": "linear", "sigma": 0.03},
+                    "mutation": {"name": "svd_child", "scale": 0.1},
+                }
+            ],
+            "scheduler": "cycle",
+        },
+    ),
+    # github.com/SakanaAI/CycleQD: the active task's expert is what mutation perturbs, sigma is
+    # 0.01. Its elite sampling differs from the paper's by a defect, which is not copied.
+    "released": SearchPreset(
+        "CycleQD as in its authors' code: mutation along the active task's expert",
+        {
+            "space": "spectral",
+            "start": [],
+            "emitters": [
+                {
+                    "name": "merge",
+                    "selection": {"name": "elite"},
+                    "crossover": {"name": "linear", "sigma": 0.01},
                     "mutation": {"name": "svd", "scale": 0.1},
                 }
             ],
@@ -81,8 +101,14 @@ def with_search_preset(data: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def with_changes(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a plain configuration with other keys; ``final`` is merged key by key."""
+    """Return a plain configuration with other keys.
+
+    ``final`` is merged key by key, and a space given by its name keeps the options that it has.
+    """
     merged = {**data, **changes}
+    own = data.get("space")
+    if isinstance(own, Mapping) and own.get("name") == merged["space"]:
+        merged["space"] = own
     if "final" in changes:
         merged["final"] = {**(data.get("final") or {}), **changes["final"]}
     return merged

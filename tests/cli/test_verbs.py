@@ -123,7 +123,7 @@ def test_a_hint_is_one_line_once():
 def test_the_former_name_of_a_kind_is_read_with_a_hint():
     _, output = call("list", "recipes")
     assert output.splitlines()[0] == "Warning: 'recipes' is now 'searches'"
-    assert {"paper", "recommended"} <= {*output.split()}
+    assert {"paper", "released", "recommended"} <= {*output.split()}
     assert output.splitlines()[1:] == call("list", "searches")[1].splitlines()
 
 

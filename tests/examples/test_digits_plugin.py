@@ -77,7 +77,7 @@ def test_the_backend_is_listed_without_loading_torch(python: Python) -> None:
     assert not {"torch", "sklearn"} & {name.partition(".")[0] for name in done.stdout.split()}
 
 
-@pytest.mark.parametrize("recipe", ["paper", "recommended"])
+@pytest.mark.parametrize("recipe", ["paper", "released", "recommended"])
 def test_a_run_finishes_and_leaves_results_and_a_model(
     python: Python, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

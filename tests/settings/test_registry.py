@@ -266,3 +266,25 @@ def test_a_class_without_a_constructor_of_its_own_is_a_part(registry: Registry) 
 
 class Bare:
     """Nothing to configure."""
+
+
+@pytest.mark.parametrize(
+    ("preset", "space", "mutation", "sigma"),
+    [("paper", "core", "svd_child", 0.03), ("released", "spectral", "svd", 0.01)],
+)
+def test_search_presets_mutate_as_the_paper_or_its_code(
+    preset: str, space: str, mutation: str, sigma: float
+) -> None:
+    config = load_config("toy", ["emitters.0.selection.low=0.4"], search_preset=preset)
+    (emitter,) = config.emitters
+    assert config.space == parts.Part(name=space)
+    assert emitter.options["selection"] == {"name": "elite", "low": 0.4}
+    assert emitter.options["crossover"] == {"name": "linear", "sigma": sigma}
+    assert emitter.options["mutation"] == {"name": mutation, "scale": 0.1}
+
+
+def test_a_search_preset_keeps_the_options_of_its_space(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text("{backend: toy, space: {name: core, rank: 3}}")
+    kept, other = (load_config(path, search_preset=name).space for name in ("paper", "released"))
+    assert (kept, other) == (parts.Part(name="core", rank=3), parts.Part(name="spectral"))
