@@ -95,6 +95,8 @@ class Evaluation:
             intervals are computed from. None if the domain has no items, and for a failed model.
         solutions: ``(n, dim)``, what was scored; None where it is what was asked for.
         jacobians: ``(n, K + M, dim)`` gradients of scores and measures, where they were asked for.
+        planes: ``(n, K, dim)`` corners of the planes that were learned; see
+            :class:`qdmerge.guide.Plane`.
         passes: Gradient passes that a guide took: forward and backward over a batch of items.
         guide_seconds: Wall time of the guide's work.
     """
@@ -104,6 +106,7 @@ class Evaluation:
     items: Sequence[Mapping[str, np.ndarray] | None] | None = None
     solutions: np.ndarray | None = None
     jacobians: np.ndarray | None = None
+    planes: np.ndarray | None = None
     passes: int = 0
     guide_seconds: float = 0.0
 

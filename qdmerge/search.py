@@ -12,7 +12,7 @@ from qdmerge.archives import ArchiveFactory, AxisSizing, build_archives, check_a
 from qdmerge.backend import Evaluation, GenomeBackend, Task
 from qdmerge.emitters import EmitterFactory, build_emitters, paper_emitter
 from qdmerge.errors import EvaluationError
-from qdmerge.guide import Climb, Errand, evaluate, guide_of, joined
+from qdmerge.guide import Errand, Slopes, evaluate, guide_of, joined
 from qdmerge.operators import softmax_aggregate
 from qdmerge.schedulers import Batch, CycleScheduler, TaskScheduler
 
@@ -227,7 +227,8 @@ class CycleQD:
         if batch.task is None:
             self._tell_seeds(batch, evaluation)
             return {}
-        if any(isinstance(one, Climb) for one in batch.errands) and evaluation.solutions is None:
+        climbs = [one for one in batch.errands if one and not isinstance(one, Slopes)]
+        if climbs and evaluation.solutions is None:
             raise ValueError(
                 f"batch {batch.id} was to be improved by the guide before it was scored: score it "
                 "with CycleQD.evaluate(batch), or give Evaluation(solutions=...)"

@@ -26,7 +26,6 @@ FLOORS = (
     ("spaces",),
     ("backend",),
     ("guide",),
-    ("plane",),
     ("operators",),
     ("archives", "emitters"),
     ("schedulers",),

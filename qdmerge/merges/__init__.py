@@ -8,7 +8,8 @@
   :class:`DareSpace`, :class:`DareTiesSpace`, :class:`SlerpSpace`.
 - :data:`Recipe`, :class:`Axes`, :func:`grid`, :func:`grid_size`, :func:`recipe_solutions`: the
   merge grid of a recipe; :class:`RecipeEmitter`: evaluates it in a run.
-- :func:`guided_start`: climbs from the best uniform merge, for a search to start from.
+- :func:`guided_start`, :func:`plane_start`: climbs from the best uniform merge, for a search to
+  start from.
 """
 
 import lazy_loader

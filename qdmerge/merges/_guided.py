@@ -9,7 +9,7 @@ import numpy as np
 
 from qdmerge.criteria import over_tasks
 from qdmerge.errors import EvaluationError
-from qdmerge.guide import Climb
+from qdmerge.guide import Climb, Plane, PlaneClimb, spread_weights
 from qdmerge.merges._grid import Axes, Regressing, grid, recipe_solutions
 
 if TYPE_CHECKING:
@@ -57,26 +57,15 @@ def guided_start(
         EvaluationError: All uniform merges, or all points of a climb, failed.
     """
     k = len(tasks)
-    criterion = "geometric_mean" if all(task.range[0] >= 0 for task in tasks) else "mean"
-
-    def best(told: Evaluation, what: str) -> np.ndarray:
-        assert told.solutions is not None
-        values = over_tasks(criterion, told.scores)
-        if np.isnan(values).all():
-            raise EvaluationError(f"all {what} that the search starts from failed")
-        x: np.ndarray = told.solutions[np.nanargmax(values)]
-        return x
-
-    merges = _uniform(space, scales)
-    told = yield merges, ()
-    x = best(told, "uniform merges")
+    told = yield _uniform(space, scales), ()
+    x = _best(told, tasks, "uniform merges")
     stops = [*range(every, steps, every), steps]
     even = (1 / k,) * k
     told = yield (
         np.repeat(x[None], len(stops), axis=0),
         [Climb(even, stop, rate, batch, seed, total=steps) for stop in stops],
     )
-    x = best(told, "points of the climb")
+    x = _best(told, tasks, "points of the climb")
     if not branch_steps:
         return
     shares = focus * np.eye(k) + (1 - focus) / k
@@ -88,6 +77,61 @@ def guided_start(
     ends = told.solutions[np.isfinite(told.scores).all(axis=1)]
     if len(ends):
         yield ((x + ends) / 2).astype(space.dtype), ()
+
+
+def plane_start(
+    space: Space,
+    tasks: Sequence[Task],
+    *,
+    scales: Sequence[float] | None = None,
+    steps: int = 240,
+    rate: float = 0.1,
+    batch: int = 24,
+    concentration: float = 0.7,
+    samples: int = 10,
+    seed: int = 0,
+) -> Start:
+    """Start a search with a plane that is learned from the best uniform merge.
+
+    Without a plane, as its climb or its middle failed, the search starts from the merges alone.
+
+    Args:
+        space: Space of the models.
+        tasks: The tasks.
+        scales: See :class:`qdmerge.settings.PlaneStart`, like all that follow.
+        steps: Steps of the climb.
+        rate: Its first rate.
+        batch: Items of a step.
+        concentration: Of the distribution that the weights of a step are drawn from.
+        samples: Points of the plane that are scored.
+        seed: Decides items and weights.
+
+    Yields:
+        Solutions with their errands; see :data:`qdmerge.search.Start`.
+
+    Raises:
+        EvaluationError: All uniform merges failed.
+    """
+    told = yield _uniform(space, scales), ()
+    x = _best(told, tasks, "uniform merges")
+    told = yield x[None], [PlaneClimb(steps, rate, batch, concentration, seed)]
+    if told.planes is None:
+        return
+    plane = Plane(space, told.planes[0])
+    _, *more = spread_weights(len(tasks), samples, seed)  # the middle is what was scored
+    if more:
+        yield np.stack([plane.at(weights) for weights in more]), ()
+
+
+def _best(told: Evaluation, tasks: Sequence[Task], what: str) -> np.ndarray:
+    """Return the solution with the best geometric mean, or mean where scores can be negative."""
+    criterion = "geometric_mean" if all(task.range[0] >= 0 for task in tasks) else "mean"
+    assert told.solutions is not None
+    values = over_tasks(criterion, told.scores)
+    if np.isnan(values).all():
+        raise EvaluationError(f"all {what} that the search starts from failed")
+    x: np.ndarray = told.solutions[np.nanargmax(values)]
+    return x
 
 
 def _uniform(space: Space, scales: Sequence[float] | None) -> np.ndarray:

@@ -23,6 +23,7 @@ from qdmerge.settings import (
     FinalConfig,
     GuidedStart,
     Part,
+    PlaneStart,
     RunConfig,
     build_part,
     load_config,
@@ -116,13 +117,14 @@ def build_search(config: RunConfig, backend: GenomeBackend) -> CycleQD:
 
 def _start(config: RunConfig) -> Callable[[Space, Sequence[Task]], Start]:
     """Return what the search starts from."""
-    from qdmerge.merges import grid, guided_start, recipe_solutions
+    from qdmerge.merges import grid, guided_start, plane_start, recipe_solutions
 
     def start(space: Space, tasks: Sequence[Task]) -> Start:
         for part in config.start:
-            if isinstance(part, GuidedStart):
+            if isinstance(part, GuidedStart | PlaneStart):
                 options = part.model_dump(exclude={"recipe"})
-                yield from guided_start(space, tasks, **options, seed=config.seed)
+                climb = guided_start if isinstance(part, GuidedStart) else plane_start
+                yield from climb(space, tasks, **options, seed=config.seed)
             else:
                 rows = grid(part.recipe, len(space.experts), part.axes)
                 yield recipe_solutions(part.recipe, space, rows), ()
@@ -132,7 +134,7 @@ def _start(config: RunConfig) -> Callable[[Space, Sequence[Task]], Start]:
 
 def is_guided(config: RunConfig, search: CycleQD) -> bool:
     """Return whether a run asks for a guide."""
-    return search.guided or any(isinstance(part, GuidedStart) for part in config.start)
+    return search.guided or any(isinstance(part, GuidedStart | PlaneStart) for part in config.start)
 
 
 def final_criteria(settings: FinalConfig, tasks: Sequence[Task]) -> dict[CriterionName, Criterion]:

@@ -11,8 +11,8 @@ import numpy as np
 from qdmerge.archives import build_archives, role_of
 from qdmerge.backend import GenomeBackend, Measure, Task
 from qdmerge.errors import RunError, nearest
+from qdmerge.guide import Plane
 from qdmerge.operators import softmax_aggregate
-from qdmerge.plane import Plane
 from qdmerge.runs._folder import RunFolder
 from qdmerge.runs._log import Event, SolutionStore
 from qdmerge.search import Stats, archive_seeds, first_elites
@@ -70,7 +70,7 @@ class History:
         final: Evaluations after the search: solution, split, scores and items.
         finished: Whether the run has its results.
         stopped: Why the run ended before its end, or None.
-        corners: Ids of the solutions at the corners of the run's plane; () without one.
+        corners: Id of the corners of the plane that was learned last, or None.
         session_seconds: Wall time of each session.
     """
 
@@ -84,7 +84,7 @@ class History:
     final: list[Event] = field(default_factory=list)
     finished: bool = False
     stopped: str | None = None
-    corners: tuple[str, ...] = ()
+    corners: str | None = None
     session_seconds: list[float] = field(default_factory=list)
 
     @property
@@ -111,10 +111,9 @@ class History:
             store: The run's solutions.
 
         Raises:
-            RunError: A corner is missing or damaged.
+            RunError: It is missing or damaged.
         """
-        corners = [store.get(identity) for identity in self.corners]
-        return Plane(space, np.stack(corners)) if corners else None
+        return Plane(space, store.get(self.corners)) if self.corners else None
 
     @property
     def gradient_passes(self) -> int:
@@ -226,11 +225,10 @@ def read_history(events: Iterable[Event]) -> History:
         elif kind in ("scores", "failed"):
             position = position_of[event["batch"], event["index"]]
             history.evaluated[position] = _with_outcome(history.evaluated[position], event)
+            history.corners = event.get("plane", history.corners)
         elif kind == "tell":
             history.told.append(event["batch"])
             history.stats.append((history.n_children, event["stats"]))
-        elif kind == "plane":
-            history.corners = tuple(event["corners"])
         elif kind == "final":
             history.final.append(event)
         elif kind == "stop":

@@ -250,7 +250,7 @@ def _errands(batch: Batch) -> dict[str, Any]:
 
 def plain_scores(outcome: Outcome, store: SolutionStore) -> dict[str, Any]:
     """Return the scores of an outcome that did not fail, as the log keeps them. What a guide made
-    goes into the store: the solution that was scored, and the Jacobian.
+    goes into the store: the solution that was scored, the Jacobian, the corners of a plane.
     """
     evaluation = outcome.evaluation
     assert evaluation is not None
@@ -263,6 +263,8 @@ def plain_scores(outcome: Outcome, store: SolutionStore) -> dict[str, Any]:
         guided["improved"] = store.put(evaluation.solutions[0])
     if evaluation.jacobians is not None:
         guided["jacobian"] = store.put(evaluation.jacobians[0])
+    if evaluation.planes is not None:
+        guided["plane"] = store.put(evaluation.planes[0])
     return {
         "scores": evaluation.scores[0].tolist(),
         "measures": [] if measures is None else measures[0].tolist(),
@@ -288,6 +290,7 @@ def recalled_outcome(event: Event, store: SolutionStore) -> Outcome:
         items and [{task: np.array(values, float) for task, values in items.items()}],
         stored("improved"),
         stored("jacobian"),
+        stored("plane"),
         event.get("passes", 0),
         event.get("guiding", 0.0),
     )

@@ -28,4 +28,5 @@ from ._registry import Registry as Registry
 from ._registry import load_target as load_target
 from ._schema import FinalConfig as FinalConfig
 from ._schema import GuidedStart as GuidedStart
+from ._schema import PlaneStart as PlaneStart
 from ._schema import RunConfig as RunConfig

@@ -120,6 +120,37 @@ class GuidedStart(_Settings):
     focus: Annotated[float, Field(ge=0, le=1)] = 0.8
 
 
+class PlaneStart(_Settings):
+    """A plane that a search begins with: one climb learns a model for any task weights.
+
+    Uniform merges are scored first. From the best of them, as for ``guided``, the plane is learned;
+    see :class:`qdmerge.guide.PlaneClimb`. Its samples are scored: the middle, points near the
+    corners, and random ones. ``qdmerge export --weights`` writes its model for any task weights.
+
+    Attributes:
+        recipe: "plane".
+        scales: Weights that all experts share in the uniform merges tried; in space ``regmean``,
+            the sum of their weights.
+        steps: Steps of the climb.
+        rate: Adam's first rate, in units of the space.
+        batch: Items of a step, over all tasks.
+        concentration: Of the symmetric Dirichlet distribution that a step's task weights are drawn
+            from.
+        samples: Points of the plane that are scored.
+    """
+
+    recipe: Literal["plane"]
+    scales: Annotated[list[FiniteFloat], Field(min_length=1)] | None = None
+    steps: Annotated[int, Field(ge=1)] = 240
+    rate: Annotated[float, Field(gt=0)] = 0.1
+    batch: Annotated[int, Field(ge=1)] = 24
+    concentration: Annotated[float, Field(gt=0)] = 0.7
+    samples: Annotated[int, Field(ge=1)] = 10
+
+
+_Start = StartConfig | GuidedStart | PlaneStart
+
+
 def _start_of(value: Any) -> Any:
     return {"recipe": value} if isinstance(value, str) else value
 
@@ -188,7 +219,8 @@ class RunConfig(_Settings):
         space: The space of merged models; None for the backend's own choice.
         archive: One archive per task is made from this.
         axes: Ranges of the archives' axes.
-        start: Merging recipes whose models are the first children; "guided" climbs.
+        start: Merging recipes whose models are the first children; "guided" climbs,
+            "plane" learns one.
         emitters: Each is made for every task's archive.
         scheduler: Which task is active when.
         execution: Where evaluations run.
@@ -203,7 +235,9 @@ class RunConfig(_Settings):
     axes: AxisSizing = AxisSizing()
     start: list[
         Annotated[
-            StartConfig | GuidedStart, Field(discriminator="recipe"), BeforeValidator(_start_of)
+            StartConfig | GuidedStart | PlaneStart,
+            Field(discriminator="recipe"),
+            BeforeValidator(_start_of),
         ]
     ] = []
     emitters: Annotated[list[EmitterPart], Field(min_length=1)] = [Part(name="merge")]
@@ -215,7 +249,7 @@ class RunConfig(_Settings):
     def _starts_in_its_space(self) -> RunConfig:
         regressing = self.space is not None and self.space.name == "regmean"
         for part in self.start:
-            if isinstance(part, GuidedStart):
+            if isinstance(part, GuidedStart | PlaneStart):
                 continue
             if part.recipe == "regmean" and not regressing:
                 raise ValueError("'start': recipe 'regmean' needs 'space: regmean'")

@@ -61,6 +61,46 @@ def test_without_a_plane_the_best_scored_model_is_written(run: Path, toy, given:
     assert f" {value:.4f} (then" in output
 
 
+@pytest.fixture(scope="module")
+def with_plane(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "run"
+    start = "start=[{recipe: plane, steps: 60, samples: 4}]"
+    code, output = call(
+        "run", "toy", "--evaluations", 12, "--out", path, "--set", start,
+        "--set", "final.leading=1", "--set", "final.bootstrap=100",
+    )  # fmt: skip
+    assert code == 0, output
+    return path
+
+
+def plane_and_best(path: Path, weights: np.ndarray, toy) -> np.ndarray:
+    """The plane's point from the corners on disk, and the model that is best on validation."""
+    folder = RunFolder.open(path)
+    history = read_history(folder.read_events())
+    corners = np.load(path / "solutions" / f"{history.corners}.npy")
+    known = {e.solution for e in history.evaluated} | {e["solution"] for e in history.final}
+    xs = np.stack([folder.solutions.get(identity) for identity in sorted(known)])
+    best = xs[np.argmax(toy().evaluate(xs, "validation").scores @ weights)]
+    return np.stack([np.clip(weights @ corners, -2, 2), best])
+
+
+@pytest.mark.parametrize(("first", "better"), [(0, 1), (0.1, 0), (0.2, 0), (0.7, 1)])
+def test_the_plane_or_a_better_model_is_written(
+    with_plane: Path, tmp_path: Path, toy, first: float, better: int
+) -> None:
+    run = shutil.copytree(with_plane, tmp_path / "run")
+    weights = np.array([first, 1 - first, 0.0])
+    given = f"task0={weights[0]},task1={weights[1]}"
+    xs = plane_and_best(run, weights, toy)
+    code, output = call("export", run, "--weights", given, "--to", tmp_path / "model")
+    assert code == 0, output
+    values = toy().evaluate(xs, "selection").scores @ weights
+    x = np.load(tmp_path / "model" / "model.npy")
+    np.testing.assert_allclose(x, xs[better], atol=1e-12)
+    assert f"the plane at these weights {values[0]:.4f}" in output
+    assert f"{values[better]:.4f} (then " in output
+
+
 def test_scores_are_kept_in_the_log_and_cost_the_run_no_time(run: Path) -> None:
     before = read_history(RunFolder.open(run).read_events())
     call("export", run, "--weights", "task0=3,task1=1")

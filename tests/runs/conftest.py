@@ -19,11 +19,15 @@ EMITTERS = {
         {"name": "merge", "mutation": ["gaussian", {"name": "guided", "steps": 3, "rate": 0.1}]}
     ],
     "mixed": [{"name": "merge", "mutation": "gaussian", "batch_size": 2}, "iso_line"],
+    "plane": [{"name": "merge", "mutation": "gaussian"}],
 }
 
 
-GUIDED_START = {
-    "recipe": "guided", "scales": [0.3, 0.5], "steps": 6, "every": 4, "branch_steps": 2
+STARTS = {
+    "guided": {
+        "recipe": "guided", "scales": [0.3, 0.5], "steps": 6, "every": 4, "branch_steps": 2
+    },
+    "plane": {"recipe": "plane", "scales": [0.3, 0.5], "steps": 20, "samples": 5},
 }  # fmt: skip
 
 
@@ -35,7 +39,7 @@ def toy_config(evaluations: int = 12, emitters: str = "merge", **settings: Any) 
             "evaluations": evaluations,
             "archive": settings.pop("archive", {"name": "grid", "bins": 6}),
             "emitters": EMITTERS[emitters],
-            "start": [GUIDED_START] if emitters == "guided" else [],
+            "start": [STARTS[emitters]] if emitters in STARTS else [],
             "final": {"leading": 2, "bootstrap": 100},
             **settings,
         }
@@ -60,14 +64,21 @@ def essence(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+class FinishedRuns(dict[str, tuple[Path, dict[str, Any]]]):
+    """A finished run per kind of emitter, run on first use: its folder and its results."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def __missing__(self, emitters: str) -> tuple[Path, dict[str, Any]]:
+        path = self._root / emitters
+        self[emitters] = path, Run.create(toy_config(emitters=emitters), path).execute()
+        return self[emitters]
+
+
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, dict[str, Any]]]:
-    """A finished run per kind of emitter: its folder and its results."""
-    runs = {}
-    for emitters in ("merge", "cma_es", "mixed", "guided"):
-        path = tmp_path_factory.mktemp("runs") / emitters
-        runs[emitters] = (path, Run.create(toy_config(emitters=emitters), path).execute())
-    return runs
+def finished(tmp_path_factory: pytest.TempPathFactory) -> FinishedRuns:
+    return FinishedRuns(tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def test_two_runs_with_one_seed_are_equal_and_another_seed_differs(finished, tmp
     assert other["candidates"] != results["candidates"]
 
 
-@pytest.mark.parametrize("emitters", ["merge", "guided"])
+@pytest.mark.parametrize("emitters", ["merge", "guided", "plane"])
 def test_results_do_not_depend_on_the_number_of_workers(tmp_path, emitters):
     execution = {"in_flight": 3, "threads": 1}
     serial, pool = (

@@ -1,19 +1,17 @@
-"""What a search asks of a guide: climbs of solutions before they are scored, and Jacobians."""
+"""Climbs of solutions before they are scored, and Jacobians."""
 
 from __future__ import annotations
 
 import functools
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from pydantic import Field
 
-from qdmerge.backend import Evaluation, GenomeBackend
-from qdmerge.errors import EvaluationError, UnsupportedError
+from qdmerge.errors import EvaluationError
 from qdmerge.options import checked
 
 if TYPE_CHECKING:
@@ -180,103 +178,3 @@ def draw_rows(
             [orders[turn][at] for turn, at in zip(turns.tolist(), positions, strict=True)]
         )
     return found
-
-
-def guide_of(backend: GenomeBackend) -> Guide:
-    """Return a backend's guide.
-
-    Raises:
-        UnsupportedError: It has none, or its space is not differentiable.
-    """
-    from qdmerge.spaces import WeightSpace
-
-    guide: Guide | None = getattr(backend, "guide", None)
-    if guide is None:
-        raise UnsupportedError(
-            f"{type(backend).__name__} has no guide, so nothing tells a search where to go: set "
-            "`guide` to a qdmerge.spaces.ModuleGuide with a method that returns the loss of the "
-            "live module on unlabeled items, or search without 'guided' parts"
-        )
-    if isinstance(backend.space, WeightSpace):
-        backend.space.check_differentiable()
-    return guide
-
-
-Errand = Climb | Slopes
-"""What to ask of the guide before a solution is scored."""
-
-
-def evaluate(
-    backend: GenomeBackend, x: np.ndarray, split: str, errand: Errand | None = None
-) -> Evaluation:
-    """Score one model, after what its errand asks of the guide.
-
-    Args:
-        backend: The backend.
-        x: ``(dim,)`` solution.
-        split: The split to score on.
-        errand: None to score the solution as it is.
-
-    Returns:
-        The evaluation, with ``solutions`` after a climb, ``jacobians`` after :class:`Slopes`, and
-        what the guide's work cost.
-
-    Raises:
-        UnsupportedError: The backend has no guide.
-        EvaluationError: A loss is not finite, or memory is not enough.
-    """
-    if errand is None:
-        return backend.evaluate(x[None], split)
-    guide, began = guide_of(backend), time.perf_counter()
-    guide.prepare()
-    found: dict[str, Any] = {}
-    if isinstance(errand, Climb):
-        x, passes = errand(guide, backend.space, x)
-        found["solutions"] = x[None]
-    else:
-        jacobian, passes = errand(guide, x)
-        found["jacobians"] = jacobian[None]
-    found |= {"passes": passes, "guide_seconds": time.perf_counter() - began}
-    return replace(backend.evaluate(x[None], split), **found)
-
-
-def joined(
-    solutions: np.ndarray, parts: Sequence[Evaluation | None], n_tasks: int, n_measures: int
-) -> Evaluation:
-    """Return evaluations of single models as one; None is one that failed.
-
-    Args:
-        solutions: ``(n, dim)``, what was asked for.
-        parts: The n evaluations.
-        n_tasks: Number of tasks, K.
-        n_measures: Number of the backend's own measures, M.
-    """
-    n = len(parts)
-    scores, measures = np.full((n, n_tasks), np.nan), np.full((n, n_measures), np.nan)
-    items: list[Mapping[str, np.ndarray] | None] = [None] * n
-    scored, jacobians = solutions.copy(), {}
-    for row, part in enumerate(parts):
-        if part is None:
-            continue
-        scores[row] = part.scores[0]
-        if part.measures is not None:
-            measures[row] = part.measures[0]
-        if part.items is not None:
-            items[row] = part.items[0]
-        if part.solutions is not None:
-            scored[row] = part.solutions[0]
-        if part.jacobians is not None:
-            jacobians[row] = part.jacobians[0]
-    slopes = None
-    if jacobians:
-        nothing = np.zeros_like(next(iter(jacobians.values())))
-        slopes = np.stack([jacobians.get(row, nothing) for row in range(n)])
-    return Evaluation(
-        scores,
-        measures,
-        items,
-        scored,
-        slopes,
-        sum(part.passes for part in parts if part),
-        sum(part.guide_seconds for part in parts if part),
-    )

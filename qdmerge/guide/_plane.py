@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from qdmerge.checkpoints import Progress
 from qdmerge.errors import EvaluationError
-from qdmerge.guide import draw_rows
+from qdmerge.guide._climb import draw_rows
 from qdmerge.options import checked
 
 if TYPE_CHECKING:
@@ -76,10 +75,8 @@ class PlaneClimb:
     concentration: Annotated[float, Field(gt=0)] = 0.7
     seed: int = 0
 
-    def __call__(
-        self, guide: Guide, space: Space, x: np.ndarray, progress: Progress | None = None
-    ) -> Plane:
-        """Return the plane after the climb from the ``(dim,)`` solution ``x``.
+    def __call__(self, guide: Guide, space: Space, x: np.ndarray) -> tuple[Plane, int]:
+        """Return the plane after the climb from a ``(dim,)`` solution, and the gradient passes.
 
         Raises:
             EvaluationError: A loss or a coordinate is not finite, or memory is not enough.
@@ -92,8 +89,6 @@ class PlaneClimb:
         fall = torch.optim.lr_scheduler.LinearLR(adam, 1.0, 0.0, self.steps)
         low, high = space.lower_bounds, space.upper_bounds
         for step in range(self.steps):
-            if progress is not None:
-                progress("learning the plane", step, self.steps)
             weights = self._weights(len(tasks), step)
             change = units * (torch.tensor([1.0, *weights], dtype=torch.float32) @ moved)
             here = np.clip(x + change.detach().numpy(), low, high).astype(space.dtype)
@@ -109,7 +104,7 @@ class PlaneClimb:
                     f"step {step + 1} of a plane gave coordinates that are not finite; lower 'rate'"
                 )
         corners = x + (units * (moved[:1] + moved[1:])).detach().numpy()
-        return Plane(space, corners.astype(space.dtype))
+        return Plane(space, corners.astype(space.dtype)), self.steps
 
     def _weights(self, count: int, step: int) -> np.ndarray:
         # Orders of the items are drawn with [seed, 0..K - 1, turn].
