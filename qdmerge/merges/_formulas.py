@@ -174,12 +174,13 @@ def slerp(a: torch.Tensor, b: torch.Tensor, t: float | torch.Tensor) -> torch.Te
         b: Weights at ``t = 1``, of the same shape.
         t: Where between them, 0 to 1.
     """
-    norm = math.prod(float(torch.linalg.vector_norm(v)) or 1.0 for v in (a, b))
-    cosine = float(torch.dot(a.flatten(), b.flatten())) / norm
+    norms = [torch.linalg.vector_norm(v).cpu().double() for v in (a, b)]
+    product = torch.dot(a.flatten(), b.flatten()).cpu().double()
+    cosine = product / math.prod(torch.where(norm == 0, 1, norm) for norm in norms)
     shares = [torch.as_tensor(share, dtype=torch.float64) for share in (1 - t, t)]
-    if abs(cosine) <= _COLLINEAR:
-        angle = math.acos(cosine)
-        shares = [torch.sin(share * angle) / math.sin(angle) for share in shares]
+    if cosine.abs() <= _COLLINEAR:
+        angle = torch.acos(cosine)
+        shares = [torch.sin(share * angle) / torch.sin(angle) for share in shares]
     first, second = (share.to(a) for share in shares)
     return first * a + second * b
 

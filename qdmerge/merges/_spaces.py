@@ -32,8 +32,6 @@ class RecipeSpace(WeightSpace):
         upper: Upper bounds, a number or shape ``(dim,)``.
     """
 
-    differentiable: ClassVar[bool] = False
-
     def __init__(
         self,
         vectors: TaskVectors,

@@ -16,7 +16,7 @@ from pydantic import PositiveInt
 from qdmerge.checkpoints._checkpoint import as_matrix
 from qdmerge.checkpoints._task_vectors import TaskVectors
 from qdmerge.options import checked
-from qdmerge.spaces._factors import FactorFile, factor_file, leading
+from qdmerge.spaces._factors import FactorFile, add_product, factor_file, leading
 from qdmerge.spaces._linear import LinearSpace
 from qdmerge.spaces._weights import Merger
 
@@ -142,7 +142,8 @@ class CoreSpace(LinearSpace):
             block = self._blocks.get(name)
             if block is None:
                 return self.vectors.combine(name, weights, device)
-            weights[list(block.weighted)] = x[block.weights]
+            if block.weighted:
+                weights[list(block.weighted)] = x[block.weights]
             tensor = self.vectors.combine(name, weights, device)
             if not block.p:  # no matrix
                 return tensor
@@ -151,8 +152,7 @@ class CoreSpace(LinearSpace):
                 core = core - torch.tensordot(weights, self._factors.read(f"{name}/cores"), dims=1)
             if core.requires_grad or core.any():  # experts that are no products need no factors
                 left, right = self._factors.sides(name, device)
-                matrix = tensor.view(as_matrix(self.vectors.shapes[name]))
-                matrix.addmm_(left @ core.to(device), right)
+                return add_product(tensor, left @ core.to(device), right)
             return tensor
 
         return merged

@@ -75,6 +75,13 @@ def truncated_svd(
     return basis @ u[:, :rank], s[:rank], vt[:rank]
 
 
+def add_product(tensor: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Return a tensor, as a matrix, plus ``left @ right``; in place unless differentiated."""
+    matrix = tensor.view(as_matrix(tensor.shape))
+    add = torch.addmm if left.requires_grad else torch.Tensor.addmm_
+    return add(matrix, left, right).view_as(tensor)
+
+
 class FactorFile:
     """Tensors of a safetensors file, kept after their first use if all fit ``memory`` bytes."""
 

@@ -21,6 +21,8 @@ class LinearSpace(WeightSpace):
     A linear combination of solutions is the same combination of the models' task vectors.
     """
 
+    differentiable: ClassVar[bool] = True
+
     def merge(self, weights: Sequence[float] | Mapping[str, float]) -> np.ndarray:
         """Return the ``x`` of ``theta_base + sum_k weights[k] tau_k``.
 

@@ -90,6 +90,7 @@ class RegMeanSpace(SpectralCoordinates):
     """
 
     name: ClassVar[str] = "regmean"
+    differentiable: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -207,7 +208,8 @@ class RegMeanSpace(SpectralCoordinates):
         def merged(name: str, device: torch.device | str) -> torch.Tensor:
             block = self._block(x, name)
             shares = self._shares(name, block) if name in measured else torch.zeros(0)
-            if torch.count_nonzero(shares) < 2:  # an expert alone is itself exactly
+            # An expert alone is itself exactly, but moves with the others by their regression mean.
+            if torch.count_nonzero(shares) < (1 if x.requires_grad else 2):
                 return spectral_merge(self.vectors, self._factors, name, block, device)
             return self._regression(name, block, shares / shares.sum(), ridge.to(device), device)
 
@@ -229,7 +231,7 @@ class RegMeanSpace(SpectralCoordinates):
         ridge: torch.Tensor,
         device: torch.device | str,
     ) -> torch.Tensor:
-        """Return one merged tensor of which at least two experts have a share."""
+        """Return one merged tensor of which at least one expert has a share."""
         terms = self._terms(name, device)
         m, n = as_matrix(self.vectors.shapes[name])
         ridge = ridge.clamp_min(_FLOOR * n)  # of all inputs: one block may receive everything

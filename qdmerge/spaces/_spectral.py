@@ -13,7 +13,7 @@ from pydantic import PositiveInt
 from qdmerge.checkpoints._checkpoint import as_matrix
 from qdmerge.checkpoints._task_vectors import TaskVectors
 from qdmerge.options import checked
-from qdmerge.spaces._factors import FactorFile, factor_file, leading
+from qdmerge.spaces._factors import FactorFile, add_product, factor_file, leading
 from qdmerge.spaces._linear import LinearSpace
 from qdmerge.spaces._weights import Merger, WeightSpace
 
@@ -163,10 +163,9 @@ def spectral_merge(
     rest = block[:, -1].contiguous()
     tensor = vectors.combine(name, rest, device)
     scale = (block[:, :-1] - rest[:, None]).reshape(-1)
-    if scale.requires_grad or scale.any():  # experts and linear merges need no factors
+    if scale.any() or (scale.requires_grad and len(scale)):  # linear merges need no factors
         left, right = factors.sides(name, device)
-        matrix = tensor.view(as_matrix(vectors.shapes[name]))
-        matrix.addmm_(left * scale.to(device), right)
+        return add_product(tensor, left * scale.to(device), right)
     return tensor
 
 

@@ -49,7 +49,7 @@ class WeightSpace(Space, ABC):
     """
 
     calibration: Calibration | None = None
-    differentiable: ClassVar[bool] = True
+    differentiable: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -164,8 +164,9 @@ class WeightSpace(Space, ABC):
                 loss(module).backward()
 
         Each weight's own gradient is pulled back as soon as it is complete, in float32, and freed,
-        so memory holds the gradient of one tensor at a time. Weights that are tied count once, with
-        the sum of their uses. Buffers have no gradient.
+        so memory holds the gradient of one tensor at a time; weights that no expert changes get
+        none. Weights that are tied count once, with the sum of their uses. Buffers have no
+        gradient.
 
         Args:
             x: The solution that the module holds.
@@ -178,31 +179,30 @@ class WeightSpace(Space, ABC):
         """
         self.check_differentiable()
         coordinates = self._coordinates(x).requires_grad_()
-        merged, total = self._merger(coordinates), torch.zeros(self.dim)
+        total = torch.zeros(self.dim)
 
         def pull(name: str, parameter: torch.Tensor) -> None:
             gradient, parameter.grad = parameter.grad, None
             assert gradient is not None
             with torch.enable_grad():
-                tensor = merged(name, gradient.device)
-            total.add_(torch.autograd.grad(tensor, coordinates, gradient.float())[0])
+                tensor = self._merger(coordinates)(name, gradient.device)
+            if tensor.requires_grad:
+                total.add_(torch.autograd.grad(tensor, coordinates, gradient.float())[0])
 
-        changed = [
-            (name, target)
-            for name, target in bind(self.vectors.shapes, module)
-            if isinstance(target, torch.nn.Parameter) and self.vectors.is_changed(name)
-        ]
-        before = [target.requires_grad for _, target in changed]
-        hooks = [
-            target.requires_grad_().register_post_accumulate_grad_hook(partial(pull, name))
-            for name, target in changed
-        ]
+        bound = bind(self.vectors.shapes, module)
+        weights = [(n, target) for n, target in bound if isinstance(target, torch.nn.Parameter)]
+        before = [target.requires_grad for _, target in weights]
+        hooks = []
         try:
+            for name, target in weights:
+                target.requires_grad_(self.vectors.is_changed(name)).grad = None
+                if target.requires_grad:
+                    hooks.append(target.register_post_accumulate_grad_hook(partial(pull, name)))
             yield total
         finally:
             for hook in hooks:
                 hook.remove()
-            for (_, target), required in zip(changed, before, strict=True):
+            for (_, target), required in zip(weights, before, strict=True):
                 target.requires_grad_(required).grad = None
 
     def check_differentiable(self) -> None:
