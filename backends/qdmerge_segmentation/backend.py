@@ -18,6 +18,8 @@ from qdmerge.execution import device_facts, pick_device, pick_dtype
 from qdmerge.spaces import SpectralSpace
 from qdmerge_segmentation.calibration import ExpertCalibration
 from qdmerge_segmentation.data import ImageSet
+from qdmerge_segmentation.guide import SegmentationGuide
+from qdmerge_segmentation.guide_config import GuideConfig
 from qdmerge_segmentation.metrics import Metric
 from qdmerge_segmentation.models import (
     Segmenter,
@@ -76,6 +78,7 @@ class SegmentationBackend(GenomeBackend):
     Attributes:
         segmenter: Holds the solution expressed last.
         segmentation_tasks: The tasks with their images and metrics.
+        guide: Set by :meth:`load`, where every task has an expert.
     """
 
     def __init__(
@@ -111,6 +114,7 @@ class SegmentationBackend(GenomeBackend):
         device: str = "auto",
         batch_size: int = 16,
         reestimate_images: int | None = 32,
+        guide: GuideConfig | None = None,
         **options: Any,
     ) -> SegmentationBackend:
         """Load base and experts from disk.
@@ -125,6 +129,7 @@ class SegmentationBackend(GenomeBackend):
             batch_size: Images evaluated together.
             reestimate_images: Training images of each task that BatchNorm layers are measured on;
                 None to merge their statistics like weights.
+            guide: Images on which the experts' masks guide a search; None for training images.
             **options: Of :func:`qdmerge_segmentation.models.load_segmenter`.
 
         Raises:
@@ -145,7 +150,31 @@ class SegmentationBackend(GenomeBackend):
         chosen = space(vectors) if space else SpectralSpace(vectors)
         backend = cls(segmenter, chosen, tasks, statistics, batch_size)
         chosen.calibrate(ExpertCalibration(segmenter, backend.tasks, training))
+        backend._guided_by(guide or GuideConfig(), training)
         return backend
+
+    def _guided_by(
+        self, settings: GuideConfig, training: Mapping[str, Callable[[int], ImageSet]]
+    ) -> None:
+        """Set the guide, if every task has an expert that says what its masks should be."""
+        experts = {task.name: task.expert or task.name for task in self.tasks}
+        if not set(experts.values()) <= set(self.space.experts):
+            return
+        self.guide = SegmentationGuide(
+            self.segmenter,
+            self.space,
+            self.express,
+            experts,
+            labels={task.task.name: task.labels for task in self.segmentation_tasks},
+            images=settings.images(training),
+            held_out={
+                (task.task.name, split): task.images[split]
+                for task in self.segmentation_tasks
+                for split in ("selection", "test")
+            },
+            examples=settings.examples,
+            checkpointing=settings.checkpointing,
+        )
 
     def evaluate(self, xs: np.ndarray, split: str) -> Evaluation:
         """Score models on all tasks.

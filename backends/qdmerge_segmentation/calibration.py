@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -41,16 +41,14 @@ class ExpertCalibration:
 
     def key(self, examples: int) -> str:
         """Return a hash of images in the model's size, prompts, the model's code and its dtype."""
-        module = self._segmenter.module
-        dtype = str(next(module.parameters()).dtype).removeprefix("torch.")
-        digest = hashlib.sha256(f"{dtype} {module}".encode())
-        for expert, names in self._tasks.items():
-            for name in names:
-                digest.update(f"{expert} {name}".encode())
-                for part, tensor in self._inputs(name, examples).items():
-                    digest.update(f"{part} {tuple(tensor.shape)}".encode())
-                    digest.update(tensor.cpu().numpy().tobytes())
-        return digest.hexdigest()
+        return inputs_digest(
+            self._segmenter,
+            (
+                (f"{expert} {name}", self._inputs(name, examples))
+                for expert, names in self._tasks.items()
+                for name in names
+            ),
+        )
 
     def passes(self, expert: str, examples: int) -> Iterator[Callable[[], object]]:
         """Yield calls that send training images of the expert's tasks through the live model."""
@@ -61,3 +59,17 @@ class ExpertCalibration:
     def _inputs(self, name: str, examples: int) -> dict[str, torch.Tensor]:
         chosen = self._images[name](examples)
         return self._segmenter.inputs(chosen.images, chosen.masks)
+
+
+def inputs_digest(
+    segmenter: Segmenter, parts: Iterable[tuple[str, Mapping[str, torch.Tensor]]]
+) -> str:
+    """Return the SHA-256 of a model's code and dtype, and of names and inputs in their order."""
+    dtype = str(next(segmenter.module.parameters()).dtype).removeprefix("torch.")
+    digest = hashlib.sha256(f"{dtype} {segmenter.module}".encode())
+    for name, inputs in parts:
+        digest.update(name.encode())
+        for part, tensor in inputs.items():
+            digest.update(f"{part} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()

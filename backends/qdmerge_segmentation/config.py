@@ -21,6 +21,7 @@ from qdmerge.checkpoints import (
 )
 from qdmerge.errors import ConfigError, nearest
 from qdmerge_segmentation.data import ImageFolder, ImageSet
+from qdmerge_segmentation.guide_config import GuideConfig
 from qdmerge_segmentation.metrics import MEANS, METRICS, MetricName
 from qdmerge_segmentation.models import Prompt, model_problems
 from qdmerge_segmentation.training import (
@@ -86,6 +87,7 @@ class SegmentationConfig(BackendConfig):
         dtype: Number type that models run in; "auto" is bfloat16 where the processor or GPU
             computes in it, else float32.
         device: "cpu", "cuda", "cuda:N", or "auto" (a GPU if there is one).
+        guide: Unlabeled images on which the experts' masks guide a search.
         training: How `qdmerge experts` trains missing models.
     """
 
@@ -110,6 +112,7 @@ class SegmentationConfig(BackendConfig):
     batch_size: PositiveInt = 16
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    guide: GuideConfig = GuideConfig()
     training: TrainingConfig = TrainingConfig()
 
     @field_validator("fractions", mode="before")
@@ -126,7 +129,8 @@ class SegmentationConfig(BackendConfig):
 
     def problems(self) -> list[str]:
         """Return all mistakes that can be found without loading, building or downloading."""
-        return self._model_problems() + self.data_problems()
+        guide = self.guide.problems(self.tasks, self.prompt)
+        return self._model_problems() + self.data_problems() + guide
 
     def names(self) -> list[str]:
         """Return the names of the tasks."""
@@ -372,4 +376,5 @@ class SegmentationConfig(BackendConfig):
             device=self.device,
             batch_size=self.batch_size,
             reestimate_images=self.reestimate_images if self.reestimate_batch_norm else None,
+            guide=self.guide,
         )

@@ -76,6 +76,20 @@ def find_samples(folder: Path) -> list[Sample]:
     return sorted(samples, key=lambda sample: sample.file)
 
 
+def find_images(folder: Path) -> list[Path]:
+    """Find the PNG, JPEG or TIFF files of a folder, in an order that their names decide.
+
+    Raises:
+        ConfigError: There is no such folder, or no image in it.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"no folder '{folder}'{_neighbor(folder)}")
+    images = _by_stem(folder).values()
+    if not images:
+        raise ConfigError(f"{folder}: no images ({', '.join(SUFFIXES)}) here")
+    return sorted(images, key=lambda path: _digest(path.name))
+
+
 def _subfolder(folder: Path, name: str) -> Path:
     if not folder.is_dir():
         raise ConfigError(f"no folder '{folder}'{_neighbor(folder)}")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from qdmerge.errors import ConfigError
-from qdmerge_segmentation.data._folder import Sample, find_samples, split_samples
+from qdmerge_segmentation.data._folder import Sample, find_images, find_samples, split_samples
 from qdmerge_segmentation.data._pixels import read_image, read_mask
 
 _SHOWN = 5
@@ -98,6 +98,22 @@ def load_set(
         tuple(image for image, _ in pairs),
         tuple(mask for _, mask in pairs),
     )
+
+
+def load_unlabeled(folder: Path, limit: int | None = None) -> ImageSet:
+    """Read images that have no masks; theirs are empty.
+
+    Args:
+        folder: Holds the images; see :func:`find_images`.
+        limit: Most images to read; None for all.
+
+    Raises:
+        ConfigError: There are none, or one cannot be read.
+    """
+    paths = find_images(folder)[:limit]
+    images = tuple(map(read_image, paths))
+    masks = tuple(np.zeros(image.shape[:2], bool) for image in images)
+    return ImageSet(tuple(path.name for path in paths), images, masks)
 
 
 @dataclass(frozen=True)
