@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import itertools
 import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
@@ -133,12 +134,12 @@ def explain(error: ValidationError, model: type[Any], where: str = "") -> list[s
     """
     lines: dict[str, list[str]] = {}
     for item in error.errors(include_url=False):
-        location = tuple(_without_union_tags(model, item["loc"]))
+        location = tuple(part for part, _ in _walk(model, item["loc"]))
         path = ".".join(str(part) for part in location)
         prefix = f"{where}: " if where else ""
         place = f"{prefix}'{path}'" if path else where
         if item["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            known = _known_keys(model, location[:-1])
+            known = _known_keys(model, item["loc"][:-1])
             hint = nearest(str(location[-1]), known)
             listed = f" Known: {', '.join(sorted(known))}." if known else ""
             lines[f"{prefix}unknown key '{path}'{hint}{listed}"] = []
@@ -154,19 +155,31 @@ def explain(error: ValidationError, model: type[Any], where: str = "") -> list[s
     return [": ".join(filter(None, (line, "; or: ".join(said)))) for line, said in lines.items()]
 
 
-def _without_union_tags(model: type, location: tuple[int | str, ...]) -> Iterator[int | str]:
-    """Leave out pydantic's names of members of unions: ("bins", "int") to ("bins",)."""
+def _walk(model: type, location: tuple[int | str, ...]) -> Iterator[tuple[int | str, Any]]:
+    """Yield the parts of a path, each with the annotation there, without pydantic's names of
+    members of unions: ("bins", "int") has one part, "bins".
+    """
     annotation: Any = model
     parts = iter(location)
     for part in parts:
-        yield part
         annotation = _below(annotation, part)
+        if typing.get_origin(annotation) is typing.Annotated:
+            annotation = typing.get_args(annotation)[0]
         members = [annotation]
         if typing.get_origin(annotation) in (typing.Union, types.UnionType):
             members = [one for one in typing.get_args(annotation) if one is not type(None)]
-        annotation = members[0] if len(members) == 1 else None
         if len(members) > 1:
-            next(parts, None)
+            tag = next(parts, None)
+            members = [one for one in members if tag in _tags(one)]
+        annotation = members[0] if members else None
+        yield part, annotation
+
+
+def _tags(member: Any) -> set[Any]:
+    """Return the names that pydantic may give a member of a union in paths."""
+    kinds = [getattr(field, "annotation", None) for field in _fields(member).values()]
+    literals = [typing.get_args(kind) for kind in kinds if typing.get_origin(kind) is Literal]
+    return {getattr(member, "__name__", None), *itertools.chain(*literals)}
 
 
 def _fields(annotation: Any) -> Mapping[str, Any]:
@@ -187,10 +200,7 @@ def _below(annotation: Any, part: int | str) -> Any:
 
 
 def _known_keys(model: Any, path: tuple[int | str, ...]) -> set[str]:
-    """Return the keys that a nested model knows at a path of a validation error."""
-    for part in path:
-        annotation = getattr(_fields(model).get(str(part)), "annotation", None)
-        nested = [one for one in (annotation, *typing.get_args(annotation)) if _fields(one)]
-        if nested:
-            model = nested[0]
-    return set(_fields(model))
+    """Return the keys that are known at a path of a validation error."""
+    *_, (_, annotation) = [("", model), *_walk(model, path)]
+    nested = [one for one in (annotation, *typing.get_args(annotation)) if _fields(one)]
+    return set(_fields(nested[0])) if nested else set()

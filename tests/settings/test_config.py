@@ -91,6 +91,12 @@ def test_defaults_are_the_paper_s() -> None:
         ({**TOY, "axes": {"lo_margin": 1}}, "unknown key 'axes.lo_margin'; did you mean 'low_marg"),
         ({**TOY, "axes": {"low_margin": 1.2}}, "'axes.low_margin': Input should be less than or"),
         ({**TOY, "axes": {"ranges": {"task0": [1, 0]}}}, "'axes.ranges.task0': a range must rise"),
+        (
+            {**TOY, "start": [{"recipe": "plane", "smples": 3}]},
+            "unknown key 'start.0.smples'; did you mean 'samples'? Known: batch, concentration, ",
+        ),
+        ({**TOY, "start": [{"recipe": "tilted", "tilt": 1}]}, "did you mean 'tilts'? Known: "),
+        ({**TOY, "start": ["plan"]}, "'start.0': Input tag 'plan' found using 'recipe'"),
         ({**TOY, "execution": {"worker": 2}}, "'execution.worker'; did you mean 'workers'?"),
         ({**TOY, "execution": {"workers": 0}}, "'execution.workers': Input should be greater"),
         ({**TOY, "final": {"choose_by": "meen"}}, "'final.choose_by': Input should be"),
