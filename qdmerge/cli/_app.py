@@ -133,6 +133,56 @@ def experts(source: Source, settings: Settings = None) -> None:
         console.print("Nothing to make: base and experts exist")
 
 
+@app.command("forecast")
+def tell_forecast(
+    source: Source,
+    steps: Annotated[
+        int, typer.Option(min=0, help="Steps along the guide, where the backend has one.")
+    ] = 30,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    settings: Settings = None,
+    allow_unsandboxed: Unsandboxed = False,
+) -> None:
+    """Tell before a search whether merging is likely to pay, from a few evaluations.
+
+    Scores base, experts, uniform merges and a few guided steps on validation.
+    """
+    import json
+
+    from qdmerge.cli._progress import show_progress
+    from qdmerge.reports import forecast_tables
+    from qdmerge.runs import forecast
+    from qdmerge.settings import load_config
+
+    overrides = ["backend.allow_unsandboxed=true"] if allow_unsandboxed else []
+    config = load_config(source, overrides + (settings or []))
+    refuse_unsandboxed(config, allow_unsandboxed)
+    end_like_interrupt()
+    try:
+        with show_progress(error_console) as listener:
+            found = forecast(config, steps, listener=listener)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    for table in forecast_tables(found):
+        console.print(table)
+    console.print(f"[bold]{escape(found['sentence'])}[/]")
+    if steps and not found["steps"]:
+        console.print(f"Backend {config.backend.name} has no guide, so no guided steps were taken.")
+    cost, limits = found["cost"], found["thresholds"]
+    console.print(
+        f"Thresholds: differences count from {limits['margin']:.0%} of what the own experts have; "
+        f"a merge pays where it is ahead of base and each expert, and nowhere behind the base; "
+        f"{limits['kept']:.0%} of every own expert needs no search."
+    )
+    console.print(
+        f"Cost: {cost['evaluations']} evaluations ({cost['evaluating']:.0f} s), {cost['passes']} "
+        f"gradient passes ({cost['guiding']:.0f} s); {cost['all']:.0f} s in all."
+    )
+
+
 @app.command()
 def run(
     source: Source,

@@ -4,6 +4,7 @@ from ._figures import progress_curves as progress_curves
 from ._filling import Moment as Moment
 from ._filling import archive_filling as archive_filling
 from ._filling import filling_moments as filling_moments
+from ._forecast import forecast_tables as forecast_tables
 from ._heatmap import archive_heatmap as archive_heatmap
 from ._maps import ArchiveMap as ArchiveMap
 from ._maps import Mark as Mark

@@ -3,6 +3,7 @@ from ._building import build_search as build_search
 from ._building import load_backend as load_backend
 from ._figures import draw_figures as draw_figures
 from ._folder import RunFolder as RunFolder
+from ._forecast import forecast as forecast
 from ._history import Evaluated as Evaluated
 from ._history import History as History
 from ._history import lookup_solution as lookup_solution

@@ -108,6 +108,21 @@ def test_a_run_finishes_and_leaves_results_and_a_model(
     assert found == pytest.approx(chosen["test"], abs=0.02)  # a digit of 60 may tie
 
 
+def test_a_forecast_compares_the_experts_weights(python: Python) -> None:
+    """Regression means are no linear merges, so that space gives way to `core`."""
+    command = ["forecast", "digits", *settings(**SMALL), "--set", "space=regmean"]
+    done = qdmerge(python, *command, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["space"] == "core"
+    pairs = {tuple(pair["tasks"]): pair for pair in told["pairs"]}
+    assert len(pairs) == 3
+    for pair in pairs.values():
+        assert 0 < pair["similarity"] <= 1
+        assert -1 <= pair["cosine"] < pair["similarity"]
+    assert told["sentence"] in qdmerge(python, *command).stdout
+
+
 def test_its_merges_are_compared(python: Python, tmp_path: Path) -> None:
     methods = "experts,average,ties,dare,slerp,regmean,map_elites,m2n2,recommended"
     small = [*settings(**SMALL), "--set", "final.leading=1", "--set", "final.bootstrap=100"]
