@@ -300,7 +300,7 @@ def _verdict(models: Mapping[str, Scores], together: Mapping[str, float]) -> str
         return "one"
     if pays("uniform") and _least(models, "uniform") >= KEPT:
         return "uniform"
-    if pays("guided") and beyond(together["guided"], "uniform"):
+    if pays("guided") and (beyond(together["guided"], "uniform") or not pays("uniform")):
         return "guided"
     return "search" if pays("uniform") else "no"
 

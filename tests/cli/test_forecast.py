@@ -167,6 +167,7 @@ def told(
         (told(0.9, 0.985, [0.9, 0.9], []), "one", "Merging can hardly pay: expert a alone"),
         (told(0.3, 0.5, [0.9, 0.95], [0.99, 0.99]), "uniform", "keeps 90% or more"),
         (told(0.3, 0.5, [0.6, 0.95], [0.8, 0.9]), "guided", "80% or more of every own expert"),
+        (told(0.3, 0.5, [0.51, 0.51], [0.525, 0.525]), "guided", "guided steps from it 0.525"),
         (told(0.3, 0.5, [0.6, 0.6], [0.61, 0.61]), "search", "--search recommended"),
         (told(0.3, 0.5, [0.6, 0.6], []), "search", "(x 0.5) 0.600"),
         (told(0.3, 0.5, [0.51, 0.51], [0.4, 0.4]), "no", "30 guided steps 0.400;"),
