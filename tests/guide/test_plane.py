@@ -6,10 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from qdmerge.errors import ConfigError, EvaluationError
 from qdmerge.guide import Plane, PlaneClimb, spread_weights
-from qdmerge.spaces import Space, VectorSpace
+from qdmerge.spaces import ModuleGuide, Space, VectorSpace
+from tests.spaces.networks import Net
 
 PEAKS = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.0], [-1.0, -0.5, 2.0]])
 
@@ -124,6 +127,46 @@ def test_a_climb_that_leaves_the_numbers_says_what_to_do() -> None:
         PlaneClimb()(Cliff(), space(), np.ones(3))
     with pytest.raises(ConfigError, match="'concentration'"):
         PlaneClimb(concentration=0)
+
+
+def network() -> Net:
+    """A network with the counter that every trio has."""
+    net = Net()
+    net.layers = torch.nn.ModuleList([torch.nn.Identity(), torch.nn.Identity()])
+    net.layers[1].register_buffer("steps", torch.zeros(3, dtype=torch.int64))
+    return net
+
+
+@pytest.mark.parametrize("kind", ["core", "spectral"])
+def test_every_preference_gets_a_network_nearer_to_its_experts(
+    make_trio, make_space, tmp_path, kind: str
+) -> None:
+    """Of merged networks, as a checkpoint on disk holds them, against the best single network."""
+    trio = make_trio({name: tuple(one.shape) for name, one in Net().state_dict().items()})
+    where, module = make_space(kind, trio.vectors()), network()
+    images = torch.randn(24, 2, 7, 6, generator=torch.Generator().manual_seed(1))
+    said = {}
+    for name in where.experts:
+        where.express(where.seeds[name], module)
+        said[name] = module(images).detach()
+
+    def loss(task: str, rows: np.ndarray, net: torch.nn.Module = module) -> torch.Tensor:
+        return (net(images[rows]) - said[task][rows]).abs().mean()
+
+    guide = ModuleGuide(where, module, loss, dict.fromkeys(where.experts, 24))
+    x0 = np.mean([where.seeds[name] for name in where.experts], axis=0)
+    plane, passes = PlaneClimb(steps=60, batch=24)(guide, where, x0)
+    assert passes == 60
+
+    def losses(x: np.ndarray, folder: str) -> np.ndarray:
+        net = network()
+        net.load_state_dict(load_file(where.export(x, tmp_path / folder) / "model.safetensors"))
+        return np.array([loss(name, np.arange(24), net).item() for name in where.experts])
+
+    middle = losses(plane.at([1 / 3] * 3), "middle")
+    assert middle.mean() < losses(x0, "start").mean()
+    for k, weights in enumerate(np.eye(3) * 0.7 + 0.1):
+        assert weights @ losses(plane.at(weights), f"near-{k}") < weights @ middle
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
