@@ -212,10 +212,9 @@ class LLMConfig(BackendConfig):
         for task, splits in items.items():
             alike = {**self.side_tasks, **self.tasks}[task].kind == kind
             fields = ("prompt", "group") if alike else ("prompt",)  # groups are a kind's own
-            for split in splits.keys() - {"validation"}:
-                if both := shared_item(
-                    map(_loosely, prompts), map(_loosely, splits[split]), fields
-                ):
+            for split, scored in splits.items():
+                both = shared_item(map(_loosely, prompts), map(_loosely, scored), fields)
+                if both and split != "validation":
                     raise ConfigError(
                         f"{source}: item '{both[0]}' is item '{both[1]}' of task '{task}' "
                         f"({split}), which models are scored on; remove it"
