@@ -320,8 +320,7 @@ class _Combination(torch.autograd.Function):
         ctx: Any, weights: torch.Tensor, vectors: TaskVectors, name: str, device: Any
     ) -> torch.Tensor:
         ctx.vectors, ctx.name = vectors, name
-        # What leaves a function as a view could not be changed in place.
-        return vectors.combine(name, weights.detach(), device).clone()
+        return vectors.combine(name, weights.detach(), device)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
