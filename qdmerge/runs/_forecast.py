@@ -72,8 +72,8 @@ def forecast(
         - ``pairs``: of own experts; see :func:`_pair`.
         - ``verdict``: "one", "uniform", "guided", "search" or "no"; ``sentence``, the same for
           people; ``thresholds`` of both.
-        - ``cost``: ``evaluations``, gradient ``passes``, and seconds ``evaluating``, ``guiding``
-          and of ``all``.
+        - ``cost``: ``evaluations``, gradient ``passes`` (comparing experts is one for each, and one
+          for the base), and seconds ``evaluating``, ``guiding`` and of ``all``.
         - ``criterion``, ``space``, ``scale`` of the uniform merge, ``steps`` taken, ``single``.
 
     Raises:
@@ -325,7 +325,7 @@ def _sentence(found: Mapping[str, Any]) -> str:
             f"Merging is likely to pay with the guide: by {what} {single}, {uniform}, and "
             f"{found['steps']} guided steps from it {together['guided']:.3f}, with "
             f"{_least(models, 'guided'):.0%} or more of every own expert; search with "
-            "start: [guided]."
+            "--set 'start=[guided]'."
         )
     if found["verdict"] == "search":
         return (

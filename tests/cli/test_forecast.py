@@ -172,7 +172,7 @@ def told(
         (told(0.3, 0.5, [0.6, 0.6], []), "search", "(x 0.5) 0.600"),
         (told(0.3, 0.5, [0.51, 0.51], [0.4, 0.4]), "no", "30 guided steps 0.400;"),
         (told(0.5, 0.5, [0.4, 0.9], [0.4, 0.95]), "no", "is worse than the base on a;"),
-        (told(0.4, 0.5, [0.3, 0.9], [0.6, 0.9]), "guided", "search with start: [guided]"),
+        (told(0.4, 0.5, [0.3, 0.9], [0.6, 0.9]), "guided", "search with --set 'start=[guided]'"),
     ],
 )
 def test_verdicts(forecast: Mapping[str, Any], verdict: str, says: str) -> None:
