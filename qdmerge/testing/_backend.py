@@ -7,7 +7,7 @@ import pickle
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pytest
@@ -15,6 +15,9 @@ import pytest
 from qdmerge.archives import check_axes
 from qdmerge.backend import SIDE, SPLITS, BackendConfig, Evaluation, GenomeBackend, side_tasks
 from qdmerge.emitters import expert_of
+
+if TYPE_CHECKING:
+    from qdmerge.spaces import Guide
 
 
 class BackendContract:
@@ -25,9 +28,12 @@ class BackendContract:
     Attributes:
         tolerance: Difference of scores between models evaluated together and alone that counts as
             rounding.
+        slope_tolerance: Difference between slopes of the guide's loss and its gradient that counts
+            as rounding, relative to the largest slope.
     """
 
     tolerance: ClassVar[float] = 1e-6
+    slope_tolerance: ClassVar[float] = 0.1
     _built: ClassVar[GenomeBackend | None] = None
 
     def make_backend(self) -> GenomeBackend:
@@ -138,6 +144,67 @@ class BackendContract:
             assert values.ndim == 1, name
             assert values.size > 0, name
             assert np.isfinite(values).all(), name
+
+    @property
+    def guide(self) -> Guide:
+        """The backend's guide; the test is skipped if it has none."""
+        guide = getattr(self.backend, "guide", None)
+        if guide is None:
+            pytest.skip("the backend has no guide")
+        guide.prepare()
+        return guide
+
+    def gradient(self, x: np.ndarray, items: int = 4) -> tuple[float, np.ndarray]:
+        """Return the guide's loss at ``x`` on a few items, of all tasks alike, and its gradient."""
+        rows = {name: np.arange(min(items, size)) for name, size in self.guide.sizes.items()}
+        shares = dict.fromkeys(rows, 1 / len(rows))
+        losses, gradient = self.guide.gradient(x, rows, shares)
+        assert list(losses) == list(rows)
+        assert np.isfinite(list(losses.values())).all()
+        assert gradient.shape == (self.backend.space.dim,)
+        assert np.isfinite(gradient).all()
+        return sum(losses.values()) / len(losses), gradient
+
+    def test_a_guide_has_items_of_every_task(self) -> None:
+        """Tasks are named in order, each has items, and the key stays the same."""
+        guide = self.guide
+        assert list(guide.sizes) == [task.name for task in self.backend.tasks]
+        assert min(guide.sizes.values()) > 0
+        assert guide.key() == guide.key()
+
+    def test_the_gradient_of_a_guide_is_the_slope_of_its_loss(self) -> None:
+        """Between the seeds, towards each of them and along the gradient, by finite differences."""
+        space = self.backend.space
+        seeds = np.stack(list(space.seeds.values()))
+        x = np.average(seeds, axis=0, weights=1 + np.arange(len(seeds))).astype(space.dtype)
+        _, gradient = self.gradient(x)
+        along = space.units**2 * gradient / (np.linalg.norm(space.units * gradient) or 1)
+        directions = [*(seeds - x), along]
+        told, found = [], []
+        for direction in directions:
+            step = 0.01 * direction
+            before, after = (self.gradient((x + way * step).astype(x.dtype))[0] for way in (-1, 1))
+            told.append(float(gradient @ direction))
+            found.append((after - before) / 0.02)
+        allowed = self.slope_tolerance * np.abs(found).max()
+        np.testing.assert_allclose(told, found, rtol=0, atol=allowed + 1e-6)
+
+    def test_a_guide_can_be_asked_again(self) -> None:
+        """The same solution and items give the same, whatever was asked in between."""
+        one, two = self.seeds(2)
+        loss, gradient = self.gradient(one)
+        self.gradient(two)
+        again, same = self.gradient(one)
+        assert again == loss
+        np.testing.assert_array_equal(same, gradient)
+        np.testing.assert_array_equal([one, two], self.seeds(2))
+
+    def test_scores_do_not_depend_on_the_guide(self) -> None:
+        """A model scores the same before and after the guide was asked about another."""
+        xs = self.seeds()
+        before = self.evaluate(xs).scores
+        self.gradient(xs[-1])
+        np.testing.assert_array_equal(self.evaluate(xs).scores, before)
 
     def test_an_export_is_the_model(self) -> None:
         """``export`` writes a new checkpoint; of a space of weights, with exactly its weights."""

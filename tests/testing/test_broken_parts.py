@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ConfigDict
-from qdmerge_toy import ToyBackend, ToyConfig
+from qdmerge_toy import ToyBackend, ToyConfig, ToyGuide
 from ribs.archives import GridArchive
 from ribs.emitters import GaussianEmitter
 
@@ -445,6 +445,52 @@ breaks("Backend", "an_export_is_the_model")(broken_backend(export=lambda self, x
 breaks("Backend", "facts_are_plain")(broken_backend(facts=lambda self: {"here": Path()}))
 breaks("Backend", "close_can_be_repeated")(
     broken_backend(close=lambda self: self.__dict__.pop("tasks"))
+)
+
+
+def broken_guide(**methods: Any) -> Callable[[], ToyBackend]:
+    def build() -> ToyBackend:
+        backend = ToyBackend(ToyConfig())
+        backend.guide = type("BrokenGuide", (ToyGuide,), methods)(backend.peaks, None)
+        return backend
+
+    return build
+
+
+def _answering(change: Callable[[Any, dict[str, float], np.ndarray], Any]) -> Any:
+    def gradient(self: Any, *asked: Any) -> tuple[dict[str, float], np.ndarray]:
+        losses, gradient = ToyGuide.gradient(self, *asked)
+        return change(self, losses, gradient) or (losses, gradient)
+
+    return gradient
+
+
+def _move_the_peaks(guide: Any, *_: Any) -> None:
+    guide.peaks += 0.01
+
+
+_questions = itertools.count()
+_MATCHES = "the_gradient_of_a_guide_is_the_slope_of_its_loss"
+breaks("Backend", "a_guide_has_items_of_every_task")(
+    broken_guide(prepare=lambda self: self.sizes.pop("task1", None))
+)
+breaks("Backend", "a_guide_has_items_of_every_task")(
+    broken_guide(key=lambda self: str(next(_questions)))
+)
+for change in (
+    lambda self, losses, gradient: (losses, -gradient),
+    lambda self, losses, gradient: (losses, 1.5 * gradient),
+    lambda self, losses, gradient: (losses, gradient * np.array([1, 0, 1, 1])),
+    lambda self, losses, gradient: (losses, gradient[:, None]),
+    lambda self, losses, gradient: (dict.fromkeys(losses, np.nan), gradient),
+    lambda self, losses, gradient: (losses, np.full_like(gradient, np.inf)),
+):
+    breaks("Backend", _MATCHES)(broken_guide(gradient=_answering(change)))
+breaks("Backend", "a_guide_can_be_asked_again")(
+    broken_guide(gradient=_answering(lambda _, losses, g: (losses, g + 1e-3 * next(_questions))))
+)
+breaks("Backend", "scores_do_not_depend_on_the_guide")(
+    broken_guide(gradient=_answering(_move_the_peaks))
 )
 
 
