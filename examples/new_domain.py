@@ -1,7 +1,8 @@
 """A domain of your own in one file: three skills on scikit-learn's digits, merged by CycleQD.
 
 A small network is trained briefly on upright, rotated and inverted digits. Three experts start from
-it, see one of these views each, and forget the others. CycleQD merges what they learned::
+it, see one of these views each, and forget the others. CycleQD merges what they learned; so does a
+climb along a guide, which asks the experts about digits without labels::
 
     python examples/new_domain.py --out runs/new-domain
 """
@@ -18,7 +19,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 import qdmerge as qm
-from qdmerge import checkpoints, merges, reports, spaces
+from qdmerge import checkpoints, guide, merges, reports, spaces
 
 TASKS = ["upright", "rotated", "inverted"]
 SPLITS = {"train": 600, "validation": 300, "selection": 300, "test": 597}
@@ -30,6 +31,17 @@ class Digits(qm.GenomeBackend):
     def __init__(self, splits, net, space):
         self.splits, self.net, self.space = splits, net, space
         self.tasks = [qm.Task(name, metric="accuracy") for name in TASKS]
+        self.guide = spaces.ModuleGuide(space, net, self.disagreement, dict.fromkeys(TASKS, 600))
+        self.answers = {}  # of each expert to the training digits, as probabilities
+        for name, view in zip(TASKS, splits["train"][0], strict=True):
+            space.express(space.seeds[name], net)
+            self.answers[name] = net(view).softmax(dim=1).detach()
+
+    def disagreement(self, task, rows):
+        """How far the live network is from what a task's expert says of some digits."""
+        digits = self.splits["train"][0][TASKS.index(task), rows]
+        answers, said = self.net(digits).log_softmax(dim=1), self.answers[task][rows]
+        return nn.functional.kl_div(answers, said, reduction="batchmean")
 
     @torch.no_grad()
     def evaluate(self, xs, split):
@@ -85,6 +97,8 @@ def main(out: Path | None = None, seed: int = 0, evaluations: int = 600) -> None
     chosen = max(elites, key=lambda elite: backend.evaluate([elite.x], "selection").scores.mean())
     models = {**space.seeds, "average": merges.plain_average(space)}
     models |= {"aggregate": search.aggregate(), "chosen": chosen.x}
+    climb = guide.Climb(shares=[1 / 3] * 3, steps=200, rate=0.1)
+    models["climbed"], _ = climb(backend.guide, space, models["average"])
     table = pd.DataFrame(backend.evaluate(models.values(), "test").scores, [*models], TASKS)
     print(table.assign(mean=table.mean(axis=1), min=table.min(axis=1)).round(3))
 

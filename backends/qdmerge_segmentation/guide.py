@@ -106,7 +106,7 @@ class SegmentationGuide(ModuleGuide):
         """
         if not self._masks:
             entry = built_once(
-                (self._cache or cache_dir()) / "guides" / self.key(),
+                (self._cache or cache_dir()) / "guide" / self.key(),
                 lambda folder: self._record(folder, progress),
                 "Masks of experts",
             )

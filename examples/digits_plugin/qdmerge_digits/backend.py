@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_digits
 from torch import nn
 
 from qdmerge.backend import Evaluation, GenomeBackend, Task
 from qdmerge.checkpoints import TaskVectors
-from qdmerge.spaces import SpectralSpace
+from qdmerge.spaces import ModuleGuide, SpectralSpace
 from qdmerge_digits.config import TASKS, DigitsConfig
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class Digits(GenomeBackend):
         self.tasks = [Task(name, metric="accuracy") for name in TASKS]
         self.net = network(config.width)
         self.splits = load_splits(config)
+        sizes, key = dict.fromkeys(TASKS, config.train), f"{vectors.fingerprint} {config.train}"
+        self.guide = ModuleGuide(self.space, self.net, self.disagreement, sizes, key)
         self.module, self.experts, self.config = self.net, TASKS, config
         self.space.calibrate(self)
 
@@ -85,6 +88,22 @@ class Digits(GenomeBackend):
         """Shows training digits, as their expert sees them, to whatever network there is now."""
         views, _ = self.splits["train"]
         return [lambda: self.net(views[TASKS.index(expert), :examples])]
+
+    def disagreement(self, task: str, rows: np.ndarray) -> torch.Tensor:
+        """How far the live network is from what a task's expert says of some training digits."""
+        k = TASKS.index(task)
+        answers = self.net(self.splits["train"][0][k, rows]).log_softmax(dim=1)
+        return nn.functional.kl_div(answers, self.answers[k, rows], reduction="batchmean")
+
+    @cached_property
+    def answers(self) -> torch.Tensor:
+        """What every expert says of the training digits, (3, n, 10) probabilities."""
+        net, views = network(self.config.width), self.splits["train"][0]
+        said = []
+        for name, view in zip(TASKS, views, strict=True):
+            net.load_state_dict(load_file(self.config.models() / f"{name}.safetensors"))
+            said.append(net(view).softmax(dim=1).detach())
+        return torch.stack(said)
 
     @torch.no_grad()
     def evaluate(self, xs: Iterable[np.ndarray], split: str) -> Evaluation:

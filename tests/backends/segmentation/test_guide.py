@@ -130,9 +130,9 @@ def test_masks_are_recorded_once_for_experts_and_images(
     monkeypatch.setenv("QDMERGE_CACHE", str(tmp_path / "cache"))
     rows = {"a": np.array([0]), "b": np.array([0])}
     first = backend_of(family)
-    assert not (tmp_path / "cache" / "guides").exists()
+    assert not (tmp_path / "cache" / "guide").exists()
     wanted = first.guide.gradient(first.space.x0, rows, HALVES)
-    (entry,) = (tmp_path / "cache" / "guides").glob("*/masks.safetensors")
+    (entry,) = (tmp_path / "cache" / "guide").glob("*/masks.safetensors")
 
     again = backend_of(family)
     monkeypatch.setattr(type(again.guide), "_record", None)
