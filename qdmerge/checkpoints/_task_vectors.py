@@ -193,9 +193,8 @@ class TaskVectors:
                 found[k] = torch.dot(delta.reshape(-1), gradient.reshape(-1))
         if changes := self._low_rank(name):
             left, right = self._all_factors(name, device)
-            products = ((gradient.reshape(as_matrix(self.shapes[name])) @ right.T) * left).sum(
-                dim=0
-            )
+            matrix = gradient.reshape(as_matrix(self.shapes[name]))
+            products = ((matrix @ right.T) * left).sum(dim=0)
             parts = products.split([change.rank for change in changes.values()])
             found[list(changes)] = torch.stack([part.sum() for part in parts])
         return found.cpu()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import pytest
 
+from qdmerge.errors import UnsupportedError
 from qdmerge.spaces import Space
 
 if TYPE_CHECKING:
@@ -122,6 +123,34 @@ class SpaceContract:
             state = module.state_dict()
             for name, weights in space.tensors(x):
                 self._assert_close(state[name], weights, name)
+
+    def test_gradients_are_those_of_the_weights(self) -> None:
+        """``pullback`` tells what small steps of ``x`` do; a space without gradient says so."""
+        import torch
+
+        space, rng = self.weight_space(), np.random.default_rng(2)
+        x = space.x0 + space.units * rng.uniform(-0.1, 0.1, space.dim)
+        x = np.clip(x, space.lower_bounds, space.upper_bounds).astype(space.dtype)
+        module = _module_of(dict(space.tensors(x)))
+        if not space.differentiable:
+            with pytest.raises(UnsupportedError), space.pullback(x, module):
+                pass
+            return
+        shapes = {name: weight.shape for name, weight in module.named_parameters()}
+        aims = {n: torch.from_numpy(rng.normal(size=shape)) for n, shape in shapes.items()}
+
+        def value(at: np.ndarray) -> float:
+            pairs = ((weight, aims.get(name)) for name, weight in space.tensors(at))
+            return sum(float((w.double() * aim).sum()) for w, aim in pairs if aim is not None)
+
+        space.express(x, module)
+        with space.pullback(x, module) as gradient:
+            sum((w * aims[name]).sum() for name, w in module.named_parameters()).backward()
+        for _ in range(3):
+            step = 0.01 * space.units * rng.uniform(-1, 1, space.dim)
+            ahead, behind = (x + step).astype(space.dtype), (x - step).astype(space.dtype)
+            found = float(gradient.double().numpy() @ (ahead.astype(float) - behind))
+            assert found == pytest.approx(value(ahead) - value(behind), rel=0.02, abs=1e-3)
 
     def test_the_map_is_linear(self) -> None:
         """Of a linear space: mixed solutions are mixed task vectors."""

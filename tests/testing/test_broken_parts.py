@@ -22,8 +22,9 @@ from ribs.emitters import GaussianEmitter
 from qdmerge import testing
 from qdmerge.backend import SIDE, Evaluation
 from qdmerge.execution import SerialExecutor
+from qdmerge.merges import DareSpace, TiesSpace
 from qdmerge.schedulers import CycleScheduler
-from qdmerge.spaces import LayerSpace, VectorSpace
+from qdmerge.spaces import LayerSpace, Merger, VectorSpace
 from tests.testing.test_our_parts import vectors
 
 CONTRACTS = {
@@ -128,6 +129,32 @@ def weights_that_explode() -> LayerSpace:
             return tensor / max(0.0, 2.0 - float(np.abs(x).max()))
 
     return Exploding(vectors())
+
+
+@breaks("Space", "gradients_are_those_of_the_weights")
+def half_a_gradient() -> LayerSpace:
+    class Halved(LayerSpace):
+        def _merger(self, x: torch.Tensor) -> Merger:
+            return super()._merger((x + x.detach()) / 2)
+
+    return Halved(vectors())
+
+
+@breaks("Space", "gradients_are_those_of_the_weights")
+def a_promise_of_gradients() -> TiesSpace:
+    class Promising(TiesSpace):
+        differentiable = True
+
+    return Promising(vectors())
+
+
+@breaks("Space", "gradients_are_those_of_the_weights")
+def no_gradient_and_not_a_word() -> DareSpace:
+    class Silent(DareSpace):
+        def check_differentiable(self) -> None:
+            pass
+
+    return Silent(vectors())
 
 
 # --- archives -----------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from qdmerge.emitters import EmitterSpec, paper_emitter
 from qdmerge.execution import ProcessExecutor, SerialExecutor
 from qdmerge.schedulers import BanditScheduler, CycleScheduler, FixedScheduler
 from qdmerge.settings import ARCHIVES, EMITTERS, SPACES
-from qdmerge.spaces import Space, VectorSpace
+from qdmerge.spaces import RegMeanSpace, Space, VectorSpace
 from qdmerge.testing import (
     ArchiveContract,
     BackendContract,
@@ -30,6 +30,7 @@ from qdmerge.testing import (
     SchedulerContract,
     SpaceContract,
 )
+from tests.spaces.networks import AtWork, net
 
 SHAPES: dict[str, tuple[int, ...]] = {
     "embed.weight": (12, 8),
@@ -81,6 +82,23 @@ class TestWeightSpaces(SpaceContract):
 
     def make_space(self) -> Space:
         return SPACES.build(self.kind, self.options, {"vectors": vectors()})
+
+
+@cache
+def networks() -> TaskVectors:
+    """Base and experts of a network that runs."""
+    folder = Path(mkdtemp())
+    paths = {name: folder / f"{name}.safetensors" for name in ("base", *AtWork().experts)}
+    for seed, path in enumerate(paths.values()):
+        save_file(net(seed).state_dict(), path)
+    return TaskVectors(paths.pop("base"), paths)
+
+
+class TestRegMeanSpace(SpaceContract):
+    def make_space(self) -> Space:
+        space = RegMeanSpace(networks(), rank=2)
+        space.calibrate(AtWork())
+        return space
 
 
 @pytest.mark.parametrize(
