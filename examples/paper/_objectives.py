@@ -1,25 +1,28 @@
-"""The training objectives of the built-in backends, as functions of a model's weights."""
+"""The training objectives of the built-in backends, of their live models."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from torch.func import functional_call
 
-Objective = Callable[[Mapping[str, torch.Tensor], int], torch.Tensor]
-"""The mean loss of a model, by its tensors, on the training batch of a step."""
+Objective = Callable[[int], torch.Tensor]
+"""The mean loss of the live model on the training batch of a step."""
 
 
-def objective_of(config: Any, backend: Any, batch: int, seed: int) -> Objective:
-    """The loss that the backend's own training uses, on the training split of all tasks evenly."""
+def objective_of(
+    config: Any, backend: Any, batch: int, seed: int
+) -> tuple[torch.nn.Module, Objective]:
+    """The live model, and the loss that the backend's own training uses, on all tasks evenly."""
     makers = {"segmentation": _segmentation, "llm": _llm}
     return makers[config.name](config, backend, batch, seed)
 
 
-def _segmentation(config: Any, backend: Any, batch: int, seed: int) -> Objective:
+def _segmentation(
+    config: Any, backend: Any, batch: int, seed: int
+) -> tuple[torch.nn.Module, Objective]:
     """Cross-entropy and Dice of training images under random symmetries."""
     from qdmerge_segmentation.training import (
         Mix,
@@ -34,7 +37,7 @@ def _segmentation(config: Any, backend: Any, batch: int, seed: int) -> Objective
     mix = Mix(list(images), [], sizes, 0.0, seed, "ceiling")
     segmenter = backend.segmenter
 
-    def loss(weights: Mapping[str, torch.Tensor], step: int) -> torch.Tensor:
+    def loss(step: int) -> torch.Tensor:
         chosen = mix.batch(step, batch)
         turns = generator(seed, "ceiling", step).integers(8, size=batch).tolist()
         pictures, masks = (
@@ -45,27 +48,14 @@ def _segmentation(config: Any, backend: Any, batch: int, seed: int) -> Objective
             for which in ("images", "masks")
         )
         inputs = segmenter.inputs(pictures, masks)
-        logits = functional_call(
-            _Logits(segmenter), {f"module.{k}": v for k, v in weights.items()}, (inputs,)
-        )
+        logits = segmenter.logits(inputs)
         truth = truth_of(masks, inputs["pixel_values"].shape[-2:])
         return segmentation_loss(logits, truth).mean()
 
-    return loss
+    return segmenter.module, loss
 
 
-class _Logits(torch.nn.Module):
-    """A segmenter's logits as the output of a module, for :func:`functional_call`."""
-
-    def __init__(self, segmenter: Any) -> None:
-        super().__init__()
-        self.module, self.segmenter = segmenter.module, segmenter
-
-    def forward(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        return self.segmenter.logits(inputs)
-
-
-def _llm(config: Any, backend: Any, batch: int, seed: int) -> Objective:
+def _llm(config: Any, backend: Any, batch: int, seed: int) -> tuple[torch.nn.Module, Objective]:
     """Cross-entropy of the answers to the training items of the tiny zoo."""
     from qdmerge_llm.sources import resolve
     from qdmerge_zoo.llm.train import Sequences, collate
@@ -79,11 +69,9 @@ def _llm(config: Any, backend: Any, batch: int, seed: int) -> Objective:
         for name, child in zip(spec.names, seeds, strict=True)
     ]
 
-    def loss(weights: Mapping[str, torch.Tensor], step: int) -> torch.Tensor:
+    def loss(step: int) -> torch.Tensor:
         turns = [data[place % len(data)] for place in range(step * batch, (step + 1) * batch)]
         pairs = [pair for one in turns for pair in one.take(1)]
-        return functional_call(
-            backend.model, dict(weights), kwargs=collate(pairs, tokenizer.pad_token_id)
-        ).loss
+        return backend.model(**collate(pairs, tokenizer.pad_token_id)).loss
 
-    return loss
+    return backend.model, loss

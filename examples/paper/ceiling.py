@@ -18,7 +18,6 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from _differentiable import differentiable
 from _objectives import objective_of
 
 from qdmerge.errors import nearest
@@ -47,22 +46,23 @@ def climb(
 ) -> tuple[np.ndarray, str]:
     """The best scores on the way up from ``start`` by Adam, and at which step."""
     began = time.perf_counter()
-    weights, units = differentiable(backend.space)
-    objective = objective_of(config, backend, batch, seed)
-    origin = torch.from_numpy(start)
-    moved = torch.zeros_like(origin, requires_grad=True)
+    space, (module, objective) = backend.space, objective_of(config, backend, batch, seed)
+    units = torch.from_numpy(space.units)
+    moved = torch.zeros(space.dim)
     adam = torch.optim.Adam([moved], lr=rate)
     fall = torch.optim.lr_scheduler.LinearLR(adam, 1.0, 0.0, steps)
     best, when, losses = scores(backend, start), 0, []
     for step in range(steps):
-        loss = objective(weights(origin + units * moved), step)
-        loss.backward()
+        space.express(x := start + (units * moved).numpy(), module)
+        with space.pullback(x, module) as gradient:
+            loss = objective(step)
+            loss.backward()
+        moved.grad = units * gradient
         adam.step()
-        adam.zero_grad()
         fall.step()
         losses.append(loss.item())
         if (step + 1) % max(1, steps // 10) == 0:
-            found = scores(backend, (origin + units * moved).detach().numpy())
+            found = scores(backend, start + (units * moved).numpy())
             if found.mean() > best.mean():
                 best, when = found, step + 1
     few = max(1, steps // 10)
