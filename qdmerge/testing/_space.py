@@ -145,7 +145,8 @@ class SpaceContract:
 
         space.express(x, module)
         with space.pullback(x, module) as gradient:
-            sum((w * aims[name]).sum() for name, w in module.named_parameters()).backward()
+            terms = [(w * aims[name]).sum() for name, w in module.named_parameters()]
+            torch.stack(terms).sum().backward()
         for _ in range(3):
             step = 0.01 * space.units * rng.uniform(-1, 1, space.dim)
             ahead, behind = (x + step).astype(space.dtype), (x - step).astype(space.dtype)
