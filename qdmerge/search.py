@@ -87,7 +87,8 @@ class CycleQD:
     Args:
         backend: The domain.
         archive: Makes one pyribs archive from its spec; a 15-bin grid if not given.
-        emitters: Each makes one pyribs emitter for every task's archive.
+        emitters: Each makes one pyribs emitter for every task's archive; () for what the search
+            starts from alone.
         scheduler: Makes the scheduler from archives and emitters, for instance a class of
             :mod:`qdmerge.schedulers`, or ``functools.partial`` of one.
         axes: How the axes of the archives are sized.

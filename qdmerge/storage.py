@@ -4,7 +4,8 @@
   sees half of.
 - :func:`read_json`, :func:`read_json_or_empty`: JSON objects.
 - :func:`locked`: one process at a time.
-- :func:`cache_dir`, :func:`built_once`, :func:`written_once`, :func:`intact`: the cache.
+- :func:`cache_dir`, :func:`built_once`, :func:`written_once`, :func:`intact`: the cache;
+  :func:`building_seconds`: what its entries cost.
 - :func:`file_digest`, :func:`content_digest`: SHA-256 of files and of JSON-able content.
 """
 
@@ -16,7 +17,9 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -197,21 +200,41 @@ def written_once(
 def _made_once(
     entry: Path, whole: Callable[[Path], bool], make: Callable[[], None], what: str
 ) -> Path:
-    if whole(entry):
-        return entry
-    import filelock
+    record = Path(f"{entry}.seconds")
+    if not whole(entry):
+        import filelock
 
-    try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(f"{entry}.lock"):
-            if not whole(entry):
-                make()
-    except OSError as error:
-        raise RunError(
-            f"{what} cannot be kept in {entry.parent} ({error}). "
-            "Name a writable folder with space in $QDMERGE_CACHE."
-        ) from error
+        try:
+            entry.parent.mkdir(parents=True, exist_ok=True)
+            with filelock.FileLock(f"{entry}.lock"):
+                if not whole(entry):
+                    began = time.perf_counter()
+                    with building_seconds():  # entries that this one is built from are part of it
+                        make()
+                    record.write_text(f"{time.perf_counter() - began:.4f}\n")
+        except OSError as error:
+            raise RunError(
+                f"{what} cannot be kept in {entry.parent} ({error}). "
+                "Name a writable folder with space in $QDMERGE_CACHE."
+            ) from error
+    if (asked := _asked.get()) is not None:
+        with contextlib.suppress(OSError, ValueError):  # of an entry that an earlier version built
+            asked.append(float(record.read_text()))
     return entry
+
+
+_asked: ContextVar[list[float] | None] = ContextVar("_asked", default=None)
+
+
+@contextlib.contextmanager
+def building_seconds() -> Iterator[list[float]]:
+    """Collect how long each cache entry took to build that the body asks for, now or once."""
+    found: list[float] = []
+    token = _asked.set(found)
+    try:
+        yield found
+    finally:
+        _asked.reset(token)
 
 
 def intact(entry: Path) -> bool:

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from qdmerge.errors import CheckpointError, ConfigError, RunError
 from qdmerge.storage import (
     MANIFEST,
+    building_seconds,
     built_once,
     cache_dir,
     file_digest,
@@ -170,7 +172,11 @@ def test_an_entry_is_built_when_it_is_not_there(entry: Path) -> None:
     assert intact(entry)
     names = set(json.loads((entry / MANIFEST).read_text()))
     assert names == {"facts", "part/weights", f"part/{MANIFEST}"}
-    assert {path.name for path in entry.parent.iterdir()} <= {"entry", "entry.lock"}
+    assert {path.name for path in entry.parent.iterdir()} <= {
+        "entry",
+        "entry.lock",
+        "entry.seconds",
+    }
 
 
 def test_an_intact_entry_is_used_again(entry: Path) -> None:
@@ -284,3 +290,22 @@ def test_importing_is_cheap() -> None:
     code = "import sys, qdmerge.storage; print({'torch', 'numpy', 'filelock'} & set(sys.modules))"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert printed.stdout.strip() == "set()"
+
+
+def test_what_an_entry_cost_is_known_wherever_it_was_built(tmp_path: Path) -> None:
+    def slow(folder: Path) -> None:
+        built_once(tmp_path / "inner", lambda inner: time.sleep(0.05), "Parts")
+        time.sleep(0.05)
+
+    with building_seconds() as first:
+        built_once(tmp_path / "entry", slow, "Things")
+    with building_seconds() as again:
+        built_once(tmp_path / "entry", never, "Things")
+    built_once(tmp_path / "entry", never, "Things")
+    assert first == again
+    (seconds,) = first  # what it is built from is part of it
+    assert 0.1 <= seconds < 10
+    (tmp_path / "entry.seconds").unlink()  # of an earlier version
+    with building_seconds() as unknown:
+        built_once(tmp_path / "entry", never, "Things")
+    assert unknown == []

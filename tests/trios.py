@@ -13,7 +13,14 @@ import torch
 from safetensors.torch import save_file
 
 from qdmerge.checkpoints import TaskVectors
-from qdmerge.spaces import CoreSpace, ExpertSpace, LayerSpace, SpectralSpace, WeightSpace
+from qdmerge.spaces import (
+    CoreSpace,
+    DenseSpace,
+    ExpertSpace,
+    LayerSpace,
+    SpectralSpace,
+    WeightSpace,
+)
 
 Tensors = dict[str, torch.Tensor]
 
@@ -106,7 +113,7 @@ def make_space(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Weight
     def make(kind: str, vectors: TaskVectors, rank: int = 3) -> WeightSpace:
         if kind in ("spectral", "core"):
             return {"spectral": SpectralSpace, "core": CoreSpace}[kind](vectors, rank, cache)
-        return {"expert": ExpertSpace, "layer": LayerSpace}[kind](vectors)
+        return {"expert": ExpertSpace, "layer": LayerSpace, "dense": DenseSpace}[kind](vectors)
 
     return make
 

@@ -118,7 +118,7 @@ class LLMGuide(ModuleGuide):
         checkpointing: bool = False,
         cache: Path | None = None,
     ) -> None:
-        super().__init__(space, module, self.loss, {})
+        super().__init__(space, module, self.loss, {}, entropy=self.entropy)
         self._tasks = tasks
         self._cache = cache
         self._items: dict[str, tuple[str, Sequence[Item]]] = {}
@@ -191,6 +191,22 @@ class LLMGuide(ModuleGuide):
             log_rest.exp() * (log_rest - log_left)
         ).sum()
         return found / len(likely)
+
+    def entropy(self, task: str, rows: np.ndarray) -> torch.Tensor:
+        """Return how uncertain the live model is of the next token, in nats.
+
+        The answers that it reads are the expert's, so this loss, too, needs what the expert said.
+
+        Args:
+            task: The task.
+            rows: ``(n,)`` numbers of items, which are read as one batch.
+
+        Returns:
+            The entropy, float32: a mean over all places of the n answers.
+        """
+        self.prepare()
+        log_q = self._logits(self._records[task], rows.tolist()).log_softmax(1)
+        return -(log_q.exp() * log_q).sum(1).mean()
 
     def _logits(self, record: Record, rows: Sequence[int]) -> torch.Tensor:
         """Return what the live model expects at the places of answers: ``(places, size)``."""

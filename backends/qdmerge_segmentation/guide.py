@@ -17,7 +17,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from qdmerge.checkpoints import Progress, silent
 from qdmerge.errors import ConfigError, EvaluationError, UnsupportedError
-from qdmerge.spaces import ExpertSpace, ModuleGuide, WeightSpace
+from qdmerge.spaces import ExpertSpace, ModuleGuide, Objective, WeightSpace
 from qdmerge.storage import built_once, cache_dir, content_digest
 from qdmerge_segmentation.calibration import inputs_digest
 from qdmerge_segmentation.data import ImageSet
@@ -76,7 +76,7 @@ class SegmentationGuide(ModuleGuide):
         checkpointing: bool = False,
         cache: Path | None = None,
     ) -> None:
-        super().__init__(space, segmenter.weights, self._disagreement, {})
+        super().__init__(space, segmenter.weights, self._disagreement, {}, entropy=self._entropy)
         self._segmenter = segmenter
         self._express = express
         self._experts = experts
@@ -117,12 +117,16 @@ class SegmentationGuide(ModuleGuide):
         self._express(x)
 
     def gradient(
-        self, x: np.ndarray, rows: Mapping[str, np.ndarray], shares: Mapping[str, float]
+        self,
+        x: np.ndarray,
+        rows: Mapping[str, np.ndarray],
+        shares: Mapping[str, float],
+        objective: Objective = "agreement",
     ) -> tuple[dict[str, float], np.ndarray]:
         """See :class:`qdmerge.spaces.Guide`."""
         self.prepare()
         with _computed_again(self._again):
-            return super().gradient(x, rows, shares)
+            return super().gradient(x, rows, shares, objective)
 
     @cached_property
     def _inputs(self) -> dict[str, dict[str, torch.Tensor]]:
@@ -183,13 +187,21 @@ class SegmentationGuide(ModuleGuide):
 
     def _disagreement(self, task: str, rows: np.ndarray) -> torch.Tensor:
         """Return the mean loss of the live model on images of a task."""
+        logits = self._logits(task, rows)
+        expert = self._masks[task][torch.from_numpy(rows)].to(logits.device).float()
+        return disagreement(logits, expert).mean()
+
+    def _entropy(self, task: str, rows: np.ndarray) -> torch.Tensor:
+        """Return the mean entropy of the live model's pixels on images of a task, in nats."""
+        logits = self._logits(task, rows)
+        return (functional.softplus(logits) - logits * logits.sigmoid()).mean()
+
+    def _logits(self, task: str, rows: np.ndarray) -> torch.Tensor:
+        """Return the live model's log-odds on images of a task: ``(n, h, w)`` float32."""
         device = next(self._segmenter.module.parameters()).device
         chosen = torch.from_numpy(rows)
         batch = {name: value[chosen].to(device) for name, value in self._inputs[task].items()}
-        expert = self._masks[task][chosen].to(device).float()
-        return disagreement(
-            self._segmenter.logits(batch, self._labels[task]).float(), expert
-        ).mean()
+        return self._segmenter.logits(batch, self._labels[task]).float()
 
 
 def disagreement(logits: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:

@@ -102,7 +102,7 @@ def check(source: Source, search: SearchPreset = None, settings: Settings = None
     console.print(
         f"{source} is fine: backend {config.backend.name}, {space}{config.evaluations} "
         f"evaluations, archive {config.archive.name}, emitters "
-        f"{', '.join(emitter.name for emitter in config.emitters)}, scheduler "
+        f"{', '.join(emitter.name for emitter in config.emitters) or 'none'}, scheduler "
         f"{config.scheduler.name}, seed {config.seed}"
     )
 

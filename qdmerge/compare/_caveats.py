@@ -46,6 +46,12 @@ def _spending(summary: Mapping[str, Any]) -> Iterator[str]:
     if over:
         allowed = counted(budget, "evaluation")
         yield f"The budget is {allowed}; more were spent by: {', '.join(over)}."
+    limit = summary["budget_seconds"]
+    taken = {name: method["most_seconds"] for name, method in summary["methods"].items()}
+    late = [f"{name} ({s:.3g})" for name, s in taken.items() if limit and s and s > 1.1 * limit]
+    if late:
+        over_by = "over a tenth more were spent by"
+        yield f"The budget is {limit:g} seconds; {over_by}: {', '.join(late)}."
 
 
 def _incomplete(summary: Mapping[str, Any]) -> Iterator[str]:

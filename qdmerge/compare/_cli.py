@@ -34,6 +34,10 @@ def compare(
         int | None,
         typer.Option(help="Models that each search may evaluate; default: as configured."),
     ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(help="Seconds of evaluating and guiding after which each method ends."),
+    ] = None,
     reference: Annotated[
         str | None, typer.Option(help="Method to compare the others with; default: the last one.")
     ] = None,
@@ -77,6 +81,7 @@ def compare(
         found,
         seeds=seeds,
         evaluations=config.evaluations if evaluations is None else evaluations,
+        seconds=config.seconds if seconds is None else seconds,
         folder=to or new_folder(f"compare-{Path(source).stem}"),
         workers=workers,
     )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from qdmerge.errors import ConfigError, nearest
 from qdmerge.merges import Recipe, grid_size
@@ -29,13 +29,14 @@ class DomainFacts:
     experts: int | None
     weights: bool  # models are merged weights, so a method may choose the space
     calibrated: bool  # the backend gives layers' inputs under every expert
+    objectives: Collection[str] = ()  # losses of the backend's guide; none without one
 
     @classmethod
     def from_settings(cls, config: RunConfig) -> DomainFacts:
         """Return what a configuration's settings say before models are made."""
         counts = [getattr(config.backend, name, None) for name in ("tasks", "experts")]
         tasks, experts = (len(one) or None if isinstance(one, Mapping) else None for one in counts)
-        return cls(tasks, experts, weights=True, calibrated=True)
+        return cls(tasks, experts, True, True, ("agreement", "entropy"))
 
 
 class Method(BaseModel):
@@ -47,6 +48,8 @@ class Method(BaseModel):
         space: "own" is the configured space; a name is another space, unless the backend has a
             space of its own.
         recipe: A recipe without search, whose grid is the budget; None for a search.
+        start: What a run starts from, with no search after it, whose size is the budget: parts of a
+            configuration's ``start``. A search that begins with it has it in ``changes``.
         candidates: Models to choose among; see :class:`~qdmerge.settings.FinalConfig`.
         keeps: "elites" of the configured archives, or "everything" that it evaluated.
         model: "merged" from the experts, or the "multitask" model, fine-tuned on all tasks' data.
@@ -60,6 +63,7 @@ class Method(BaseModel):
     changes: dict[str, Any] = {}
     space: str = "own"
     recipe: Recipe | None = None
+    start: list[Any] = []
     candidates: Literal["all", "elites", "children"] = "elites"
     keeps: Literal["elites", "everything"] = "everything"
     model: Literal["merged", "multitask"] = "merged"
@@ -69,7 +73,7 @@ class Method(BaseModel):
     @field_validator("changes")
     @classmethod
     def _leaves_what_is_shared(cls, changes: dict[str, Any]) -> dict[str, Any]:
-        if shared := sorted(changes.keys() & {"evaluations", "seed"}):
+        if shared := sorted(changes.keys() & {"evaluations", "seconds", "seed"}):
             raise ValueError(f"{', '.join(shared)}: the comparison sets this for all methods")
         backend = changes.get("backend")
         if isinstance(backend, dict) and "allow_unsandboxed" in backend:
@@ -79,10 +83,21 @@ class Method(BaseModel):
                 raise ValueError(f"'{key}' must map keys to values; got {changes[key]!r}")
         return changes
 
+    @model_validator(mode="after")
+    def _is_one_thing(self) -> Method:
+        if self.start and (self.recipe or "start" in self.changes):
+            raise ValueError("'start' stands alone: without 'recipe', and without changes.start")
+        return self
+
     @property
     def seeded(self) -> bool:
         """Whether the result depends on the seed."""
         return self.recipe is None or self.space in _DRAWING
+
+
+def _climb(summary: str, space: str, **options: Any) -> Method:
+    start = [{"recipe": "guided", **options}]
+    return Method(summary=summary, space=space, start=start, candidates="children")
 
 
 def _search(emitter: str, summary: str, space: str = "layer", **more: Any) -> Method:
@@ -98,6 +113,9 @@ def _recipe(name: Recipe, summary: str, space: str = "expert") -> Method:
 def _quality_diversity(summary: str, changes: Mapping[str, Any]) -> Method:
     return Method(summary=summary, changes=dict(changes), candidates="all", keeps="elites")
 
+
+_ADAMERGING = {"objective": "entropy", "scales": [0.3], "rate": 5e-3, "branch_steps": 0}
+"""All coefficients begin at .3, and can go as far as in the paper's 500 steps of rate .001."""
 
 METHODS: Mapping[str, Method] = {
     "experts": Method(summary="the best expert", space="expert", recipe="experts"),
@@ -115,6 +133,12 @@ METHODS: Mapping[str, Method] = {
         space="expert",
         recipe="experts",
     ),
+    "guided": _climb("climbs towards what the experts say on unlabeled items", "core"),
+    "distill": _climb(
+        "all weights trained towards what the experts say", "dense", rate=1e-3, branch_steps=0
+    ),
+    "adamerging": _climb("entropy lowered, a weight per expert and layer", "layer", **_ADAMERGING),
+    "adamerging_task": _climb("entropy lowered, a weight per expert", "expert", **_ADAMERGING),
     "random": _search("random", "random search around the average"),
     "random_uniform": _search(
         "random", "random search, uniform", options={"distribution": "uniform"}
@@ -212,10 +236,10 @@ def _read_methods(path: Path, problems: list[str]) -> dict[str, Method]:
 
 
 def _defaults(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return the defaults of a method of a file: a search of the archives, or a recipe."""
-    if "recipe" not in settings:
+    """Return the defaults of a method of a file: a search of the archives, or without search."""
+    if not settings.keys() & {"recipe", "start"}:
         return {"candidates": "all", "keeps": "elites"}
-    return {"candidates": "elites" if settings["recipe"] == "experts" else "children"}
+    return {"candidates": "elites" if settings.get("recipe") == "experts" else "children"}
 
 
 def incompatibilities(methods: Mapping[str, Method], config: RunConfig, facts: DomainFacts) -> str:
@@ -247,12 +271,27 @@ def incompatibilities(methods: Mapping[str, Method], config: RunConfig, facts: D
                 f"method '{name}' needs layers' inputs under each expert, which backend "
                 f"'{config.backend.name}' does not give for all of them; leave it out"
             )
+        lines += [
+            f"method '{name}' needs a guide with the loss '{objective}', which backend "
+            f"'{config.backend.name}' does not give; leave it out"
+            for objective in sorted(_objectives(method) - set(facts.objectives))
+        ]
         if method.model == "multitask" and config.backend.multitask() is None:
             lines.append(
                 f"method '{name}': backend '{config.backend.name}' with these settings does not "
                 "train one model on all tasks; leave it out"
             )
     return "\n".join(lines)
+
+
+def _objectives(method: Method) -> set[str]:
+    """Return which losses of a guide a method's climbs ask for."""
+    found = set()
+    for part in method.start or method.changes.get("start", ()):
+        options = part if isinstance(part, Mapping) else {"recipe": part}
+        if options.get("recipe") == "guided":
+            found.add(str(options.get("objective", "agreement")))
+    return found
 
 
 def _space_of(changes: Mapping[str, Any]) -> str | None:
@@ -267,7 +306,13 @@ def _plain(space: Any) -> Any:
 
 
 def configure(
-    method: Method, config: RunConfig, *, seed: int, evaluations: int, facts: DomainFacts
+    method: Method,
+    config: RunConfig,
+    *,
+    seed: int,
+    evaluations: int,
+    facts: DomainFacts,
+    seconds: float | None = None,
 ) -> RunConfig:
     """Return the configuration of a method's run; ``facts`` must hold the number of experts."""
     from qdmerge.settings import parse_config  # slow to import, and not needed to list methods
@@ -290,15 +335,21 @@ def configure(
         options = {"seed": seed} if method.space in _DRAWING else {}
         kept = own if own and own["name"] == method.space else {"name": method.space}
         data["space"] = {**kept, **options}
+    if method.start:
+        data |= {"start": method.start, "emitters": []}
+        regressing = method.space == "regmean"
+        parts = parse_config(data).start
+        evaluations = sum(part.size(experts, facts.tasks or 1, regressing) for part in parts)
     if method.keeps == "everything":
         # Room for everything; the last generation of a search may exceed the budget.
         data["archive"] = {"name": "dns", "capacity": 2 * evaluations + experts + 64}
     data = with_changes(data, method.changes)
     # A start belongs to the configured space, and only archives pass it on to emitters.
     as_it_is = method.recipe is not None or method.keeps == "everything"
-    if (as_it_is or _plain(data["space"]) != own) and "start" not in method.changes:
+    given = method.start or "start" in method.changes
+    if (as_it_is or _plain(data["space"]) != own) and not given:
         data["start"] = []
-    data |= {"seed": seed}
+    data |= {"seed": seed, "seconds": seconds}
     # Neither the number of workers nor other runs may change a run.
     threads = config.execution.threads or 1
     data["execution"] |= {"workers": 1, "in_flight": 1, "timeout": None, "threads": threads}

@@ -57,6 +57,7 @@ class Plan:
         methods: Name to method.
         seeds: Seeds of the methods that depend on one.
         evaluations: Models that each search may evaluate on validation.
+        seconds: Seconds of evaluating and guiding after which a method ends, or None.
     """
 
     test_bed: str
@@ -64,6 +65,7 @@ class Plan:
     methods: Mapping[str, Method]
     seeds: Sequence[int]
     evaluations: int
+    seconds: float | None = None
 
     def check_settings(self) -> None:
         """Check, before models are made, what the settings alone show.
@@ -73,7 +75,7 @@ class Plan:
         """
         known = DomainFacts.from_settings(self.config)
         self._refuse_incompatible(known)
-        if known.experts is not None:
+        if None not in (known.tasks, known.experts):
             for name in self.methods:
                 self._run(name, None, known, Path())
 
@@ -121,7 +123,12 @@ class Plan:
         method = self.methods[name]
         try:
             config = configure(
-                method, self.config, seed=seed or 0, evaluations=self.evaluations, facts=known
+                method,
+                self.config,
+                seed=seed or 0,
+                evaluations=self.evaluations,
+                facts=known,
+                seconds=self.seconds,
             )
         except ConfigError as error:
             lines = str(error).splitlines()
@@ -161,7 +168,9 @@ def _facts_of(backend: GenomeBackend) -> DomainFacts:
     weights = isinstance(space, WeightSpace)
     calibration = space.calibration if isinstance(space, WeightSpace) else None
     calibrated = calibration is not None and set(space.experts) <= set(calibration.experts)
-    return DomainFacts(len(backend.tasks), len(space.experts), weights, calibrated)
+    guide = getattr(backend, "guide", None)
+    losses = () if guide is None else getattr(guide, "objectives", ("agreement",))
+    return DomainFacts(len(backend.tasks), len(space.experts), weights, calibrated, losses)
 
 
 def domain(config: RunConfig, facts: Mapping[str, Any]) -> str:

@@ -39,6 +39,10 @@ class RunRow:
     cause: str = ""
     evaluations: int = 0  # on validation, tuning included
     seconds: float = 0.0  # summed over workers and splits, shared evaluations included
+    passes: int = 0  # of a guide, forward and backward over a batch; steps of a training
+    evaluating: float = 0.0  # seconds of the evaluations that are counted
+    guiding: float = 0.0  # seconds of a guide, or of a training
+    preparing: float = 0.0  # seconds of what all models share, wherever that was done
     data: str = ""  # fingerprint of the test items
     training: Mapping[str, float] | None = None  # cost by name
     picks: Mapping[str, Pick] = field(default_factory=dict)  # by criterion
@@ -82,10 +86,7 @@ def _failed(planned: PlannedRun, cause: str) -> RunRow:
     spent: dict[str, Any] = {}
     with suppress(RunError, KeyError):
         history = read_history(RunFolder(planned.folder).read_events())
-        spent = {
-            "evaluations": _evaluations(planned, history),
-            "seconds": history.evaluating_seconds,
-        }
+        spent = _costs(planned, history)
     return RunRow(
         planned.name, planned.seed, planned.test_bed, status="failed", cause=cause, **spent
     )
@@ -106,12 +107,8 @@ def _row(planned: PlannedRun, failure: str | None) -> RunRow:
         planned.name,
         planned.seed,
         planned.test_bed,
-        evaluations=_evaluations(planned, history),
-        seconds=history.evaluating_seconds,
+        **_costs(planned, history),
         data=_digest(results["facts"].get("items")),
-        training=planned.config.backend.training_cost()
-        if planned.method.model == "multitask"
-        else None,
         picks={
             by: _pick(tested[name], items.get(tested[name]["solution"]))
             for by, name in results["picks"].items()
@@ -129,12 +126,25 @@ def _row(planned: PlannedRun, failure: str | None) -> RunRow:
     )
 
 
-def _evaluations(planned: PlannedRun, history: History) -> int:
-    """Count evaluations of the search and of tuning after it."""
+def _costs(planned: PlannedRun, history: History) -> dict[str, Any]:
+    """Return what a run cost: the search, tuning after it, and the training of its model."""
     # A full table also scores references, which are not the method's cost.
     full = planned.config.final.table == "full"
-    tuning = 0 if full else sum(event["split"] == _VALIDATION for event in history.final)
-    return history.n_children + tuning
+    tuning = [] if full else [one for one in history.final if one["split"] == _VALIDATION]
+    trained = planned.method.model == "multitask"
+    training = planned.config.backend.training_cost() if trained else None
+    known = training or {}
+    children = (model for model in history.evaluated if model.batch >= 0)
+    return {
+        "evaluations": history.n_children + len(tuning),
+        "seconds": history.evaluating_seconds,
+        "passes": history.gradient_passes + int(known.get("steps", 0)),
+        "evaluating": sum(model.seconds for model in children)
+        + sum(float(event["seconds"]) for event in tuning),
+        "guiding": history.guiding_seconds + known.get("seconds", 0.0),
+        "preparing": history.preparing_seconds,
+        "training": training,
+    }
 
 
 def _pick(row: Mapping[str, Any], items: Mapping[str, Sequence[float]] | None) -> Pick:

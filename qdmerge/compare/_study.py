@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from qdmerge.compare._shared import SharedEvaluations, SharedExecutor
 from qdmerge.errors import ConfigError, Hint, QDMergeError, RunError
 from qdmerge.execution import WorkerPool, limit_threads
 from qdmerge.runs import BuildBackend, Listener, Run, RunFolder, RunProgress, SharedBackend
-from qdmerge.runs._building import DECISIVE, changed_facts, domain_facts, warm_up
+from qdmerge.runs._building import DECISIVE, changed_facts, domain_facts
 from qdmerge.runs._search import stage_progress
 from qdmerge.settings import RunConfig, parse_config
 from qdmerge.storage import locked, write_whole
@@ -76,6 +77,7 @@ class Study:
         methods: Name to method.
         seeds: Number of seeds; the first is the configuration's.
         evaluations: Models that each search may evaluate on validation.
+        seconds: Seconds of evaluating and guiding after which a method ends; None for no limit.
         folder: Folder of the comparison. An existing one is resumed; methods and seeds may be
             added.
         workers: Worker processes; None for the configured number.
@@ -99,6 +101,7 @@ class Study:
         evaluations: int,
         folder: Path,
         workers: int | None = None,
+        seconds: float | None = None,
     ) -> None:
         numbers = {"seeds": seeds, "evaluations": evaluations, "workers": workers}
         problems = [
@@ -106,6 +109,8 @@ class Study:
             for name, number in numbers.items()
             if number is not None and number < 1
         ]
+        if seconds is not None and not 0 < seconds < math.inf:
+            problems.append(f"seconds must be a number above 0; got {seconds}")
         if problems:
             raise ConfigError("\n".join(problems))
         self.test_beds = dict(test_beds)
@@ -113,6 +118,7 @@ class Study:
         self.methods = dict(methods)
         self.seeds = range(config.seed, config.seed + seeds)
         self.evaluations = evaluations
+        self.seconds = seconds
         self.folder = folder
         self.workers = workers or config.execution.workers
         self.tasks: tuple[Task, ...] = ()
@@ -124,7 +130,8 @@ class Study:
     def _description(self) -> dict[str, Any]:
         """Return what may not change between two sessions of a comparison."""
         settings = {name: _shared_settings(config) for name, config in self.test_beds.items()}
-        return {"evaluations": self.evaluations, "blocks": settings}
+        limit = {} if self.seconds is None else {"seconds": self.seconds}
+        return {"evaluations": self.evaluations, **limit, "blocks": settings}
 
     def _check_folder(self) -> None:
         path = self.folder / _DESCRIPTION
@@ -165,7 +172,7 @@ class Study:
             threads = self.config.execution.threads or 1
             limit_threads(threads)
             plans = [
-                Plan(test_bed, config, self.methods, self.seeds, self.evaluations)
+                Plan(test_bed, config, self.methods, self.seeds, self.evaluations, self.seconds)
                 for test_bed, config in self.test_beds.items()
             ]
             for plan in plans:
@@ -238,7 +245,9 @@ class Study:
                 backend = stack.enter_context(closing(build()))
                 guided = getattr(backend, "guide", None) is not None
                 facts = domain_facts(backend, guided)
-                warm_up(backend, listener)
+                executor = SharedExecutor(shared, domain(config, facts), build)
+                shared_backend = SharedBackend(backend, executor)
+                shared_backend.prepare(listener)
             except Exception as error:
                 self._failed(open_runs, error)
                 for run in open_runs:
@@ -249,8 +258,7 @@ class Study:
                     _refuse_changed(run, recorded, facts)
                 except RunError as error:
                     self._failed([run], error)
-            executor = SharedExecutor(shared, domain(config, facts), build)
-            self._execute_runs(open_runs, SharedBackend(backend, executor), shared, counter)
+            self._execute_runs(open_runs, shared_backend, shared, counter)
 
     def _check_facts(self, results: Mapping[str, Any], run: PlannedRun) -> None:
         """Refuse results of other models, data or number types than the present ones."""
@@ -312,7 +320,7 @@ def _shared_settings(config: RunConfig) -> dict[str, Any]:
     """Return the settings of a test bed that all runs share and depend on."""
     echo = config.echo()
     # More seeds and other workers change no run; the budget is each method's.
-    kept = {key: echo[key] for key in echo if key not in ("seed", "evaluations")}
+    kept = {key: echo[key] for key in echo if key not in ("seed", "evaluations", "seconds")}
     execution = kept["execution"]
     return {**kept, "execution": {key: execution[key] for key in _RUNS_DEPEND_ON}}
 

@@ -23,6 +23,9 @@ from qdmerge.compare._statistics import (
 from qdmerge.criteria import CRITERIA, over_tasks
 from qdmerge.errors import ConfigError, nearest
 
+COSTS = ("seconds", "passes", "evaluating", "guiding", "preparing")
+"""Fields of a row that say what it cost, besides its evaluations."""
+
 
 def summarize(
     rows: Sequence[RunRow],
@@ -36,6 +39,7 @@ def summarize(
     resamples: int = 2000,
     seed: int = 0,
     budget: int | None = None,
+    seconds: float | None = None,
 ) -> dict[str, Any]:
     """Summarize a comparison as the plain data of ``compare.json``. ``choose_by`` is the criterion
     of the curves and of the levels to reach; tasks without a weight have weight 0.
@@ -61,6 +65,7 @@ def summarize(
         "resamples": resamples,
         "seed": seed,
         "budget": budget,
+        "budget_seconds": seconds,
         "methods": {name: {**_costs(name, rows), "picks": {}, "set": None} for name in methods},
         "paired": [],
     }
@@ -116,7 +121,8 @@ def _costs(name: str, rows: Sequence[RunRow]) -> dict[str, Any]:
         "seeds": sorted({row.seed for row in own if row.seed is not None}),
         "evaluations": median([row.evaluations for row in done]),
         "most_evaluations": max((row.evaluations for row in done), default=None),
-        "seconds": median([row.seconds for row in done]),
+        **{cost: median([getattr(row, cost) for row in done]) for cost in COSTS},
+        "most_seconds": max((row.evaluating + row.guiding for row in done), default=None),
         "training": {key: median(values) for key, values in training.items()} or None,
     }
 

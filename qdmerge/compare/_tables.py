@@ -15,7 +15,7 @@ from qdmerge.compare._fronts import SET, Box, hypervolume, pareto_front
 from qdmerge.compare._plan import PlannedRun
 from qdmerge.compare._rows import RunRow, read_rows
 from qdmerge.compare._study import Study
-from qdmerge.compare._summary import ranked, summarize
+from qdmerge.compare._summary import COSTS, ranked, summarize
 from qdmerge.criteria import CRITERIA, over_tasks
 from qdmerge.errors import RunError
 from qdmerge.reports._tables import markdown_table
@@ -71,7 +71,7 @@ def tidy_rows(
             "status": row.status,
             "cause": row.cause,
             "evaluations": row.evaluations,
-            "seconds": row.seconds,
+            **{cost: getattr(row, cost) for cost in COSTS},
             **{f"training_{key}": value for key, value in (row.training or {}).items()},
         }
         if row.points is not None:
@@ -96,18 +96,25 @@ def tidy_rows(
     return [{key: line.get(key) for key in keys} for line in found]
 
 
+_COSTS = {
+    "evaluations": "evaluations",
+    "passes": "gradient passes",
+    "evaluating": "s evaluating",
+    "guiding": "s guiding",
+    "preparing": "s preparing",
+}
+"""Costs that the tables show, with their titles."""
+
+
 def _picks(summary: Mapping[str, Any], criterion: str) -> list[str]:
-    trained = any(method["training"] for method in summary["methods"].values())
-    heads = [*(LABELS[number] for number in summary["measures"]), "runs", "evaluations", "seconds"]
-    rows = [["method", *heads, *(["training"] if trained else [])]]
+    rows = [
+        ["method", *(LABELS[number] for number in summary["measures"]), "runs", *_COSTS.values()]
+    ]
     for name in ranked(summary, criterion):
         method = summary["methods"][name]
         pick = method["picks"].get(criterion) or {}
         cells = [name, *(_estimate(pick.get(number)) for number in summary["measures"])]
-        cells += [_runs(method), _whole(method["evaluations"]), _whole(method["seconds"])]
-        if trained:
-            costs = method["training"] or {}
-            cells.append(", ".join(f"{key} {_whole(value)}" for key, value in costs.items()))
+        cells += [_runs(method), *(_whole(method[cost]) for cost in _COSTS)]
         rows.append([_bold(cell) for cell in cells] if name == summary["reference"] else cells)
     return markdown_table(rows)
 
@@ -234,6 +241,7 @@ def write_comparison(study: Study, planned: Sequence[PlannedRun], reference: str
         box=box,
         resamples=final.bootstrap,
         budget=study.evaluations,
+        seconds=study.seconds,
     )
     summary["methods"] = {
         name: {"summary": study.methods[name].summary, **found}

@@ -38,6 +38,8 @@ class Climb:
         total: Steps over which the rate falls linearly to 0; None for ``steps``. A climb that is
             scored on its way has the same ``total`` at every stop.
         decay: "linear", or "none" for a constant rate.
+        objective: What the steps lower: "agreement", how far the model is from what the experts
+            say, or "entropy", how uncertain its own predictions are.
     """
 
     shares: tuple[float, ...]
@@ -47,6 +49,7 @@ class Climb:
     seed: int = 0
     total: Annotated[int, Field(ge=1)] | None = None
     decay: Literal["linear", "none"] = "linear"
+    objective: Literal["agreement", "entropy"] = "agreement"
 
     def __call__(self, guide: Guide, space: Space, x: np.ndarray) -> tuple[np.ndarray, int]:
         """Return the ``(dim,)`` solution at the end, and the number of gradient passes.
@@ -58,7 +61,8 @@ class Climb:
             EvaluationError: A loss or a coordinate is not finite, or memory is not enough.
         """
         kept = _under_way.setdefault(guide, {})
-        key = (x.tobytes(), self.shares, self.rate, self.batch, self.seed, self._total)
+        loss = (self.shares, self.batch, self.seed, self.objective)
+        key = (x.tobytes(), loss, self.rate, self._total)
         adam = kept.pop(key, None)
         if adam is None or adam.taken > self.steps:
             adam = _Adam(self, space, x)
@@ -107,7 +111,8 @@ class _Adam:
         shares = dict(zip(sizes, climb.shares, strict=True))
         shares = {task: share for task, share in shares.items() if share}
         rows = draw_rows(sizes, list(shares), climb.batch, climb.seed, self.taken)
-        _, gradient = guide.gradient(self.x, rows, shares)
+        more = {} if climb.objective == "agreement" else {"objective": climb.objective}
+        _, gradient = guide.gradient(self.x, rows, shares, **more)
         self._moved.grad = torch.from_numpy(self._units * gradient).float()
         self._adam.step()
         if self._fall is not None:

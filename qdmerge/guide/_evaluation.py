@@ -15,14 +15,18 @@ from qdmerge.guide._climb import Climb, Slopes
 from qdmerge.guide._plane import PlaneClimb
 
 if TYPE_CHECKING:
-    from qdmerge.spaces import Guide
+    from qdmerge.spaces import Guide, Objective
 
 
-def guide_of(backend: GenomeBackend) -> Guide:
+def guide_of(backend: GenomeBackend, objective: Objective = "agreement") -> Guide:
     """Return a backend's guide.
 
+    Args:
+        backend: The backend.
+        objective: The loss that is asked for.
+
     Raises:
-        UnsupportedError: It has none, or its space is not differentiable.
+        UnsupportedError: It has none, or not this loss; or its space is not differentiable.
     """
     from qdmerge.spaces import WeightSpace
 
@@ -32,6 +36,11 @@ def guide_of(backend: GenomeBackend) -> Guide:
             f"{type(backend).__name__} has no guide, so nothing tells a search where to go: set "
             "`guide` to a qdmerge.spaces.ModuleGuide with a method that returns the loss of the "
             "live module on unlabeled items, or search without 'guided' parts"
+        )
+    if objective not in getattr(guide, "objectives", ("agreement",)):
+        raise UnsupportedError(
+            f"{type(guide).__name__} has no loss '{objective}': give its qdmerge.spaces.ModuleGuide"
+            f" the function '{objective}', or leave out what asks for it"
         )
     if isinstance(backend.space, WeightSpace):
         backend.space.check_differentiable()
@@ -64,7 +73,8 @@ def evaluate(
     """
     if errand is None:
         return backend.evaluate(x[None], split)
-    guide, began = guide_of(backend), time.perf_counter()
+    began = time.perf_counter()
+    guide = guide_of(backend, getattr(errand, "objective", "agreement"))
     guide.prepare()
     found: dict[str, Any] = {}
     if isinstance(errand, Climb):

@@ -9,7 +9,7 @@
 - :data:`Recipe`, :class:`Axes`, :func:`grid`, :func:`grid_size`, :func:`recipe_solutions`: the
   merge grid of a recipe; :class:`RecipeEmitter`: evaluates it in a run.
 - :func:`guided_start`, :func:`plane_start`: climbs from the best uniform merge, for a search to
-  start from.
+  start from; :func:`uniform_rows`: these merges.
 """
 
 import lazy_loader

@@ -19,6 +19,7 @@ from ._grid import recipe_solutions as recipe_solutions
 from ._grid import task_arithmetic as task_arithmetic
 from ._guided import guided_start as guided_start
 from ._guided import plane_start as plane_start
+from ._guided import uniform_rows as uniform_rows
 from ._spaces import DareSpace as DareSpace
 from ._spaces import DareTiesSpace as DareTiesSpace
 from ._spaces import RecipeSpace as RecipeSpace

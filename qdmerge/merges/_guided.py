@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,12 +11,12 @@ import numpy as np
 from qdmerge.criteria import over_tasks
 from qdmerge.errors import EvaluationError
 from qdmerge.guide import Climb, Plane, PlaneClimb, spread_weights
-from qdmerge.merges._grid import Axes, Regressing, grid, recipe_solutions
+from qdmerge.merges._grid import Axes, Recipe, Regressing, grid, recipe_solutions
 
 if TYPE_CHECKING:
     from qdmerge.backend import Evaluation, Task
     from qdmerge.search import Start
-    from qdmerge.spaces import Space
+    from qdmerge.spaces import Objective, Space
 
 UNIFORM = (0.2, 0.3, 0.4, 0.5, 0.6)
 """Weights that all experts share in the uniform merges that a climb may start from."""
@@ -33,6 +34,7 @@ def guided_start(
     branch_steps: int = 50,
     branch_rate: float = 0.05,
     focus: float = 0.8,
+    objective: Objective = "agreement",
     seed: int = 0,
 ) -> Start:
     """Start a search with climbs from the best uniform merge.
@@ -48,6 +50,7 @@ def guided_start(
         branch_steps: Steps of each climb towards one task; 0 for none.
         branch_rate: Their first rate.
         focus: Share of that task in their loss.
+        objective: What the climbs lower.
         seed: Decides the items of the steps.
 
     Yields:
@@ -63,16 +66,15 @@ def guided_start(
     even = (1 / k,) * k
     told = yield (
         np.repeat(x[None], len(stops), axis=0),
-        [Climb(even, stop, rate, batch, seed, total=steps) for stop in stops],
+        [Climb(even, stop, rate, batch, seed, steps, objective=objective) for stop in stops],
     )
     x = _best(told, tasks, "points of the climb")
     if not branch_steps:
         return
-    shares = focus * np.eye(k) + (1 - focus) / k
-    told = yield (
-        np.repeat(x[None], k, axis=0),
-        [Climb(tuple(row), branch_steps, branch_rate, batch, seed + 1) for row in shares.tolist()],
-    )
+    shares = (focus * np.eye(k) + (1 - focus) / k).tolist()
+    ahead = Climb(even, branch_steps, branch_rate, batch, seed + 1, objective=objective)
+    branches = [replace(ahead, shares=tuple(row)) for row in shares]
+    told = yield np.repeat(x[None], k, axis=0), branches
     assert told.solutions is not None
     ends = told.solutions[np.isfinite(told.scores).all(axis=1)]
     if len(ends):
@@ -134,12 +136,30 @@ def _best(told: Evaluation, tasks: Sequence[Task], what: str) -> np.ndarray:
     return x
 
 
+def uniform_rows(
+    n_experts: int, scales: Sequence[float] | None = None, regressing: bool = False
+) -> np.ndarray:
+    """Return the merges that climbs may start from: all experts count alike in each.
+
+    Args:
+        n_experts: Number of experts.
+        scales: The experts' weight, or of regression means the sum of their weights; None for the
+            values that are tried by default.
+        regressing: Whether they are regression means.
+
+    Returns:
+        Rows of the grid of ``regmean``, or else of ``task_arithmetic``; see :func:`grid`.
+    """
+    if regressing:
+        return grid("regmean", n_experts, Axes(scales=scales))
+    axes = Axes(scales=scales or (1 / max(1, n_experts), *UNIFORM))
+    return grid("task_arithmetic", n_experts, axes)
+
+
 def _uniform(space: Space, scales: Sequence[float] | None) -> np.ndarray:
     """Return merges in which all experts count alike, ``(n, dim)``; the seeds without experts."""
-    count = len(space.experts)
+    count, regressing = len(space.experts), isinstance(space, Regressing)
     if not count:
         return np.stack(list(space.seeds.values()))
-    if isinstance(space, Regressing):
-        return recipe_solutions("regmean", space, grid("regmean", count, Axes(scales=scales)))
-    axes = Axes(scales=scales or (1 / count, *UNIFORM))
-    return recipe_solutions("task_arithmetic", space, grid("task_arithmetic", count, axes))
+    recipe: Recipe = "regmean" if regressing else "task_arithmetic"
+    return recipe_solutions(recipe, space, uniform_rows(count, scales, regressing))

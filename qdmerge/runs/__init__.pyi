@@ -1,4 +1,5 @@
 from ._building import BuildBackend as BuildBackend
+from ._building import SharedBackend as SharedBackend
 from ._building import build_search as build_search
 from ._building import load_backend as load_backend
 from ._figures import draw_figures as draw_figures
@@ -15,7 +16,6 @@ from ._preference import Preferred as Preferred
 from ._preference import parse_weights as parse_weights
 from ._preference import rank_by_weights as rank_by_weights
 from ._run import Run as Run
-from ._run import SharedBackend as SharedBackend
 from ._run import run_or_resume as run_or_resume
 from ._search import Listener as Listener
 from ._search import RunProgress as RunProgress

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qdmerge.backend import GenomeBackend, Task
+from qdmerge.backend import GenomeBackend, Progress, Task
 from qdmerge.criteria import Criterion, CriterionName, fitting_criteria
 from qdmerge.errors import ConfigError, QDMergeError, RunError
+from qdmerge.execution import Executor
 from qdmerge.guide import guide_of
 from qdmerge.runs._folder import RunFolder
 from qdmerge.runs._scores import REFERENCES
@@ -28,10 +32,11 @@ from qdmerge.settings import (
     build_part,
     load_config,
 )
+from qdmerge.storage import building_seconds
 
 if TYPE_CHECKING:
     from qdmerge.checkpoints import TaskVectors
-    from qdmerge.spaces import Space, WeightSpace
+    from qdmerge.spaces import Objective, Space, WeightSpace
 
 DECISIVE = ("dtype", "weights", "base_files", "statistics", "items", "calibration")
 """Facts that decide, beside the settings, what a solution scores; the last is the space's."""
@@ -108,8 +113,8 @@ def build_search(config: RunConfig, backend: GenomeBackend) -> CycleQD:
             start=_start(config) if config.start else None,
             seed=config.seed,
         )
-        if is_guided(config, search):
-            guide_of(backend)
+        for objective in objectives(config, search):
+            guide_of(backend, objective)
         return search
     except (TypeError, ValueError) as error:
         raise ConfigError(f"a part refuses its options: {error}") from error
@@ -132,9 +137,12 @@ def _start(config: RunConfig) -> Callable[[Space, Sequence[Task]], Start]:
     return start
 
 
-def is_guided(config: RunConfig, search: CycleQD) -> bool:
-    """Return whether a run asks for a guide."""
-    return search.guided or any(isinstance(part, GuidedStart | PlaneStart) for part in config.start)
+def objectives(config: RunConfig, search: CycleQD) -> set[Objective]:
+    """Return which losses of a guide a run asks for; none if it asks for no guide."""
+    found = {part.objective for part in config.start if isinstance(part, GuidedStart)}
+    if search.guided or any(isinstance(part, PlaneStart) for part in config.start):
+        found.add("agreement")
+    return found
 
 
 def final_criteria(settings: FinalConfig, tasks: Sequence[Task]) -> dict[CriterionName, Criterion]:
@@ -166,14 +174,45 @@ def changed_facts(
     return [name for name in names if recorded.get(name) != now.get(name)]
 
 
-def warm_up(backend: GenomeBackend, listener: Listener, guided: bool = False) -> None:
-    """Let space and guide prepare what all models share, while no evaluation's time limit runs."""
-    from qdmerge.spaces import WeightSpace
+@dataclass(frozen=True)
+class SharedBackend:
+    """A backend and its executor, for several runs of the same domain and space.
 
-    if isinstance(backend.space, WeightSpace):
-        backend.space.warm_up(stage_progress(listener))
-    if guided:
-        guide_of(backend).prepare(stage_progress(listener))
+    Attributes:
+        backend: The backend.
+        executor: Evaluates models of that backend.
+    """
+
+    backend: GenomeBackend
+    executor: Executor
+    _spent: dict[str, float] = field(default_factory=dict, init=False, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+
+    def prepare(self, listener: Listener, guided: bool = False) -> float:
+        """Let space and guide prepare what all models share, while no evaluation's time limit runs.
+
+        Args:
+            listener: Receives the progress.
+            guided: Whether the guide is used.
+
+        Returns:
+            The seconds that it took, or where it is known already, once took.
+        """
+        from qdmerge.spaces import WeightSpace
+
+        space = self.backend.space
+        steps: dict[str, Callable[[Progress], None]] = {}
+        if isinstance(space, WeightSpace):
+            steps["space"] = space.warm_up
+        if guided:
+            steps["guide"] = guide_of(self.backend).prepare
+        with self._lock:
+            for name in [name for name in steps if name not in self._spent]:
+                began = time.perf_counter()
+                with building_seconds() as built:
+                    steps[name](stage_progress(listener))
+                self._spent[name] = max(sum(built), time.perf_counter() - began)
+            return sum(self._spent[name] for name in steps)
 
 
 def can_illustrate(backend: GenomeBackend) -> bool:

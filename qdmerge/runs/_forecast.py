@@ -17,7 +17,7 @@ from qdmerge.errors import EvaluationError, UnsupportedError
 from qdmerge.execution import Evaluator, SerialExecutor, limit_threads
 from qdmerge.guide import Climb, draw_rows, guide_of
 from qdmerge.merges import Mergeable, plain_average, task_arithmetic
-from qdmerge.runs._building import BuildBackend, final_criteria, warm_up
+from qdmerge.runs._building import BuildBackend, SharedBackend, final_criteria
 from qdmerge.runs._search import Listener, RunProgress, stage_progress
 from qdmerge.settings import Part, RunConfig
 
@@ -91,7 +91,7 @@ def forecast(
         _check_mergeable(config.backend.name, backend)
         steps = steps if getattr(backend, "guide", None) is not None else 0
         if steps:
-            warm_up(backend, listener, guided=True)
+            SharedBackend(backend, SerialExecutor(backend)).prepare(listener, guided=True)
         found = _Forecast(config, backend, listener).tell(steps, rate)
     finally:
         backend.close()

@@ -72,6 +72,8 @@ class History:
         stopped: Why the run ended before its end, or None.
         corners: Id of the corners of the plane that was learned last, or None.
         session_seconds: Wall time of each session.
+        preparing_seconds: What it took to prepare what all models share, in whichever session or
+            run that was done.
     """
 
     tasks: tuple[Task, ...] = ()
@@ -86,6 +88,7 @@ class History:
     stopped: str | None = None
     corners: str | None = None
     session_seconds: list[float] = field(default_factory=list)
+    preparing_seconds: float = 0.0
 
     @property
     def n_children(self) -> int:
@@ -218,6 +221,8 @@ def read_history(events: Iterable[Event]) -> History:
         session[1] = now
         if kind == "start":
             _read_start(history, event)
+        elif kind == "prepared":
+            history.preparing_seconds = float(event["seconds"])
         elif kind == "ask":
             for index, model in enumerate(_asked(event)):
                 position_of[model.batch, index] = len(history.evaluated)

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,14 @@ from qdmerge.execution import Evaluator, Executor, ProcessExecutor, SerialExecut
 from qdmerge.runs._building import (
     DECISIVE,
     BuildBackend,
+    SharedBackend,
     build_search,
     can_illustrate,
     changed_facts,
     domain_facts,
     draw_examples,
     final_criteria,
-    is_guided,
-    warm_up,
+    objectives,
 )
 from qdmerge.runs._final import choose_and_test, incumbents
 from qdmerge.runs._folder import RunFolder, versions
@@ -43,19 +42,6 @@ _EXAMPLES = RunProgress("drawing examples", 0, 0)
 
 def _digest(settings: Mapping[str, Any]) -> str:
     return content_digest(settings, sort_keys=True)[:16]
-
-
-@dataclass(frozen=True)
-class SharedBackend:
-    """A backend and its executor, for several runs of the same domain and space.
-
-    Attributes:
-        backend: The backend.
-        executor: Evaluates models of that backend.
-    """
-
-    backend: GenomeBackend
-    executor: Executor
 
 
 class Run:
@@ -219,13 +205,14 @@ class Run:
             log,
             store,
             budget=config.evaluations,
+            seconds=config.seconds,
             in_flight=config.execution.in_flight or config.execution.workers,
             max_failures=config.execution.max_failures,
             listener=listener,
         )
         space = backend.space
         self.folder.check_room(config.evaluations + 64, space.dim * np.dtype(space.dtype).itemsize)
-        guided = is_guided(config, search)
+        guided = bool(objectives(config, search))
         start = self._start_facts(backend, guided)
         if log.events:
             _check_same_domain(log.events[0], start)
@@ -236,7 +223,9 @@ class Run:
             log.append("start", began=began, **start)
         done = any(event["event"] == "done" for event in log.events)
         if not done:
-            warm_up(backend, listener, guided)
+            seconds = shared.prepare(listener, guided)
+            if not any(event["event"] == "prepared" for event in log.events):
+                log.append("prepared", seconds=round(seconds, 4))
         logged.run()
         side = [task.name for task in side_tasks(backend)]
         scores = SplitScores(search.tasks, side, evaluator, log, store, listener)
@@ -298,6 +287,7 @@ class Run:
                 "total": round(sum(history.session_seconds), 1),
                 "evaluating": round(history.evaluating_seconds, 1),
                 "guiding": round(history.guiding_seconds, 1),
+                "preparing": round(history.preparing_seconds, 1),
             },
             "archives": archive_stats(search),
             "seed": self.config.seed,

@@ -70,6 +70,7 @@ class LoggedSearch:
         store: SolutionStore,
         *,
         budget: int,
+        seconds: float | None,
         in_flight: int,
         max_failures: int,
         listener: Listener,
@@ -79,6 +80,7 @@ class LoggedSearch:
         self._log = log
         self._store = store
         self._budget = budget
+        self._seconds = np.inf if seconds is None else seconds
         self._in_flight = in_flight
         self._max_failures = max_failures
         self._listener = listener
@@ -87,6 +89,7 @@ class LoggedSearch:
         self._ended = 0
         self._failed = 0
         self._failures_in_a_row = 0
+        self._spent = 0.0
 
     def replay(self) -> None:
         """Repeat what the log holds, with the recorded scores; evaluate nothing. Raise RunError if
@@ -125,7 +128,7 @@ class LoggedSearch:
         if out.batch.task is None and outcome.cause:
             return  # The search cannot start without its seeds, so a failed one is tried again.
         out.outcomes[event["index"]] = outcome
-        self._count(event["batch"], outcome)
+        self._count(event)
 
     def _replay_tell(self, event: Event) -> None:
         out = self._out.pop(event["batch"])
@@ -150,13 +153,14 @@ class LoggedSearch:
         return "the same versions are installed, so suspect another CPU, or changed experts or code"
 
     def run(self) -> None:
-        """Search until the budget is spent; raise if a seed or too many models in a row fail."""
+        """Search until a budget is spent; raise if a seed or too many models in a row fail."""
         for out in self._out.values():
             self._submit(out)
         while True:
             while (
                 len(self._out) < self._in_flight
                 and self._asked < self._budget
+                and self._spent <= self._seconds
                 and self.search.ready
             ):
                 self._submit(self._ask())
@@ -200,10 +204,11 @@ class LoggedSearch:
             out.outcomes[index] = outcome
             where = {"batch": out.batch.id, "index": index}
             if outcome.evaluation is None:
-                self._log.append("failed", **where, cause=outcome.cause, attempts=outcome.attempts)
+                failure = {"cause": outcome.cause, "attempts": outcome.attempts}
+                event = self._log.append("failed", **where, **failure)
             else:
-                self._log.append("scores", **where, **plain_scores(outcome, self._store))
-            self._count(out.batch.id, outcome)
+                event = self._log.append("scores", **where, **plain_scores(outcome, self._store))
+            self._count(event)
             if out.batch.task is None and outcome.cause:
                 raise EvaluationError(
                     f"seed '{out.batch.names[index]}' could not be evaluated: {outcome.cause}. The "
@@ -229,11 +234,13 @@ class LoggedSearch:
             )
         )
 
-    def _count(self, batch: int, outcome: Outcome) -> None:
-        failed = outcome.evaluation is None
+    def _count(self, event: Event) -> None:
+        """Count an outcome, as the log has it: after a resume the search ends as it would have."""
+        failed, child = event["event"] == "failed", event["batch"] >= 0
         self._failures_in_a_row = self._failures_in_a_row + 1 if failed else 0
         self._failed += failed
-        self._ended += batch >= 0
+        self._ended += child
+        self._spent += child * (event.get("seconds", 0.0) + event.get("guiding", 0.0))
 
     def _tell(self, out: _Out) -> None:
         backend = self.search.backend

@@ -72,10 +72,11 @@ class TaskScheduler(ABC):
 
     Args:
         archives: Task name to archive; the order is the order of score columns.
-        emitters: Task name to the emitters that work on its archive.
+        emitters: Task name to the emitters that work on its archive; of no task any, where only
+            solutions from elsewhere are evaluated (:meth:`enqueue`).
 
     Raises:
-        ValueError: Tasks of archives and emitters differ, a task has no emitter, or an emitter is
+        ValueError: Tasks of archives and emitters differ, one task has no emitter, or an emitter is
             listed twice.
     """
 
@@ -89,7 +90,7 @@ class TaskScheduler(ABC):
                 f"archives are of tasks {list(archives)}, but emitters of {list(emitters)}"
             )
         for task, listed in emitters.items():
-            if not listed:
+            if not listed and any(emitters.values()):
                 raise ValueError(f"task '{task}' has no emitter; give it at least one")
         every = [emitter for listed in emitters.values() for emitter in listed]
         if len({id(emitter) for emitter in every}) < len(every):
@@ -125,7 +126,8 @@ class TaskScheduler(ABC):
             and batch.task is not None
             and any(learns(e) for e in self.emitters[batch.task])
         }
-        return [task for task in self._candidates() if task not in waiting]
+        candidates = (task for task in self._candidates() if self.emitters[task])
+        return [task for task in candidates if task not in waiting]
 
     def _candidates(self) -> list[str]:
         """Return the tasks that may become active."""

@@ -33,6 +33,9 @@ SPACES = Registry(
             "qdmerge.spaces:RegMeanSpace",
             "spectral, weighted by what layers receive under each expert (RegMean)",
         ),
+        "dense": Entry(
+            "qdmerge.spaces:DenseSpace", "every number of the weights: for small models and rivals"
+        ),
         "ties": Entry("qdmerge.merges:TiesSpace", "TIES: expert weights, density and scale"),
         "dare": Entry("qdmerge.merges:DareSpace", "DARE: expert weights and density"),
         "dare_ties": Entry(

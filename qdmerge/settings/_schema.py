@@ -20,7 +20,7 @@ from qdmerge.archives import AxisSizing
 from qdmerge.backend import BackendConfig
 from qdmerge.criteria import CriterionName
 from qdmerge.errors import ConfigError
-from qdmerge.merges import Axes, grid
+from qdmerge.merges import Axes, grid, grid_size, uniform_rows
 from qdmerge.options import explain
 from qdmerge.settings._discovery import find_backend
 from qdmerge.settings._parts import ArchivePart, EmitterPart, Part, SchedulerPart, SpacePart
@@ -79,6 +79,10 @@ class StartConfig(_Settings):
         """Axes of the recipe's merge grid."""
         return Axes(scales=self.scales, tilts=self.tilts, ridges=self.ridges)
 
+    def size(self, n_experts: int, n_tasks: int, regressing: bool = False) -> int:
+        """Return how many models it evaluates."""
+        return grid_size(self.recipe, n_experts, self.axes)
+
     @model_validator(mode="after")
     def _has_axes(self) -> StartConfig:
         try:
@@ -107,6 +111,8 @@ class GuidedStart(_Settings):
         branch_steps: Steps of each climb towards one task; 0 for none.
         branch_rate: Their first rate.
         focus: Share of that task in their loss.
+        objective: What climbs lower: "agreement", how far the model is from what the experts say;
+            "entropy", how uncertain its own predictions are (AdaMerging, arXiv 2310.02575).
     """
 
     recipe: Literal["guided"]
@@ -118,6 +124,21 @@ class GuidedStart(_Settings):
     branch_steps: Annotated[int, Field(ge=0)] = 50
     branch_rate: Annotated[float, Field(gt=0)] = 0.05
     focus: Annotated[float, Field(ge=0, le=1)] = 0.8
+    objective: Literal["agreement", "entropy"] = "agreement"
+
+    def size(self, n_experts: int, n_tasks: int, regressing: bool = False) -> int:
+        """Return how many models it evaluates if none fails.
+
+        Args:
+            n_experts: Number of experts.
+            n_tasks: Number of tasks.
+            regressing: Whether its space is ``regmean``.
+
+        Raises:
+            ConfigError: There are no experts.
+        """
+        merges = len(uniform_rows(n_experts, self.scales, regressing))
+        return merges + -(-self.steps // self.every) + (2 * n_tasks if self.branch_steps else 0)
 
 
 class PlaneStart(_Settings):
@@ -146,6 +167,10 @@ class PlaneStart(_Settings):
     batch: Annotated[int, Field(ge=1)] = 24
     concentration: Annotated[float, Field(gt=0)] = 0.7
     samples: Annotated[int, Field(ge=1)] = 10
+
+    def size(self, n_experts: int, n_tasks: int, regressing: bool = False) -> int:
+        """Return how many models it evaluates; see :meth:`GuidedStart.size`."""
+        return len(uniform_rows(n_experts, self.scales, regressing)) + self.samples
 
 
 _Start = StartConfig | GuidedStart | PlaneStart
@@ -216,12 +241,14 @@ class RunConfig(_Settings):
         backend: The domain: a name of ``qdmerge list backends`` and its settings.
         seed: The one seed of the search.
         evaluations: Children to evaluate on validation; the last batch is never cut.
+        seconds: Seconds of evaluating and guiding children, summed over workers, after which the
+            search asks for no more of them; failed evaluations count nothing. None for no limit.
         space: The space of merged models; None for the backend's own choice.
         archive: One archive per task is made from this.
         axes: Ranges of the archives' axes.
         start: Merging recipes whose models are the first children; "guided" climbs,
             "plane" learns one.
-        emitters: Each is made for every task's archive.
+        emitters: Each is made for every task's archive. [] ends the search after its ``start``.
         scheduler: Which task is active when.
         execution: Where evaluations run.
         final: How the result is chosen.
@@ -230,6 +257,7 @@ class RunConfig(_Settings):
     backend: Annotated[SerializeAsAny[BackendConfig], BeforeValidator(backend_from)]
     seed: Annotated[int, Field(ge=0)] = 0
     evaluations: Annotated[int, Field(ge=1)] = 150
+    seconds: Annotated[FiniteFloat, Field(gt=0)] | None = None
     space: SpacePart | None = None
     archive: ArchivePart = Part(name="grid")
     axes: AxisSizing = AxisSizing()
@@ -240,13 +268,15 @@ class RunConfig(_Settings):
             BeforeValidator(_start_of),
         ]
     ] = []
-    emitters: Annotated[list[EmitterPart], Field(min_length=1)] = [Part(name="merge")]
+    emitters: list[EmitterPart] = [Part(name="merge")]
     scheduler: SchedulerPart = Part(name="cycle")
     execution: ExecutionConfig = ExecutionConfig()
     final: FinalConfig = FinalConfig()
 
     @model_validator(mode="after")
     def _starts_in_its_space(self) -> RunConfig:
+        if not (self.emitters or self.start):
+            raise ValueError("'emitters' is empty, and so is 'start': nothing would be evaluated")
         regressing = self.space is not None and self.space.name == "regmean"
         for part in self.start:
             if isinstance(part, GuidedStart | PlaneStart):

@@ -11,13 +11,14 @@ not linear: they are weighted by what layers receive. Spaces of recipes that are
 - :class:`LinearSpace`: a weight space with a linear map: merge, export as an adapter.
 - :class:`ExpertSpace`: one coordinate per expert.
 - :class:`LayerSpace`: one coordinate per expert and group of tensors; :func:`layer_of` groups them.
+- :class:`DenseSpace`: every number of the model's weights is a coordinate.
 - :class:`SpectralSpace`: multipliers on the singular components of every task vector, the
   :class:`SpectralCoordinates`.
 - :class:`CoreSpace`: per matrix a small core between bases that all experts share.
 - :class:`RegMeanSpace`: weights of regression means.
 - :class:`Calibration`: a backend's way to let a space watch its experts at work.
 - :class:`Guide`: a backend's way to let a search see where to go; :class:`ModuleGuide` is one of a
-  live module and a loss.
+  live module and a loss; :data:`Objective` is which loss.
 - :func:`singular_value_similarity`, :func:`task_vector_cosine`: how similar two experts are.
 """
 

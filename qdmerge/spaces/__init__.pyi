@@ -4,6 +4,8 @@ from ._calibration import Calibration as Calibration
 from ._core import CoreSpace as CoreSpace
 from ._guide import Guide as Guide
 from ._guide import ModuleGuide as ModuleGuide
+from ._guide import Objective as Objective
+from ._linear import DenseSpace as DenseSpace
 from ._linear import ExpertSpace as ExpertSpace
 from ._linear import LayerSpace as LayerSpace
 from ._linear import LinearSpace as LinearSpace

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Collection, Mapping
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -15,6 +15,10 @@ from qdmerge.spaces._weights import WeightSpace
 
 Loss = Callable[[str, np.ndarray], torch.Tensor]
 """The live module's mean loss on items of a task: the name, and ``(n,)`` numbers of the items."""
+
+Objective = Literal["agreement", "entropy"]
+"""What a step lowers: how far the model is from what the task's expert says; or how uncertain its
+own predictions are, whatever they are (AdaMerging, arXiv 2310.02575)."""
 
 
 class Guide(Protocol):
@@ -33,12 +37,21 @@ class Guide(Protocol):
         """Return a hash of everything that decides the losses: items, experts, settings."""
         ...
 
+    @property
+    def objectives(self) -> Collection[Objective]:
+        """Which losses it has; without this attribute, "agreement" alone."""
+        ...
+
     def prepare(self, progress: Progress = silent) -> None:
         """Record what the experts say, unless that is known; it serves all solutions."""
         ...
 
     def gradient(
-        self, x: np.ndarray, rows: Mapping[str, np.ndarray], shares: Mapping[str, float]
+        self,
+        x: np.ndarray,
+        rows: Mapping[str, np.ndarray],
+        shares: Mapping[str, float],
+        objective: Objective = "agreement",
     ) -> tuple[dict[str, float], np.ndarray]:
         """Return the loss of each task, and the gradient of their sum weighted by ``shares``.
 
@@ -46,6 +59,7 @@ class Guide(Protocol):
             x: ``(dim,)`` solution.
             rows: Task name to ``(n,)`` numbers of the items to look at, from 0.
             shares: Task name to the weight of its loss, for the tasks of ``rows``.
+            objective: Which loss; a guide that has the first one alone need not take it.
 
         Returns:
             Task name to loss, without the weight; and the ``(dim,)`` float32 gradient.
@@ -69,6 +83,8 @@ class ModuleGuide:
             is differentiable with respect to the module's weights.
         sizes: Task name to the number of its unlabeled items.
         key: Hash of what decides the losses.
+        entropy: Like ``loss``, the mean entropy of the live module's own predictions on items; None
+            if it is not to be had.
     """
 
     def __init__(
@@ -78,10 +94,13 @@ class ModuleGuide:
         loss: Loss,
         sizes: Mapping[str, int],
         key: str = "",
+        entropy: Loss | None = None,
     ) -> None:
         self.space = space
         self.module = module
-        self._loss = loss
+        self._losses: dict[Objective, Loss] = {"agreement": loss}
+        if entropy is not None:
+            self._losses["entropy"] = entropy
         self._sizes = sizes
         self._key = key
 
@@ -94,6 +113,11 @@ class ModuleGuide:
         """See :class:`Guide`."""
         return self._key
 
+    @property
+    def objectives(self) -> Collection[Objective]:
+        """See :class:`Guide`."""
+        return tuple(self._losses)
+
     def prepare(self, progress: Progress = silent) -> None:
         """Do nothing: the losses are ready."""
 
@@ -102,15 +126,20 @@ class ModuleGuide:
         self.space.express(x, self.module)
 
     def gradient(
-        self, x: np.ndarray, rows: Mapping[str, np.ndarray], shares: Mapping[str, float]
+        self,
+        x: np.ndarray,
+        rows: Mapping[str, np.ndarray],
+        shares: Mapping[str, float],
+        objective: Objective = "agreement",
     ) -> tuple[dict[str, float], np.ndarray]:
         """See :class:`Guide`."""
+        loss_of = self._losses[objective]
         self.express(x)
         losses = {}
         try:
             with torch.enable_grad(), self.space.pullback(x, self.module) as gradient:
                 for task, chosen in rows.items():
-                    loss = self._loss(task, chosen)
+                    loss = loss_of(task, chosen)
                     losses[task] = float(loss.detach())
                     if not math.isfinite(losses[task]):
                         raise EvaluationError(

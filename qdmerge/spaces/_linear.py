@@ -1,8 +1,10 @@
-"""Spaces with a linear map; among them, one weight per expert, or per expert and layer."""
+"""Spaces with a linear map; the plain ones: a weight per expert, per layer, every number alone."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise, starmap
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -110,6 +112,43 @@ class LayerSpace(LinearSpace):
     def _merger(self, x: torch.Tensor) -> Merger:
         table = x.view(len(self.groups), len(self.experts))
         return lambda name, device: self.vectors.combine(name, table[self._row[name]], device)
+
+
+class DenseSpace(LinearSpace):
+    """``theta = theta_base + x``: every number that an expert can change is a coordinate.
+
+    For small models, and for training all weights in the same budget as a search: ``x``, the seeds,
+    and what archives keep are as large as the model. Coordinates follow the base's tensors in
+    order, each flattened. Tensors that no expert can change have none.
+
+    Args:
+        vectors: The base and its experts.
+    """
+
+    name: ClassVar[str] = "dense"
+
+    def __init__(self, vectors: TaskVectors) -> None:
+        changed = [name for name in vectors.names if vectors.is_changed(name)]
+        ends = np.cumsum([0, *(math.prod(vectors.shapes[name]) for name in changed)]).tolist()
+        self._blocks = dict(zip(changed, starmap(slice, pairwise(ends)), strict=True))
+        seeds = np.empty((len(vectors.experts), ends[-1]), np.float32)
+        for row, expert in zip(seeds, vectors.experts, strict=True):
+            for name, block in self._blocks.items():
+                row[block] = vectors.delta(expert, name).numpy().ravel()
+        super().__init__(vectors, seeds)
+
+    def export_adapter(self, x: npt.ArrayLike, path: Path) -> Path:
+        """See :meth:`WeightSpace.export_adapter`: models of this space have any rank."""
+        return WeightSpace.export_adapter(self, x, path)
+
+    def _merger(self, x: torch.Tensor) -> Merger:
+        def merged(name: str, device: torch.device | str) -> torch.Tensor:
+            tensor = self.vectors.combine(name, torch.zeros(len(self.experts)), device)
+            if name not in self._blocks:
+                return tensor
+            return tensor + x[self._blocks[name]].view(tensor.shape).to(device)
+
+        return merged
 
 
 def layer_of(name: str) -> str:

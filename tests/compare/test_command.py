@@ -17,7 +17,6 @@ from typer.testing import CliRunner
 from qdmerge.cli import app
 from qdmerge.compare import find_methods
 from qdmerge.runs import read_events
-from qdmerge.settings import SEARCH_PRESETS
 
 QUICK = ["--set", "final.leading=1", "--set", "final.bootstrap=100", "--workers", "2"]
 METHODS = ["--methods", "random,cma_es,nsga2,m2n2,map_elites,config"]
@@ -129,6 +128,12 @@ def test_killed_and_given_again_it_ends_the_same(tmp_path):
             ["--methods", "config", "--evaluations", "8"],
             "method 'config': a budget of 8 evaluations",
         ),
+        (["--methods", "random", "--seconds", "0"], "seconds must be a number above 0; got 0"),
+        (["--methods", "adamerging"], "needs a guide with the loss 'entropy', which backend 'toy'"),
+        (
+            ["--methods", "guided", "--set", "backend.guided=false"],
+            "method 'guided' needs a guide with the loss 'agreement', which backend 'toy'",
+        ),
         (["--methods", "finetune"], "with these settings does not train one model on all tasks"),
     ],
 )
@@ -142,7 +147,7 @@ def test_wrong_input_is_one_line_each(tmp_path, arguments, message):
 def test_the_methods_that_are_compared_by_default_are_known():
     command = get_command(app).get_command(None, "compare")
     (methods,) = (option for option in command.params if option.name == "methods")
-    assert {*SEARCH_PRESETS} < {*find_methods(methods.default.split(","))}
+    assert {"paper", "recommended"} < {*find_methods(methods.default.split(","))}
 
 
 def test_a_failing_method_is_shown_and_ends_with_an_error(tmp_path):
@@ -158,3 +163,30 @@ def test_a_failing_method_is_shown_and_ends_with_an_error(tmp_path):
     assert code == 1
     assert "## Failed runs" in output
     assert "2 evaluations failed in a row" in output
+
+
+def test_a_budget_of_seconds_ends_searches_and_all_costs_are_told(tmp_path):
+    arguments = [
+        "compare", "toy", "--methods", "guided,random", "--seeds", 1, "--evaluations", 60,
+        "--seconds", 0.4, "--out", tmp_path / "out", "--set", "backend.delay=0.02",
+        *QUICK[:4], "--workers", 1,
+    ]  # fmt: skip
+    code, output = call(*arguments)
+    assert code == 0, output
+    summary = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert summary["budget_seconds"] == 0.4
+    told = summary["methods"]
+    assert told["random"]["evaluations"] < 60
+    assert told["random"]["passes"] == 0
+    assert 0.4 < told["random"]["evaluating"] < 2
+    assert told["guided"]["passes"] >= 200
+    assert told["guided"]["guiding"] > 0
+    with (tmp_path / "out" / "runs.csv").open() as file:
+        lines = {line["method"]: line for line in csv.DictReader(file)}
+    for name, method in told.items():
+        for cost in ("passes", "evaluating", "guiding", "preparing"):
+            assert float(lines[name][cost]) == method[cost]
+    arguments[arguments.index(0.4)] = 0.5
+    code, output = call(*arguments)
+    assert code == 1
+    assert "of another configuration: seconds changed" in " ".join(output.split())

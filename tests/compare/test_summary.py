@@ -251,14 +251,20 @@ def test_tidy_rows_are_one_line_per_run_and_criterion_with_the_same_keys(rows):
     assert tidy[0]["hypervolume"] == hypervolume(first.points, BOX)
 
 
-def test_training_stands_beside_the_evaluations(rows):
-    trained = replace(rows[0], method="fine_tuning", training={"steps": 300, "seconds": 41.4})
+def test_costs_of_all_methods_stand_in_the_same_columns(rows):
+    steps = {"steps": 300, "seconds": 41.4}
+    costs = {"passes": 300, "evaluating": 2.5, "guiding": 41.4, "preparing": 7.0}
+    trained = replace(rows[0], method="fine_tuning", training=steps, **costs)
     table = summary_table(summary_of([*rows, trained]))
-    assert "steps 300, seconds 41 |" in table
+    heads = "| runs | evaluations | gradient passes | s evaluating | s guiding | s preparing |"
+    assert heads in table
+    (row, *_) = (line for line in table.splitlines() if line.startswith("| fine_tuning"))
+    assert row.endswith("| 1 | 150 | 300 | 2.5 | 41 | 7 |")
     (line, *_) = (
         one for one in tidy_rows([*rows, trained], NAMES) if one["method"] == "fine_tuning"
     )
     assert line["training_steps"] == 300
+    assert costs.items() <= line.items()
 
 
 def test_an_unknown_reference_is_refused(rows):
@@ -274,6 +280,14 @@ def test_who_spent_more_than_the_budget_is_named(rows):
     at = next(at for at, row in enumerate(rows) if row.method == "paper")
     rows = [*rows[:at], replace(rows[at], evaluations=163), *rows[at + 1 :]]
     assert "more were spent by: paper (163)" in " ".join(summary_of(rows, budget=150)["notes"])
+
+
+def test_who_spent_more_than_the_seconds_is_named(rows):
+    slow = [replace(row, evaluating=20.0, guiding=3.0) for row in rows if row.method == "paper"]
+    others = [replace(row, evaluating=10.5) for row in rows if row.method != "paper"]
+    told = " ".join(summary_of([*others, *slow], seconds=10)["notes"])
+    assert "The budget is 10 seconds; over a tenth more were spent by: paper (23)." in told
+    assert "seconds; over" not in " ".join(summary_of(rows)["notes"])
 
 
 def test_candidates_that_could_not_be_evaluated_are_told(rows):

@@ -8,11 +8,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from qdmerge_toy import ToyBackend, ToyConfig
+from safetensors.torch import save_file
 
 from qdmerge import CycleQD
-from qdmerge.errors import ConfigError
+from qdmerge.checkpoints import TaskVectors
+from qdmerge.errors import ConfigError, UnsupportedError
 from qdmerge.guide import Climb, Slopes, draw_rows, evaluate
 from qdmerge.operators import GuidedMutation, NoMutation, chain
+from qdmerge.spaces import ExpertSpace, ModuleGuide
 
 
 @pytest.fixture
@@ -124,3 +127,54 @@ def test_a_chain_climbs_once():
     assert errands == mutation.errands(2, np.random.default_rng(0))
     with pytest.raises(ConfigError, match="climbs once"):
         chain(mutation, mutation)
+
+
+@pytest.fixture
+def pair(tmp_path) -> tuple[ExpertSpace, torch.nn.Linear]:
+    """A space of two experts, and its live module: a classifier of five inputs."""
+    generator = torch.Generator().manual_seed(3)
+    paths = {name: tmp_path / f"{name}.safetensors" for name in ("base", "a", "b")}
+    for path in paths.values():
+        save_file({"weight": torch.randn(4, 5, generator=generator)}, path)
+    space = ExpertSpace(TaskVectors(paths.pop("base"), paths))
+    return space, torch.nn.Linear(5, 4, bias=False)
+
+
+def entropy_of(logits: torch.Tensor) -> torch.Tensor:
+    return torch.distributions.Categorical(logits=logits).entropy().mean()
+
+
+def test_a_climb_by_entropy_is_adamerging(pair):
+    space, module = pair
+    inputs = {task: torch.randn(8, 5, generator=torch.Generator().manual_seed(k))
+              for k, task in enumerate(("a", "b"))}  # fmt: skip
+
+    def entropy(task, rows):
+        return entropy_of(module(inputs[task][torch.from_numpy(rows)]))
+
+    def unused(task, rows):
+        raise AssertionError("the first loss")
+
+    guide = ModuleGuide(space, module, unused, {"a": 8, "b": 8}, entropy=entropy)
+    climb = Climb((0.5, 0.5), 20, 0.01, batch=6, seed=2, decay="none", objective="entropy")
+    x, _ = climb(guide, space, np.full(2, 0.3, np.float32))
+
+    base = space.vectors.base("weight")
+    taus = torch.stack([space.vectors.delta(name, "weight") for name in ("a", "b")])
+    coefficients = torch.full((2,), 0.3, requires_grad=True)
+    adam = torch.optim.Adam([coefficients], lr=0.01)
+    for step in range(20):
+        rows = draw_rows(guide.sizes, ["a", "b"], 6, 2, step)
+        weight = base + torch.tensordot(coefficients, taus, dims=1)
+        loss = sum(entropy_of(inputs[task][rows[task]] @ weight.T) / 2 for task in rows)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    assert np.abs(x - 0.3).max() > 0.05
+    np.testing.assert_allclose(x, coefficients.detach().numpy(), atol=1e-4)
+
+
+def test_a_guide_without_entropy_says_so_by_name(backend):
+    climb = Climb((1.0, 1.0, 1.0), 2, 0.1, objective="entropy")
+    with pytest.raises(UnsupportedError, match="ToyGuide has no loss 'entropy'.*ModuleGuide"):
+        evaluate(backend, np.zeros(4), "validation", climb)

@@ -38,7 +38,7 @@ def toy_config(evaluations: int = 12, emitters: str = "merge", **settings: Any) 
             "backend": {"name": "toy", **backend},
             "evaluations": evaluations,
             "archive": settings.pop("archive", {"name": "grid", "bins": 6}),
-            "emitters": EMITTERS[emitters],
+            "emitters": settings.pop("parts", EMITTERS[emitters]),
             "start": [STARTS[emitters]] if emitters in STARTS else [],
             "final": {"leading": 2, "bootstrap": 100},
             **settings,

@@ -50,7 +50,7 @@ def test_results_hold_what_they_promise(finished):
     }  # fmt: skip
     assert results["evaluations"] == 12
     assert results["failed"] == 0
-    assert set(results["seconds"]) == {"total", "evaluating", "guiding"}
+    assert set(results["seconds"]) == {"total", "evaluating", "guiding", "preparing"}
     for row in results["candidates"]:
         for split in ("validation", "selection", "test"):
             assert list(row[split]) == results["tasks"]

@@ -10,6 +10,7 @@ from qdmerge.checkpoints import TaskVectors
 from qdmerge.merges import SlerpSpace
 from qdmerge.spaces import (
     CoreSpace,
+    DenseSpace,
     ExpertSpace,
     LayerSpace,
     RegMeanSpace,
@@ -42,6 +43,9 @@ def dense(space: WeightSpace, inputs: Inputs | None = None) -> Model:
                 moved = slerped(x, vectors.base(name).double(), taus)
             elif isinstance(space, ExpertSpace | LayerSpace):
                 moved = torch.tensordot(row(space, name, x), taus, 1)
+            elif isinstance(space, DenseSpace):
+                moved = x[first : first + taus[0].numel()]
+                first += len(moved)
             elif not matrix:
                 moved = torch.tensordot(x[first : first + len(taus)], taus, 1)
                 first += len(taus)

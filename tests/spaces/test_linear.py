@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from qdmerge.spaces import LayerSpace, layer_of
-from tests.trios import Trio
+from qdmerge.errors import CheckpointError
+from qdmerge.spaces import DenseSpace, LayerSpace, layer_of
+from tests.trios import Trio, with_adapters
 
 
 @pytest.mark.parametrize(
@@ -46,6 +49,23 @@ def test_groups_of_one_s_own(trio: Trio) -> None:
     merged = dict(space.tensors(x.ravel()))
     assert torch.equal(merged["scale"], trio.base["scale"])
     torch.testing.assert_close(merged["head.weight"], trio.experts["coding"]["head.weight"])
+
+
+def test_the_dense_space_holds_every_number_that_an_expert_changes(
+    trio: Trio, tmp_path: Path
+) -> None:
+    lora = with_adapters(trio, tmp_path / "lora", {"a": 2, "b": 1})
+    space = DenseSpace(lora.vectors())
+    changed = [name for name in lora.vectors().names if any(
+        not torch.equal(tensors[name], trio.base[name]) for tensors in lora.experts.values()
+    )]  # fmt: skip
+    assert space.dim == sum(trio.base[name].numel() for name in changed)
+    x = np.random.default_rng(0).normal(size=space.dim).astype(np.float32)
+    moved = dict(space.tensors(x))
+    flat = torch.cat([(moved[name] - trio.base[name]).ravel() for name in changed])
+    np.testing.assert_allclose(flat.numpy(), x, atol=1e-5)
+    with pytest.raises(CheckpointError, match="no LoRA adapter can hold a merge of the dense"):
+        space.export_adapter(x, tmp_path / "out")
 
 
 def test_unknown_grouping(trio: Trio) -> None:

@@ -20,7 +20,7 @@ from qdmerge.spaces import WeightSpace
 from tests.spaces.dense import Inputs, dense
 from tests.trios import SHAPES, Trio, with_adapters
 
-KINDS = ("expert", "layer", "spectral", "core", "regmean", "slerp")
+KINDS = ("expert", "layer", "spectral", "core", "dense", "regmean", "slerp")
 EXPERTS = ("coding", "db", "os")
 ADAPTERS = {"coding": 2, "db": 1, "os": 2}
 MIXED = {"db": 1, "os": 2}

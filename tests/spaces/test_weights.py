@@ -14,7 +14,7 @@ from qdmerge.checkpoints import TaskVectors
 from qdmerge.spaces import WeightSpace
 from tests.trios import SHAPES, Trio
 
-KINDS = ("expert", "layer", "spectral", "core")
+KINDS = ("expert", "layer", "spectral", "core", "dense")
 MakeTrio = Callable[..., Trio]
 MakeSpace = Callable[..., WeightSpace]
 

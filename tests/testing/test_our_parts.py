@@ -69,6 +69,7 @@ class TestVectorSpace(SpaceContract):
         ("spectral", {"rank": 2}),
         ("spectral", {"rank": 64}),
         ("core", {"rank": 2}),
+        ("dense", {}),
         ("ties", {}),
         ("dare", {}),
         ("dare_ties", {}),

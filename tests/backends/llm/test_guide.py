@@ -347,3 +347,25 @@ def test_rows_that_cannot_be_asked_are_told(
     assert told.startswith("2")
     assert f"task 'db', guide: {data}" in told
     assert message in told
+
+
+def test_entropy_is_that_of_the_next_token_at_the_places_of_the_answers(settings: Any) -> None:
+    backend = build(settings)
+    guide, x = backend.guide, backend.space.x0
+    (task, rows), *_ = everything(guide).items()
+    losses, gradient = guide.gradient(x, {task: rows}, {task: 1.0}, "entropy")
+    record = guide._records[task]
+    backend.space.express(x, backend.model)
+    found = []
+    for ids, places in zip(record.rows, record.places.tolist(), strict=True):  # one at a time
+        with torch.no_grad():
+            logits = backend.model(input_ids=ids[None]).logits[0, -places:]
+        found.append(torch.distributions.Categorical(logits=logits.double()).entropy())
+    assert losses[task] == pytest.approx(float(torch.cat(found).mean()), rel=1e-4)
+    step, way = 1e-3, gradient / np.linalg.norm(gradient)
+    ahead, behind = (
+        guide.gradient((x + sign * step * way).astype(np.float32), {task: rows}, {task: 1.0},
+                       "entropy")[0][task]
+        for sign in (1, -1)
+    )  # fmt: skip
+    assert (ahead - behind) / (2 * step) == pytest.approx(np.linalg.norm(gradient), rel=0.02)

@@ -109,6 +109,26 @@ def test_the_loss_is_the_divergence_from_the_expert_plus_the_dice_of_soft_masks(
     assert losses["b"] == pytest.approx((divergence + overlap).mean(), rel=1e-3)
 
 
+def test_entropy_is_that_of_the_model_s_own_pixels(family: Any) -> None:
+    backend = backend_of(family, "unet")
+    guide, x, chosen = backend.guide, np.array([0.4, 0.7], np.float32), np.array([3, 1])
+    backend.express(x)
+    images = image_set(2)
+    with torch.no_grad():
+        inputs = backend.segmenter.inputs(images.images, images.masks)
+        p = backend.segmenter.logits(inputs).double().sigmoid()[chosen]
+
+    def loss(at: np.ndarray) -> float:
+        return guide.gradient(at.astype(np.float32), {"b": chosen}, {"b": 1.0}, "entropy")[0]["b"]
+
+    expected = float(torch.distributions.Bernoulli(p).entropy().mean())
+    assert loss(x) == pytest.approx(expected, rel=1e-4)
+    _, gradient = guide.gradient(x, {"b": chosen}, {"b": 1.0}, "entropy")
+    step = 3e-3
+    slopes = [(loss(x + step * e) - loss(x - step * e)) / (2 * step) for e in np.eye(2)]
+    np.testing.assert_allclose(gradient, slopes, rtol=0.02, atol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["unet", "sam"])
 def test_the_gradient_is_that_of_finite_differences(family: Any, kind: str) -> None:
     guide = backend_of(family, kind).guide
