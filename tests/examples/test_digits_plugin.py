@@ -123,6 +123,38 @@ def test_a_forecast_compares_the_experts_weights(python: Python) -> None:
     assert told["sentence"] in qdmerge(python, *command).stdout
 
 
+EXPRESS = """
+import sys
+import numpy as np
+from safetensors.torch import save_file
+from qdmerge.runs import BuildBackend, Run, read_history
+
+run = Run.open(sys.argv[1])
+corners = read_history(run.folder.read_events()).corners
+x = np.array([0.5, 0.2, 0.3]) @ np.load(f"{sys.argv[1]}/solutions/{corners}.npy")
+backend = BuildBackend(run.config)()
+backend.space.express(x.astype(np.float32), backend.net)
+save_file(backend.net.state_dict(), sys.argv[2])
+"""
+
+
+def test_a_plane_gives_a_model_for_any_preference(python: Python, tmp_path: Path) -> None:
+    run, model = tmp_path / "run", tmp_path / "model"
+    small = [*settings(**SMALL), "--set", "final.leading=1", "--set", "final.bootstrap=100"]
+    start = "start=[{recipe: plane, steps: 80, samples: 1}]"
+    done = qdmerge(
+        python, "run", "digits", "--evaluations", 8, "--set", start, *small, "--out", run
+    )
+    assert done.returncode == 0, done.stderr
+    told = "upright=0.5,rotated=0.2,inverted=0.3"
+    done = qdmerge(python, "export", run, "--weights", told, "--to", model)
+    assert done.returncode == 0, done.stderr
+    assert "Best on selection by these weights: the plane at these weights" in done.stdout
+    expected = tmp_path / "expected.safetensors"
+    assert python("-c", EXPRESS, run, expected).returncode == 0
+    torch.testing.assert_close(load_file(model / "model.safetensors"), load_file(expected))
+
+
 def test_its_merges_are_compared(python: Python, tmp_path: Path) -> None:
     methods = "experts,average,ties,dare,slerp,regmean,map_elites,m2n2,recommended"
     small = [*settings(**SMALL), "--set", "final.leading=1", "--set", "final.bootstrap=100"]
