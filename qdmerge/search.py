@@ -12,9 +12,9 @@ from qdmerge.archives import ArchiveFactory, AxisSizing, build_archives, check_a
 from qdmerge.backend import Evaluation, GenomeBackend, Task
 from qdmerge.emitters import EmitterFactory, build_emitters, paper_emitter
 from qdmerge.errors import EvaluationError
-from qdmerge.guide import Errand, Slopes, evaluate, guide_of, joined
+from qdmerge.guide import Errand, Slopes, check_slopes, evaluate, guide_of, joined
 from qdmerge.operators import softmax_aggregate
-from qdmerge.schedulers import Batch, CycleScheduler, TaskScheduler
+from qdmerge.schedulers import Batch, CycleScheduler, TaskScheduler, follows_gradients
 
 if TYPE_CHECKING:
     from ribs.archives import ArchiveBase
@@ -139,6 +139,11 @@ class CycleQD:
         middle = np.array([[sum(measure.range) / 2 for measure in measures]] * len(seeds))
         scheduler.offer(seeds, np.full((len(seeds), k), 0.5), middle.reshape(len(seeds), -1))
         for emitter in scheduler.emitters[self.tasks[0]]:
+            if follows_gradients(emitter):
+                self.guided = True
+                check_slopes(self.backend)
+                emitter.ask_dqd()
+                continue
             emitter.ask()
             self.guided |= any(getattr(emitter, "errands", None) or ())
         if self.guided:
@@ -235,7 +240,12 @@ class CycleQD:
                 "with CycleQD.evaluate(batch), or give Evaluation(solutions=...)"
             )
         status = self.scheduler.tell(
-            batch, evaluation.scores, evaluation.measures, evaluation.items, evaluation.solutions
+            batch,
+            evaluation.scores,
+            evaluation.measures,
+            evaluation.items,
+            evaluation.solutions,
+            evaluation.jacobians,
         )
         if batch.id == self._started:
             self._started = None

@@ -10,6 +10,7 @@ from qdmerge.archives._build import (
     check_axes,
     grid,
     role_of,
+    sliding,
 )
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "check_axes",
     "grid",
     "role_of",
+    "sliding",
 ]

@@ -75,7 +75,12 @@ Bins = Annotated[int, Field(ge=1)]
 
 
 @checked
-def grid(spec: ArchiveSpec, bins: Bins | list[Bins] = 15) -> ArchiveBase:
+def grid(
+    spec: ArchiveSpec,
+    bins: Bins | list[Bins] = 15,
+    learning_rate: Annotated[float, Field(ge=0, le=1)] | None = None,
+    threshold_min: float | None = None,
+) -> ArchiveBase:
     """Build a grid with equal bins on each axis, the paper's archive.
 
     Cells are closed below and open above, the last one closed on both sides (pyribs); the released
@@ -88,23 +93,68 @@ def grid(spec: ArchiveSpec, bins: Bins | list[Bins] = 15) -> ArchiveBase:
     Args:
         spec: What the search provides.
         bins: Number of bins of every axis, or one number per axis.
+        learning_rate: How fast the objective that a new elite must exceed rises in a cell (CMA-MAE,
+            CMA-MAEGA); below 1 an elite may be replaced by a worse one. None for 1.
+        threshold_min: That objective in an empty cell; None for the task's lowest.
 
     Raises:
         ConfigError: ``bins`` does not fit the axes, or full archives would not fit into memory.
     """
     from ribs.archives import GridArchive
 
+    dims = _dims("grid", spec, bins)
+    annealing: dict[str, float] = {}
+    if learning_rate is not None or threshold_min is not None:
+        annealing = {
+            "learning_rate": 1.0 if learning_rate is None else learning_rate,
+            "threshold_min": spec.qd_score_offset if threshold_min is None else threshold_min,
+        }
+    return GridArchive(dims=dims, ranges=spec.ranges, **annealing, **spec.storage)
+
+
+@checked
+def sliding(
+    spec: ArchiveSpec,
+    bins: Bins | list[Bins] = 15,
+    remap: Annotated[int, Field(ge=1)] = 100,
+    buffer: Annotated[int, Field(ge=1)] = 1000,
+) -> ArchiveBase:
+    """Build a grid whose boundaries follow the measures of the models found (arXiv 1904.10656).
+
+    Args:
+        spec: What the search provides.
+        bins: Number of bins of every axis, or one number per axis.
+        remap: Solutions after which the boundaries are drawn anew.
+        buffer: Latest solutions that decide the boundaries and are added again.
+
+    Raises:
+        ConfigError: See :func:`grid`.
+    """
+    from ribs.archives import SlidingBoundariesArchive
+
+    dims = _dims("sliding", spec, bins)
+    return SlidingBoundariesArchive(
+        dims=dims,
+        ranges=spec.ranges,
+        remap_frequency=remap,
+        buffer_capacity=buffer,
+        **spec.storage,
+    )
+
+
+def _dims(name: str, spec: ArchiveSpec, bins: int | list[int]) -> list[int]:
+    """Return the bins of every axis; refuse what does not fit the axes or into memory."""
     dims = [bins] * len(spec.axes) if isinstance(bins, int) else list(bins)
     if len(dims) != len(spec.axes):
         raise ConfigError(
-            f"archive grid: bins must be one number, or one per axis "
+            f"archive {name}: bins must be one number, or one per axis "
             f"({', '.join(axis.name for axis in spec.axes)}); got {bins}"
         )
-    _check_memory(spec, dims)
-    return GridArchive(dims=dims, ranges=spec.ranges, **spec.storage)
+    _check_memory(name, spec, dims)
+    return dims
 
 
-def _check_memory(spec: ArchiveSpec, dims: Sequence[int]) -> None:
+def _check_memory(name: str, spec: ArchiveSpec, dims: Sequence[int]) -> None:
     """Refuse grids that would not fit into memory when full."""
     memory = _physical_memory()
     # A cell holds its solution, and in float64 objective, threshold and measures.
@@ -113,7 +163,7 @@ def _check_memory(spec: ArchiveSpec, dims: Sequence[int]) -> None:
     if memory is not None and spec.archives * cells * cell > memory:
         each = cells * cell / 2**30
         raise ConfigError(
-            f"archive grid: {' x '.join(map(str, dims))} = {cells:,} cells of "
+            f"archive {name}: {' x '.join(map(str, dims))} = {cells:,} cells of "
             f"{spec.solution_dim:,} coordinates need {each:,.1f} GiB when full, and "
             f"{spec.archives} such archives {spec.archives * each:,.1f} GiB; this machine has "
             f"{memory / 2**30:.1f} GiB. Set archive.bins to fewer bins, or choose archive cvt or "

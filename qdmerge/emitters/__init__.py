@@ -1,4 +1,8 @@
-"""Emitters are pyribs emitters; :class:`MergeEmitter` is CycleQD's."""
+"""Emitters are pyribs emitters; :class:`MergeEmitter` is CycleQD's.
+
+:class:`GradientArborescence` and :class:`GradientOperator` are pyribs' with steps in the units of a
+space.
+"""
 
 import lazy_loader
 

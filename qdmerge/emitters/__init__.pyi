@@ -13,6 +13,12 @@ from ._build import (
 from ._build import (
     paper_emitter as paper_emitter,
 )
+from ._gradient import (
+    GradientArborescence as GradientArborescence,
+)
+from ._gradient import (
+    GradientOperator as GradientOperator,
+)
 from ._merge import (
     MergeEmitter as MergeEmitter,
 )

@@ -3,13 +3,13 @@
 - :class:`Climb` improves a solution; :class:`PlaneClimb` learns a :class:`Plane`, a solution for
   any task weights; :class:`Slopes` gives a Jacobian. These are an :data:`Errand` of a solution.
 - :func:`evaluate` scores a solution after its errand; :func:`joined` puts evaluations together.
-- :func:`guide_of`, :func:`draw_rows`, :func:`spread_weights`.
+- :func:`guide_of`, :func:`check_slopes`, :func:`draw_rows`, :func:`spread_weights`.
 """
 
 from __future__ import annotations
 
 from qdmerge.guide._climb import Climb, Slopes, draw_rows
-from qdmerge.guide._evaluation import Errand, evaluate, guide_of, joined
+from qdmerge.guide._evaluation import Errand, check_slopes, evaluate, guide_of, joined
 from qdmerge.guide._plane import Plane, PlaneClimb, spread_weights
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Plane",
     "PlaneClimb",
     "Slopes",
+    "check_slopes",
     "draw_rows",
     "evaluate",
     "guide_of",

@@ -47,6 +47,22 @@ def guide_of(backend: GenomeBackend, objective: Objective = "agreement") -> Guid
     return guide
 
 
+def check_slopes(backend: GenomeBackend) -> None:
+    """Check that a backend's guide can give Jacobians.
+
+    Raises:
+        UnsupportedError: It cannot, or there is no guide.
+    """
+    guide = guide_of(backend)
+    if backend.measures and not hasattr(guide, "measure_gradients"):
+        names = ", ".join(measure.name for measure in backend.measures)
+        raise UnsupportedError(
+            f"{type(guide).__name__} has no gradients of the backend's own measures ({names}), "
+            "which emitters that follow gradients need: give it a method measure_gradients(x) "
+            "that returns (M, dim), or search with other emitters"
+        )
+
+
 Errand = Climb | PlaneClimb | Slopes
 """What to ask of the guide before a solution is scored."""
 

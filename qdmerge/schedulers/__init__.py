@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from qdmerge.schedulers._batch import Batch, follows_gradients, learns
 from qdmerge.schedulers._policies import BanditScheduler, CycleScheduler, FixedScheduler
-from qdmerge.schedulers._task_scheduler import Batch, TaskScheduler, learns
+from qdmerge.schedulers._task_scheduler import TaskScheduler
 
 __all__ = [
     "BanditScheduler",
@@ -11,5 +12,6 @@ __all__ = [
     "CycleScheduler",
     "FixedScheduler",
     "TaskScheduler",
+    "follows_gradients",
     "learns",
 ]

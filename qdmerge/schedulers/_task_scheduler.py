@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from qdmerge.archives import role_of
 from qdmerge.backend import Evaluation
-from qdmerge.guide import Errand
+from qdmerge.errors import EvaluationError
+from qdmerge.guide import Errand, Slopes
+from qdmerge.schedulers._batch import Batch, Out, follows_gradients, learns
 
 if TYPE_CHECKING:
     from ribs.archives import ArchiveBase
@@ -22,44 +24,9 @@ Items = Sequence[Mapping[str, np.ndarray] | None] | None
 """Per solution, task name to ``(n_items,)`` scores of single items, or None."""
 
 
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Solutions that were asked for and wait for their scores.
-
-    Attributes:
-        id: Number of the batch, counted from 0.
-        task: Active task; None for the seeds of a search.
-        solutions: ``(n, dim)`` solutions.
-        names: Names of the solutions, if they have any (seeds).
-        parents: Per solution, ``(p, dim)`` parents; None where the emitter names none.
-        errands: Per solution, what to ask of the guide before it is scored, or None; () for none.
-    """
-
-    id: int
-    task: str | None
-    solutions: np.ndarray
-    names: tuple[str, ...] = ()
-    parents: tuple[np.ndarray | None, ...] = ()
-    errands: tuple[Errand | None, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.solutions)
-
-
 def _any(errands: Sequence[Errand | None]) -> tuple[Errand | None, ...]:
     """Return errands, or () if there is none among them."""
     return tuple(errands) if any(errands) else ()
-
-
-def learns(emitter: EmitterBase) -> bool:
-    """Return whether an emitter learns from results, and must be told before the next ask.
-
-    Emitters that do override ``EmitterBase.tell`` (the evolution strategies); the others (merge,
-    Gaussian, iso-line) can have any number of batches out.
-    """
-    from ribs.emitters import EmitterBase
-
-    return type(emitter).tell is not EmitterBase.tell
 
 
 class TaskScheduler(ABC):
@@ -69,6 +36,11 @@ class TaskScheduler(ABC):
     every solution to every archive and tells the emitters that made them. Several batches may be
     out at once. Archive i takes the score on task i as objective, and the other tasks' scores
     followed by the backend's own measures as measures.
+
+    Where emitters of a task follow gradients (pyribs' DQD emitters), its turn has two batches:
+    first what their ``ask_dqd`` gives, with :class:`~qdmerge.guide.Slopes` as errands (an emitter
+    may have an attribute ``slopes``, which says on how many items), then what all its emitters'
+    ``ask`` gives. The first is told with the Jacobians.
 
     Args:
         archives: Task name to archive; the order is the order of score columns.
@@ -97,10 +69,12 @@ class TaskScheduler(ABC):
             raise ValueError("the same emitter is listed twice; make one for each place")
         self.archives = dict(archives)
         self.emitters = {task: list(listed) for task, listed in emitters.items()}
-        self._out: dict[int, tuple[Batch, list[int]]] = {}
+        self._out: dict[int, Out] = {}
         nothing: dict[str, np.ndarray] = {"status": np.zeros(1, np.int32), "value": np.zeros(1)}
         self._last_info: dict[str, dict[str, np.ndarray]] = dict.fromkeys(self.archives, nothing)
         self._asked = 0
+        self._begun: list[str] = []
+        """Tasks whose Jacobians were told and whose turn goes on."""
         self._queued: list[tuple[np.ndarray, tuple[Errand | None, ...]]] = []
 
     @property
@@ -120,11 +94,11 @@ class TaskScheduler(ABC):
 
     def _ready_tasks(self) -> list[str]:
         waiting = {
-            batch.task
-            for batch, sizes in self._out.values()
-            if sizes
-            and batch.task is not None
-            and any(learns(e) for e in self.emitters[batch.task])
+            out.batch.task
+            for out in self._out.values()
+            if out.sizes
+            and out.batch.task is not None
+            and any(learns(e) for e in self.emitters[out.batch.task])
         }
         candidates = (task for task in self._candidates() if self.emitters[task])
         return [task for task in candidates if task not in waiting]
@@ -157,14 +131,34 @@ class TaskScheduler(ABC):
             RuntimeError: Every emitter waits for the results of a batch that is out.
         """
         if self._queued:
-            return self._ask_queued()
+            return self._send(self._candidates()[0], *self._queued.pop(0))
         ready = self._ready_tasks()
         if not ready:
             raise RuntimeError(
                 f"every emitter waits for results: tell a batch first (out: {self.out}), and look "
                 "at `ready` before ask() when several batches are out at once"
             )
+        for task in self._begun:
+            if task in ready:
+                self._begun.remove(task)
+                return self._ask(task)
         task = self.choose(ready)
+        if any(follows_gradients(emitter) for emitter in self.emitters[task]):
+            return self._ask_dqd(task)
+        return self._ask(task)
+
+    def _ask_dqd(self, task: str) -> Batch:
+        parts = [emitter.ask_dqd() for emitter in self.emitters[task]]
+        sizes = [len(part) for part in parts]
+        if not sum(sizes):
+            return self._ask(task)
+        errands: list[Errand | None] = []
+        for emitter, size in zip(self.emitters[task], sizes, strict=True):
+            slopes = getattr(emitter, "slopes", Slopes())
+            errands += [replace(slopes, seed=self._asked)] * size
+        return self._send(task, np.concatenate(parts), errands, sizes=sizes, dqd=True)
+
+    def _ask(self, task: str) -> Batch:
         parts: list[np.ndarray] = []
         parents: list[np.ndarray | None] = []
         errands: list[Errand | None] = []
@@ -175,9 +169,22 @@ class TaskScheduler(ABC):
             parts.append(solutions)
             parents += list(made_from) if made_from is not None else [None] * len(solutions)
             errands += list(asked) if asked is not None else [None] * len(solutions)
-        batch = Batch(self._asked, task, np.concatenate(parts), (), tuple(parents), _any(errands))
+        sizes = [len(part) for part in parts]
+        return self._send(task, np.concatenate(parts), errands, parents, sizes)
+
+    def _send(
+        self,
+        task: str,
+        solutions: np.ndarray,
+        errands: Sequence[Errand | None],
+        parents: Sequence[np.ndarray | None] = (),
+        sizes: Sequence[int] = (),
+        dqd: bool = False,
+    ) -> Batch:
+        made_from = tuple(parents) or (None,) * len(solutions)
+        batch = Batch(self._asked, task, solutions, (), made_from, _any(errands))
         self._asked += 1
-        self._out[batch.id] = (batch, [len(part) for part in parts])
+        self._out[batch.id] = Out(batch, list(sizes), dqd)
         return batch
 
     def enqueue(self, solutions: np.ndarray, errands: Sequence[Errand | None] = ()) -> None:
@@ -191,14 +198,6 @@ class TaskScheduler(ABC):
         """
         self._queued.append((solutions, tuple(errands)))
 
-    def _ask_queued(self) -> Batch:
-        solutions, errands = self._queued.pop(0)
-        task = self._candidates()[0]
-        batch = Batch(self._asked, task, solutions, (), (None,) * len(solutions), _any(errands))
-        self._asked += 1
-        self._out[batch.id] = (batch, [])
-        return batch
-
     def tell(
         self,
         batch: Batch,
@@ -206,6 +205,7 @@ class TaskScheduler(ABC):
         measures: np.ndarray | None = None,
         items: Items = None,
         solutions: np.ndarray | None = None,
+        jacobians: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
         """Tell the scores of a batch: every archive is offered every solution.
 
@@ -216,12 +216,15 @@ class TaskScheduler(ABC):
             items: Per solution, task name to the scores of single items, or None where it failed;
                 told to emitters that have an attribute ``uses_items``. None if there are none.
             solutions: ``(n, dim)``, what was scored, if a guide improved the batch's solutions.
+            jacobians: ``(n, K + M, dim)`` gradients of scores and own measures, of a batch that
+                asked for them; a row that is not finite failed, and its emitter learns that
+                nothing leads anywhere from there.
 
         Returns:
             Task name to ``(n,)`` pyribs add status: 0 not added, 1 improved a cell, 2 new cell.
 
         Raises:
-            ValueError: The batch is not out.
+            ValueError: The batch is not out, or asked for Jacobians and there are none.
             EvaluationError: An array has a wrong shape.
         """
         if batch.id not in self._out:
@@ -229,10 +232,13 @@ class TaskScheduler(ABC):
                 f"batch {batch.id} is not out: it was told already, or never asked for here "
                 f"(out: {self.out})"
             )
-        asked, sizes = self._out[batch.id]
+        out = self._out[batch.id]
+        asked = out.batch
         if solutions is not None:
             asked = replace(asked, solutions=solutions)
         scores, measures, valid = self._checked(asked, scores, measures)
+        if out.dqd:
+            jacobians, valid = self._checked_jacobians(asked, jacobians, valid)
         assert asked.task is not None
         infos = {
             task: self._offer(column, asked.solutions, scores, measures, valid)
@@ -240,8 +246,13 @@ class TaskScheduler(ABC):
         }
         del self._out[batch.id]
         status = {task: np.asarray(info["status"]) for task, info in infos.items()}
-        if sizes:
-            self._tell_emitters(asked, sizes, scores, measures, valid, infos[asked.task], items)
+        if out.dqd:
+            self._begun.append(asked.task)
+        if out.sizes:
+            out = replace(out, batch=asked)
+            info = infos[asked.task]
+            self._tell_emitters(out, scores, measures, valid, info, items, jacobians)
+        if out.sizes and not out.dqd:
             self.learn(asked.task, int((status[asked.task] > 0).sum()), len(asked))
         return status
 
@@ -266,6 +277,27 @@ class TaskScheduler(ABC):
         evaluation = Evaluation(scores, measures).checked(n, k, own)
         assert evaluation.measures is not None
         return evaluation.scores, evaluation.measures, evaluation.valid
+
+    def _checked_jacobians(
+        self, batch: Batch, jacobians: np.ndarray | None, valid: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return a copy that is 0 where a row failed, and the rows that did not."""
+        archive = next(iter(self.archives.values()))
+        shape = (len(batch), archive.measure_dim + 1, batch.solutions.shape[1])
+        if jacobians is None and valid.any():
+            raise ValueError(
+                f"batch {batch.id} is to be told with the Jacobians of its solutions: score it "
+                "with CycleQD.evaluate(batch), or give Evaluation(jacobians=...)"
+            )
+        checked = np.zeros(shape) if jacobians is None else np.array(jacobians)
+        if checked.shape != shape:
+            raise EvaluationError(
+                f"got jacobians of shape {checked.shape}; expected (models, tasks + measures, "
+                f"coordinates) = {shape}"
+            )
+        valid = valid & np.isfinite(checked).all(axis=(1, 2))
+        checked[~valid] = 0
+        return checked, valid
 
     def _offer(
         self,
@@ -294,35 +326,41 @@ class TaskScheduler(ABC):
 
     def _tell_emitters(
         self,
-        batch: Batch,
-        sizes: list[int],
+        out: Out,
         scores: np.ndarray,
         measures: np.ndarray,
         valid: np.ndarray,
         info: dict[str, np.ndarray],
         items: Items,
+        jacobians: np.ndarray | None,
     ) -> None:
-        assert batch.task is not None
-        if self.archives[batch.task].empty:
+        task = out.batch.task
+        assert task is not None
+        archive, column = self.archives[task], self.tasks.index(task)
+        if archive.empty and not out.dqd:
             return  # All failed so far: there is nothing to learn, and no elite to restart from.
-        role = role_of(self.tasks.index(batch.task), scores, measures)
+        role = role_of(column, scores, measures)
         if not valid.all():
             # An evolution strategy ranks its whole batch: failures take the batch's worst values,
             # or, where all failed, those of the archive.
-            known = role if valid.any() else self.archives[batch.task].data(list(role))
+            known = role if valid.any() else archive.data(list(role))
             rows = valid if valid.any() else slice(None)
             for name, array in role.items():
-                array[~valid] = known[name][rows].min(axis=0)
+                array[~valid] = 0 if archive.empty else known[name][rows].min(axis=0)
         start = 0
-        for emitter, size in zip(self.emitters[batch.task], sizes, strict=True):
+        for emitter, size in zip(self.emitters[task], out.sizes, strict=True):
             rows = slice(start, start + size)
-            more: dict[str, Any] = {}
-            if getattr(emitter, "uses_items", False):
-                more["items"] = [None] * size if items is None else list(items[rows])
-            emitter.tell(
-                solution=batch.solutions[rows],
+            told: dict[str, Any] = {
+                "solution": out.batch.solutions[rows],
                 **{name: array[rows] for name, array in role.items()},
-                add_info={name: array[rows] for name, array in info.items()},
-                **more,
-            )
+                "add_info": {name: array[rows] for name, array in info.items()},
+            }
             start += size
+            if out.dqd:
+                assert jacobians is not None
+                order = [column, *(row for row in range(jacobians.shape[1]) if row != column)]
+                emitter.tell_dqd(**told, jacobian=jacobians[rows][:, order])
+                continue
+            if getattr(emitter, "uses_items", False):
+                told["items"] = [None] * size if items is None else list(items[rows])
+            emitter.tell(**told)

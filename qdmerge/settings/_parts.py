@@ -68,6 +68,14 @@ ARCHIVES = Registry(
             "dominated novelty search: a population without cells",
             {"capacity": 100, "k_neighbors": 3},
         ),
+        "proximity": Entry(
+            "ribs.archives:ProximityArchive",
+            "novelty search with local competition: without cells, it grows",
+            {"k_neighbors": 5, "novelty_threshold": 0.03, "local_competition": True},
+        ),
+        "sliding": Entry(
+            "qdmerge.archives:sliding", "a grid whose boundaries follow the models found"
+        ),
     },
 )
 
@@ -99,6 +107,14 @@ EMITTERS = Registry(
             "ribs.emitters:EvolutionStrategyEmitter",
             "the same with a diagonal covariance, for large spaces",
             {"sigma0": 0.1, "batch_size": 6, "es": "sep_cma_es"},
+        ),
+        "gradient_arborescence": Entry(
+            "qdmerge.emitters:GradientArborescence",
+            "branches along the slopes of all scores at one point: CMA-MEGA, CMA-MAEGA",
+        ),
+        "gradient_operator": Entry(
+            "qdmerge.emitters:GradientOperator",
+            "elites move along the slopes of all scores: OMG-MEGA",
         ),
         "recipe": Entry(
             "qdmerge.merges:RecipeEmitter", "the grid of a recipe without search, a baseline"

@@ -35,8 +35,8 @@ class ToyGuide:
     ``fault`` is the loss that solutions beyond the unit circle have.
     """
 
-    def __init__(self, peaks: np.ndarray, fault: float | None) -> None:
-        self.peaks, self.fault = peaks, fault
+    def __init__(self, peaks: np.ndarray, fault: float | None, n_measures: int) -> None:
+        self.peaks, self.fault, self.n_measures = peaks, fault, n_measures
         self.aside = np.random.default_rng(5).normal(0, 0.1, (len(peaks), 16, peaks.shape[1]))
         self.sizes = {f"task{k}": 16 for k in range(len(peaks))}
 
@@ -59,6 +59,10 @@ class ToyGuide:
             raise EvaluationError(f"the guide's loss is {self.fault}")
         return losses, gradient
 
+    def measure_gradients(self, x: np.ndarray) -> np.ndarray:
+        """The measures are the first coordinates."""
+        return np.eye(self.n_measures, len(x))
+
 
 class ToyBackend(GenomeBackend):
     def __init__(self, config: ToyConfig) -> None:
@@ -69,7 +73,7 @@ class ToyBackend(GenomeBackend):
         self.tasks = [Task(f"task{k}", metric="bump") for k in range(config.n_tasks)]
         self.measures = [Measure(f"x{m}", (-1.5, 1.5)) for m in range(config.n_measures)]
         if config.guided:
-            self.guide = ToyGuide(self.peaks, config.guide_fault)
+            self.guide = ToyGuide(self.peaks, config.guide_fault, config.n_measures)
         self.side_tasks = [Task(name) for name in config.side_tasks]
         names = [task.name for task in self.tasks]
         seeds = {"base": np.zeros(config.dim)} | dict(zip(names, self.peaks, strict=True))

@@ -18,10 +18,16 @@ EMITTERS = {
     "guided": [
         {"name": "merge", "mutation": ["gaussian", {"name": "guided", "steps": 3, "rate": 0.1}]}
     ],
+    "gradient_arborescence": [{"name": "gradient_arborescence", "batch_size": 3}],
+    "gradient_operator": [
+        {"name": "gradient_operator", "sigma": 0.05, "batch_size": 2, "slopes_batch": 9},
+        {"name": "merge", "mutation": "gaussian"},
+    ],
     "mixed": [{"name": "merge", "mutation": "gaussian", "batch_size": 2}, "iso_line"],
     "plane": [{"name": "merge", "mutation": "gaussian"}],
 }
 
+DQD = ("gradient_arborescence", "gradient_operator")
 
 STARTS = {
     "guided": {

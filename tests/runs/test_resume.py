@@ -16,10 +16,10 @@ import pytest
 
 from qdmerge.errors import RunError
 from qdmerge.runs import Run, RunFolder, read_events, read_history
-from tests.runs.conftest import essence, timeless, toy_config
+from tests.runs.conftest import DQD, essence, timeless, toy_config
 
 
-@pytest.mark.parametrize("emitters", ["merge", "cma_es", "mixed", "guided", "plane"])
+@pytest.mark.parametrize("emitters", ["merge", "cma_es", "mixed", "guided", "plane", *DQD])
 def test_resume_after_any_byte_of_the_log(finished, copy_of, emitters):
     path, results = finished[emitters]
     whole = (path / "events.jsonl").read_bytes()

@@ -14,7 +14,7 @@ from qdmerge.errors import ConfigError, EvaluationError, RunError, UnsupportedEr
 from qdmerge.runs import Run, RunFolder, lookup_solution, read_events, read_history, solution_id
 from qdmerge.runs._scores import mean_interval
 from qdmerge.settings import RunConfig
-from tests.runs.conftest import timeless, toy_config
+from tests.runs.conftest import DQD, timeless, toy_config
 
 
 def test_two_runs_with_one_seed_are_equal_and_another_seed_differs(finished, tmp_path):
@@ -25,7 +25,7 @@ def test_two_runs_with_one_seed_are_equal_and_another_seed_differs(finished, tmp
     assert other["candidates"] != results["candidates"]
 
 
-@pytest.mark.parametrize("emitters", ["merge", "guided", "plane"])
+@pytest.mark.parametrize("emitters", ["merge", "guided", "plane", *DQD])
 def test_results_do_not_depend_on_the_number_of_workers(tmp_path, emitters):
     execution = {"in_flight": 3, "threads": 1}
     serial, pool = (
