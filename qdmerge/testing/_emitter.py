@@ -9,13 +9,16 @@ import pytest
 
 from qdmerge.archives import grid
 from qdmerge.emitters import EmitterSpec
-from qdmerge.schedulers import FixedScheduler, learns
+from qdmerge.guide import Slopes
+from qdmerge.schedulers import FixedScheduler, follows_gradients, learns
 from qdmerge.spaces import Space
 from qdmerge.testing._shared import (
     TASKS,
     archive_spec,
     scores_of,
+    slopes_of,
     small_space,
+    tell,
     untouched_global_randomness,
 )
 
@@ -58,7 +61,7 @@ class EmitterContract:
         for _ in range(rounds):
             batch = scheduler.ask()
             played.append((batch.solutions.copy(), scores_of(batch.solutions)))
-            scheduler.tell(batch, played[-1][1])
+            tell(scheduler, batch, played[-1][1])
         return played
 
     def test_solutions_fit_the_space(self) -> None:
@@ -104,7 +107,9 @@ class EmitterContract:
             np.testing.assert_array_equal(solutions, before)
 
     def test_several_batches_out(self) -> None:
-        """An emitter that does not learn is asked again before it is told; others must wait."""
+        """An emitter that neither learns nor follows gradients is asked again before it is told;
+        others must wait.
+        """
         scheduler, emitter = self.scheduled()
         if learns(emitter):
             scheduler.ask()
@@ -114,7 +119,7 @@ class EmitterContract:
         if self.draws:
             assert len({batch.solutions.tobytes() for batch in batches}) == 3
         for batch in reversed(batches):
-            scheduler.tell(batch, scores_of(batch.solutions))
+            tell(scheduler, batch, scores_of(batch.solutions))
         assert len(self.play(scheduler, 1)) == 1
 
     def test_a_replay_resumes_it(self) -> None:
@@ -126,7 +131,7 @@ class EmitterContract:
         for solutions, scores in self.play(first, 5):
             batch = second.ask()
             np.testing.assert_array_equal(batch.solutions, solutions)
-            second.tell(batch, scores)
+            tell(second, batch, scores)
         for (expected, _), (solutions, _) in zip(
             self.play(first, 3), self.play(second, 3), strict=True
         ):
@@ -135,11 +140,11 @@ class EmitterContract:
     def test_failures_are_survived(self) -> None:
         """After batches that failed, in part or whole, it gives finite solutions."""
         scheduler, _ = self.scheduled()
-        for failed in (slice(0, 1), slice(None), slice(0, 0)):
+        for failed in (slice(0, 1), slice(0, 1), slice(None), slice(None), slice(0, 0)):
             batch = scheduler.ask()
             scores = scores_of(batch.solutions)
             scores[failed] = np.nan
-            scheduler.tell(batch, scores)
+            tell(scheduler, batch, scores)
         for solutions, _ in self.play(scheduler, 2):
             assert np.isfinite(solutions).all()
 
@@ -152,3 +157,20 @@ class EmitterContract:
             pytest.skip("the emitter names no parents")
         n, _, dim = np.shape(parents)
         assert (n, dim) == scheduler.ask().solutions.shape
+
+    def test_gradients_come_before_children(self) -> None:
+        """What ``ask_dqd`` gives is told with Jacobians first; they decide what ``ask`` gives."""
+        scheduler, emitter = self.scheduled()
+        if not follows_gradients(emitter):
+            pytest.skip("the emitter follows no gradients")
+        mirrored, _ = self.scheduled()
+        points, others = scheduler.ask(), mirrored.ask()
+        assert len(points) >= 1
+        assert all(isinstance(errand, Slopes) for errand in points.errands)
+        np.testing.assert_array_equal(points.solutions, others.solutions)
+        tell(scheduler, points, scores_of(points.solutions))
+        slopes = -slopes_of(others.solutions)
+        mirrored.tell(others, scores_of(others.solutions), jacobians=slopes)
+        children = scheduler.ask()
+        assert not any(isinstance(errand, Slopes) for errand in children.errands)
+        assert (children.solutions != mirrored.ask().solutions).any(), "gradients change nothing"

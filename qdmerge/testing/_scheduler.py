@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from qdmerge.archives import grid
+from qdmerge.guide import Slopes
 from qdmerge.schedulers import Batch, TaskScheduler
 from qdmerge.testing._shared import (
     TASKS,
     archive_spec,
     content,
     scores_of,
+    slopes_of,
     small_space,
+    tell,
     untouched_global_randomness,
 )
+
+
+def _remember(emitter: Any, given: list[np.ndarray]) -> None:
+    """Keep the Jacobians that an emitter is told."""
+    tell_dqd = emitter.tell_dqd
+
+    def remembered(*, jacobian: np.ndarray, **told: Any) -> None:
+        given.append(jacobian.copy())
+        tell_dqd(jacobian=jacobian, **told)
+
+    emitter.tell_dqd = remembered
 
 
 class SchedulerContract:
@@ -29,21 +43,25 @@ class SchedulerContract:
         """Return a new scheduler of these archives and emitters. Override this."""
         raise NotImplementedError("override make_scheduler()")
 
-    def scheduled(self, learning: bool = False) -> TaskScheduler:
-        """Return a scheduler whose emitters are Gaussian, or evolution strategies that learn."""
-        from ribs.emitters import EvolutionStrategyEmitter, GaussianEmitter
+    def scheduled(
+        self, kind: Literal["gaussian", "learning", "gradients"] = "gaussian"
+    ) -> TaskScheduler:
+        """Return a scheduler of Gaussian emitters, or of ones that learn or follow gradients."""
+        from ribs.emitters import (
+            EvolutionStrategyEmitter,
+            GaussianEmitter,
+            GradientArborescenceEmitter,
+        )
 
         space = small_space()
         archives = {task: grid(archive_spec(space, task)) for task in TASKS}
-        options: dict[str, Any] = {"x0": space.x0, "batch_size": 3, "seed": 1}
-        emitters = {
-            task: [
-                EvolutionStrategyEmitter(archive, sigma0=0.2, **options)
-                if learning
-                else GaussianEmitter(archive, sigma=0.2, **options)
-            ]
-            for task, archive in archives.items()
-        }
+        emitter, size = {
+            "gaussian": (GaussianEmitter, {"sigma": 0.2}),
+            "learning": (EvolutionStrategyEmitter, {"sigma0": 0.2}),
+            "gradients": (GradientArborescenceEmitter, {"sigma0": 0.2, "lr": 0.1}),
+        }[kind]
+        options: dict[str, Any] = {"x0": space.x0, "batch_size": 3, "seed": 1, **size}
+        emitters = {task: [emitter(archive, **options)] for task, archive in archives.items()}
         return self.make_scheduler(archives, emitters)
 
     def play(
@@ -101,7 +119,7 @@ class SchedulerContract:
 
     def test_what_learns_is_told_before_it_is_asked_again(self) -> None:
         """With evolution strategies, ``ready`` ends, and another ask is an error."""
-        scheduler = self.scheduled(learning=True)
+        scheduler = self.scheduled("learning")
         out = []
         while scheduler.ready:
             out.append(scheduler.ask())
@@ -111,6 +129,27 @@ class SchedulerContract:
         scheduler.tell(out[-1], scores_of(out[-1].solutions))
         assert scheduler.ready
         assert scheduler.ask().task == out[-1].task
+
+    def test_gradients_come_before_children(self) -> None:
+        """A turn of emitters that follow gradients has two batches. The first is told with the
+        Jacobian: to the emitter in its archive's order, the objective first.
+        """
+        scheduler = self.scheduled("gradients")
+        given: list[np.ndarray] = []
+        for emitters in scheduler.emitters.values():
+            _remember(emitters[0], given)
+        for turn in range(4):
+            points = scheduler.ask()
+            assert len(points) == 1
+            assert all(isinstance(errand, Slopes) for errand in points.errands)
+            tell(scheduler, points, scores_of(points.solutions))
+            column, slopes = TASKS.index(points.task or ""), slopes_of(points.solutions)
+            assert len(given) == turn + 1, "the emitter was not told its Jacobian once"
+            np.testing.assert_allclose(given[-1][:, 0], slopes[:, column])
+            np.testing.assert_allclose(given[-1][:, 1:], np.delete(slopes, column, axis=1))
+            children = scheduler.ask()
+            assert (children.task, len(children)) == (points.task, 3)
+            tell(scheduler, children, scores_of(children.solutions))
 
     def test_a_batch_is_told_once(self) -> None:
         """What is not out is refused, and changes nothing."""

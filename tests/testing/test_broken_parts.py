@@ -259,6 +259,15 @@ breaks("Emitter", "failures_are_survived")(
 breaks("Emitter", "parents_belong_to_children")(broken_emitter(_parents_of_another_shape))
 
 
+@breaks("Emitter", "gradients_come_before_children")
+def blind_to_gradients(archive: Any, spec: Any) -> Any:
+    class Blind(Scripted):
+        def ask_dqd(self) -> np.ndarray:
+            return self.x0[None]
+
+    return Blind(archive, sigma=0.1, x0=spec.space.x0, batch_size=2, seed=spec.seed)
+
+
 # --- schedulers ---------------------------------------------------------------------------------
 
 
@@ -294,6 +303,13 @@ def _failures_as_zero(self: Any, batch: Any, scores: Any, measures: Any) -> tupl
 _checked = CycleScheduler._checked
 
 
+_checked_jacobians = CycleScheduler._checked_jacobians
+
+
+def _jacobians_in_another_order(self: Any, batch: Any, jacobians: Any, valid: Any) -> tuple:
+    return _checked_jacobians(self, batch, jacobians[:, ::-1], valid)
+
+
 def _one_batch_at_a_time(self: Any) -> Any:
     if self.out:
         raise RuntimeError("tell first")
@@ -307,6 +323,12 @@ breaks("Scheduler", "every_archive_sees_its_own_role")(
 breaks("Scheduler", "several_batches_out")(broken_scheduler(ask=_one_batch_at_a_time))
 breaks("Scheduler", "what_learns_is_told_before_it_is_asked_again")(
     broken_scheduler(_ready_tasks=lambda self: self.tasks)
+)
+breaks("Scheduler", "gradients_come_before_children")(
+    broken_scheduler(_checked_jacobians=_jacobians_in_another_order)
+)
+breaks("Scheduler", "gradients_come_before_children")(
+    broken_scheduler(_ask_dqd=lambda self, task: self._ask(task))
 )
 breaks("Scheduler", "a_batch_is_told_once")(
     broken_scheduler(

@@ -109,7 +109,9 @@ class TestRegMeanSpace(SpaceContract):
         ("grid", {"bins": [3, 4]}),
         ("cvt", {"centroids": 20, "samples": 200}),
         ("dns", {"capacity": 15}),
-        ("ribs.archives:SlidingBoundariesArchive", {"dims": [4, 4]}),
+        ("sliding", {"bins": 4}),
+        ("proximity", {"novelty_threshold": 0.01}),
+        ("grid", {"learning_rate": 0.1}),
     ],
 )
 class TestArchives(ArchiveContract):
@@ -129,6 +131,8 @@ EMITTER_OPTIONS: dict[str, dict[str, Any]] = {
     "iso_line": {},
     "cma_es": {"batch_size": 5},
     "sep_cma_es": {"batch_size": 5},
+    "gradient_arborescence": {},
+    "gradient_operator": {"batch_size": 2, "sigma": 0.05},
 }
 
 
