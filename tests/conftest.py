@@ -85,7 +85,7 @@ def evolve() -> Callable[[CycleQD, int], CycleQD]:
     def run(search: CycleQD, generations: int) -> CycleQD:
         for _ in range(generations + 1):
             batch = search.ask()
-            search.tell(batch, search.backend.evaluate(batch.solutions, "validation"))
+            search.tell(batch, search.evaluate(batch))
         return search
 
     return run

@@ -118,6 +118,11 @@ def build_search(config: RunConfig, backend: GenomeBackend) -> CycleQD:
         return search
     except (TypeError, ValueError) as error:
         raise ConfigError(f"a part refuses its options: {error}") from error
+    except (NotImplementedError, KeyError) as error:
+        raise ConfigError(
+            f"a part does not fit this search ({type(error).__name__}: {error}); "
+            "docs/how-to/swap-parts says what fits what"
+        ) from error
 
 
 def _start(config: RunConfig) -> Callable[[Space, Sequence[Task]], Start]:

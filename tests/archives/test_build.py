@@ -211,6 +211,8 @@ FROM_TEXT = [
     ("dns", {}, DNSArchive, 100),
     ("dns", {"capacity": 7}, DNSArchive, 7),
     ("ribs.archives:SlidingBoundariesArchive", {"dims": [3, 3]}, SlidingBoundariesArchive, 9),
+    ("sliding", {"bins": [3, 4], "remap": 7}, SlidingBoundariesArchive, 12),
+    ("proximity", {}, ProximityArchive, None),
     ("ribs.archives:GridArchive", {"dims": [2, 5], "ranges": [[0, 2], [0, 2]]}, GridArchive, 10),
     (
         "ribs.archives:ProximityArchive",
@@ -236,6 +238,19 @@ def test_archives_from_text(
         assert archive.upper_bounds.tolist() == [1, 1]
     if "ranges" in options:
         assert archive.upper_bounds.tolist() == [2, 2]  # the user's option wins
+
+
+def test_a_grid_with_a_learning_rate_has_thresholds_from_the_lowest_objective_on() -> None:
+    """The archive of CMA-MAE: f > t; then t becomes (1 - rate) t + rate f."""
+    archive = ARCHIVES.build("grid", {"bins": 2, "learning_rate": 0.25}, spec().context)
+    assert archive.threshold_min == pytest.approx(-0.5) == archive.qd_score_offset
+    x, measures = np.zeros((1, 3)), np.full((1, 2), 0.1)
+    assert archive.add(x, [0.5], measures)["status"] == 2
+    assert archive.add(x, [-0.3], measures)["status"] == 0  # 0.75 * -0.5 + 0.25 * 0.5 = -0.25
+    assert archive.add(x, [-0.2], measures)["status"] == 1
+    assert archive.stats.obj_max == 0.5
+    assert archive.best_elite["objective"] == 0.5
+    assert archive.data("objective").tolist() == [pytest.approx(-0.2)]
 
 
 def test_the_default_of_cvt_does_not_grow_with_the_axes() -> None:

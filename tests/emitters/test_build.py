@@ -166,17 +166,34 @@ ANY_EMITTER = {
     "iso_line": "iso_line",
     "cma_es": "cma_es",
     "sep_cma_es": "sep_cma_es",
+    "gradient_arborescence": {"name": "gradient_arborescence", "batch_size": 3},
+    "gradient_operator": "gradient_operator",
     "module:Gaussian": {"name": "ribs.emitters:GaussianEmitter", "sigma": 0.2, "batch_size": 2},
     "module:ES": {
         "name": "ribs.emitters:EvolutionStrategyEmitter",
         "sigma0": 0.2,
         "ranker": "2obj",
     },
+    "module:Genetic": {
+        "name": "ribs.emitters:GeneticAlgorithmEmitter",
+        "operator": "gaussian",
+        "operator_kwargs": {"sigma": 0.1},
+        "batch_size": 2,
+    },
+    "module:Operator": {
+        "name": "ribs.emitters:GradientOperatorEmitter",
+        "sigma": 0.1,
+        "sigma_g": 0.1,
+        "batch_size": 2,
+    },
 }
 ANY_ARCHIVE = {
     "grid": {"name": "grid", "bins": 6},
     "cvt": {"name": "cvt", "centroids": 20, "samples": 60},
     "dns": {"name": "dns", "capacity": 20},
+    "proximity": "proximity",
+    "sliding": {"name": "sliding", "bins": 4, "remap": 20},
+    "annealed": {"name": "grid", "bins": 6, "learning_rate": 0.3},
     "module:Class": {"name": "ribs.archives:SlidingBoundariesArchive", "dims": [4, 4]},
 }
 
@@ -199,6 +216,38 @@ def test_any_emitter_works_on_any_archive(
     assert len({str(x) for listed in elites.values() for x in listed}) > 3  # not just the experts
 
 
+STRATEGIES = [
+    {"ranker": "2rd", "selection_rule": "mu", "restart_rule": 3},
+    {"ranker": "imp", "restart_rule": "basic", "es": "lm_ma_es", "batch_size": 4},
+    {"ranker": "obj", "es": "openai_es", "es_kwargs": {"lr": 0.05, "mirror_sampling": False}},
+    {"es": "pycma_es"},
+]
+
+
+@pytest.mark.parametrize("options", STRATEGIES, ids=[str(list(one)) for one in STRATEGIES])
+def test_rankers_restarts_and_strategies_are_options(
+    options: dict[str, Any], evolve: Callable[..., Any]
+) -> None:
+    emitter = {"name": "cma_es", **options}
+    assert found(emitter, "grid", 1, evolve) != found("cma_es", "grid", 1, evolve)
+
+
+@pytest.mark.parametrize(
+    ("archive", "problem"),
+    [
+        ("ribs.archives:DensityArchive", "NotImplementedError: `dtypes`"),
+        (
+            {"name": "ribs.archives:CategoricalArchive", "categories": [["a", "b"]] * 2},
+            "KeyError: 0.5",
+        ),
+    ],
+)
+def test_archives_that_cannot_fit_are_refused(archive: Any, problem: str) -> None:
+    config = parse_config({"backend": "toy", "archive": archive, "emitters": ["gaussian"]})
+    with pytest.raises(ConfigError, match=f"a part does not fit this search.*{problem}"):
+        build_search(config, config.backend.build(None))
+
+
 class Single(Space):
     """A space of float32, as every space of weights is."""
 
@@ -215,6 +264,6 @@ def test_solutions_have_the_space_s_dtype(emitter: Any) -> None:
     for _ in range(12):
         batch = search.ask()
         assert batch.solutions.dtype == np.float32
-        search.tell(batch, backend.evaluate(batch.solutions, "validation"))
+        search.tell(batch, search.evaluate(batch))
     assert search.archives["task0"].data("solution").dtype == np.float32
     assert search.aggregate(scale=1.5).dtype == np.float32
