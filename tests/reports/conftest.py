@@ -21,6 +21,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "cvt": {"archive": {"name": "cvt", "centroids": 30, "samples": 1000}},
     "cvt, two tasks": {"backend": {"n_tasks": 2}, "archive": {"name": "cvt", "centroids": 9}},
     "dns": {"archive": {"name": "dns", "capacity": 25}},
+    "proximity": {"archive": "proximity"},
+    "sliding": {"archive": {"name": "sliding", "bins": 5, "remap": 10}},
 }
 BINS = 6
 EVALUATIONS = 24

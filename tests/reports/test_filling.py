@@ -51,7 +51,7 @@ def test_nothing_was_told():
     assert filling_moments([]) == []
 
 
-@pytest.mark.parametrize("name", ["three tasks", "dns"])
+@pytest.mark.parametrize("name", ["three tasks", "dns", "proximity", "sliding"])
 def test_archives_at_a_moment_are_those_of_a_run_that_ended_there(run_of, unfinished, name):
     """The log cut after so many batches tells the same archives."""
     folder = run_of(name)

@@ -180,8 +180,9 @@ def test_voronoi_cells_of_one_axis_are_bars_between_the_middles(run_of):
             assert bar.get_height() == quality
 
 
-def test_archives_without_cells_show_every_elite_as_a_point(run_of):
-    maps, marks = read(run_of("dns"))
+@pytest.mark.parametrize("name", ["dns", "proximity"])
+def test_archives_without_cells_show_every_elite_as_a_point(run_of, name):
+    maps, marks = read(run_of(name))
     for part, panel in zip(maps, archive_heatmap(maps, marks).axes, strict=True):
         points = panel.collections[0]
         order = np.argsort(part.objective, kind="stable")
