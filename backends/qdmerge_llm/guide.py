@@ -23,6 +23,7 @@ from qdmerge.errors import ConfigError, EvaluationError, UnsupportedError
 from qdmerge.spaces import ModuleGuide
 from qdmerge.storage import built_once, cache_dir, content_digest
 from qdmerge_llm.calibration import Answer
+from qdmerge_llm.generation import cache_argument, cache_of, layers_of
 from qdmerge_llm.items import Item
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ VERSION = 1
 """Part of the cache key: raise it whenever the meaning of what is recorded changes."""
 
 _FILE = "answers.safetensors"
+_PREFIX = 32  # shorter common beginnings are not worth a pass of their own
 _READ = 8  # answers that are read at once to record them
 
 
@@ -210,19 +212,43 @@ class LLMGuide(ModuleGuide):
 
     def _logits(self, record: Record, rows: Sequence[int]) -> torch.Tensor:
         """Return what the live model expects at the places of answers: ``(places, size)``."""
+        read = [record.rows[row] for row in rows]
+        lengths, places = (each[list(rows)] for each in (record.lengths, record.places))
+        shared = self._shared(read, int((lengths - places).min()))
+        cache = self._beginning(read[0][None, :shared], len(read)) if shared else {}
+        # Padding is behind the answers and so needs no mask: no token looks at what comes after it.
+        ids = pad_sequence([row[shared:] for row in read], batch_first=True)
+        columns = torch.arange(shared, shared + ids.shape[1])
+        behind = (lengths - places)[:, None]
+        chosen = (columns < lengths[:, None]) & (columns >= behind)
+        with _computed_again(self._layers):
+            logits: torch.Tensor = self._run(ids, chosen, use_cache=bool(cache), **cache).logits
+        return logits.float()
+
+    def _run(self, ids: torch.Tensor, chosen: torch.Tensor, **options: Any) -> Any:
+        """Call the live model for its logits at ``chosen`` places alone: bool, as ``ids``."""
         device = self._weight.device
-        ids = pad_sequence([record.rows[row] for row in rows], batch_first=True).to(device)
-        lengths, places = (each[list(rows)][:, None] for each in (record.lengths, record.places))
-        columns = torch.arange(ids.shape[1])
-        chosen = ((columns < lengths) & (columns >= lengths - places)).to(device)
 
         def choose(_: torch.nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-            return (inputs[0][chosen],)
+            return (inputs[0][chosen.to(device)],)
 
-        # Padding is behind the answers and so needs no mask: no token looks at what comes after it.
-        with self._head.register_forward_pre_hook(choose), _computed_again(self._layers):
-            logits: torch.Tensor = self.module(input_ids=ids, use_cache=False).logits
-        return logits.float()
+        with self._head.register_forward_pre_hook(choose):
+            return self.module(input_ids=ids.to(device), **options)
+
+    def _shared(self, rows: Sequence[torch.Tensor], most: int) -> int:
+        """Return how many tokens, such as those of a system prompt, are read once for all rows."""
+        if len(rows) < 2 or self._layers or not layers_of(self.module, max(map(len, rows))):
+            return 0
+        heads = torch.stack([row[:most] for row in rows])
+        same = int((heads == heads[0]).all(0).long().cumprod(0).sum())
+        return same if same >= _PREFIX else 0
+
+    def _beginning(self, ids: torch.Tensor, count: int) -> dict[str, Any]:
+        """Return the argument that holds keys and values of a beginning, for ``count`` rows."""
+        output = self._run(ids, torch.zeros_like(ids, dtype=torch.bool), use_cache=True)
+        cache = cache_of(output)
+        cache.batch_repeat_interleave(count)
+        return {cache_argument(self.module): cache}
 
     def _asked(self, task: str) -> tuple[str, Sequence[Item]]:
         if task not in self._items:

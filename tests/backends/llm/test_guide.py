@@ -137,6 +137,24 @@ def test_answers_count_by_their_length_and_padding_by_nothing(guide: Any) -> Non
         assert together == pytest.approx(np.average(alone, weights=places), rel=1e-4)
 
 
+def test_a_common_beginning_is_read_once(settings: Any) -> None:
+    kind = {"kind": f"{__name__}:Twice", "options": {"system": "To be, or not to be: " * 2}}
+    changed = {**with_task(settings, "os", **kind), "chat_template": TEMPLATE}
+    guides = [build(changed, checkpointing=again).guide for again in (False, True)]
+    read: list[list[int]] = [[], []]
+    found = []
+    for guide, tokens in zip(guides, read, strict=True):
+        rows = {"os": np.arange(guide.sizes["os"])}
+        guide.module.model.embed_tokens.register_forward_pre_hook(
+            lambda _, inputs, tokens=tokens: tokens.append(inputs[0].numel())
+        )
+        found.append(guide.gradient(guide.space.x0, rows, {"os": 1.0}))
+    assert len(read[0]) == 2
+    assert sum(read[0]) < 0.8 * sum(read[1])
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-4)
+    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-3, atol=1e-5)
+
+
 def test_layers_computed_again_give_the_same(settings: Any, guide: Any) -> None:
     frugal = build(settings, checkpointing=True).guide
     ran = []
