@@ -210,8 +210,13 @@ def test_a_search_asks_for_slopes_then_for_children() -> None:
     assert turns == [(f"task{k}", n) for k in range(3) for n in (1, 3)]
 
 
-def test_with_several_batches_out_a_turn_is_ended_before_another_begins() -> None:
-    search = CycleQD(ToyBackend(ToyConfig()), emitters=[arborescence_of])
+def operator_of(archive: ArchiveBase, spec: EmitterSpec) -> EmitterBase:
+    return GradientOperator(archive, spec, batch_size=2)
+
+
+@pytest.mark.parametrize("make", [arborescence_of, operator_of])
+def test_with_several_batches_out_a_turn_is_ended_before_another_begins(make: Any) -> None:
+    search = CycleQD(ToyBackend(ToyConfig()), emitters=[make])
     search.tell(seeds := search.ask(), search.evaluate(seeds))
     first, second = search.ask(), search.ask()
     assert [first.task, second.task] == ["task0", "task1"]
