@@ -55,8 +55,8 @@ class GradientArborescence(_InUnits, GradientArborescenceEmitter):
     (arXiv 2305.13795).
 
     Slopes are per unit of the space and scaled to a root mean square of 1 over coordinates, so
-    that a weight is the mean step of a coordinate in units, as a climb's rate is. Children are
-    clipped to the bounds.
+    that a weight is the mean step of a coordinate in units. In large spaces slopes lie in few
+    coordinates, and weights are far below a climb's rate. Children are clipped to the bounds.
 
     Args:
         archive: Archive of the active task.
@@ -83,7 +83,7 @@ class GradientArborescence(_InUnits, GradientArborescenceEmitter):
         archive: ArchiveBase,
         spec: EmitterSpec,
         *,
-        sigma0: Annotated[float, Field(gt=0)] = 0.1,
+        sigma0: Annotated[float, Field(gt=0)] = 0.01,
         lr: Annotated[float, Field(gt=0)] = 1.0,
         grad_opt: Literal["gradient_ascent", "adam"] = "gradient_ascent",
         ranker: str = "2imp",
@@ -141,7 +141,7 @@ class GradientOperator(_InUnits, GradientOperatorEmitter):
         archive: ArchiveBase,
         spec: EmitterSpec,
         *,
-        sigma_g: Annotated[float, Field(gt=0)] = 0.1,
+        sigma_g: Annotated[float, Field(gt=0)] = 0.01,
         sigma: Annotated[float, Field(ge=0)] = 0.0,
         line_sigma: Annotated[float, Field(ge=0)] = 0.0,
         measure_gradients: bool = True,
