@@ -131,7 +131,9 @@ class Units(VectorSpace):
     "make",
     [
         lambda archive, spec: GradientArborescence(archive, spec, batch_size=4),
-        lambda archive, spec: GradientArborescence(archive, spec, grad_opt="adam", lr=0.05),
+        lambda archive, spec: GradientArborescence(
+            archive, spec, sigma0=0.1, grad_opt="adam", lr=0.05
+        ),
         lambda archive, spec: GradientOperator(archive, spec, sigma=0.05, batch_size=3),
         lambda archive, spec: GradientOperator(archive, spec, line_sigma=0.2, batch_size=2),
         lambda archive, spec: GradientOperator(archive, spec, measure_gradients=False),
