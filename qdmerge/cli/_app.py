@@ -187,6 +187,10 @@ def tell_forecast(
 def run(
     source: Source,
     evaluations: Annotated[int | None, typer.Option(help="Models to evaluate.")] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(help="Seconds of evaluating and guiding after which the search ends."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the search.")] = None,
     archive: Annotated[str | None, typer.Option(help="See `qdmerge list archives`.")] = None,
     emitter: Annotated[
@@ -207,7 +211,12 @@ def run(
     from qdmerge.runs import Run
     from qdmerge.settings import load_config
 
-    numbers = {"evaluations": evaluations, "seed": seed, "execution.workers": workers}
+    numbers = {
+        "evaluations": evaluations,
+        "seconds": seconds,
+        "seed": seed,
+        "execution.workers": workers,
+    }
     overrides = [f"{key}={value}" for key, value in numbers.items() if value is not None]
     if allow_unsandboxed:
         overrides.append("backend.allow_unsandboxed=true")
