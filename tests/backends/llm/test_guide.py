@@ -115,7 +115,8 @@ def test_the_loss_is_the_divergence_over_likely_tokens_and_the_rest(settings: An
         assert loss == pytest.approx(by_definition(settings, task, x, k), rel=1e-3)
 
 
-def test_the_gradient_is_that_of_the_loss(guide: Any) -> None:
+def test_the_gradient_is_that_of_the_loss(settings: Any) -> None:
+    guide = build(settings, top_k=1).guide
     rows, x = everything(guide), guide.space.x0
     shares = {"coding": 0.2, "db": 0.5, "os": 0.3}
     _, gradient = guide.gradient(x, rows, shares)
