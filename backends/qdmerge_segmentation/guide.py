@@ -42,7 +42,8 @@ class SegmentationGuide(ModuleGuide):
 
     Images are seen in the model's size. The masks are recorded once for experts and images, in the
     cache; nothing is read or computed before the first use. For models with BatchNorm, statistics
-    are those that the model of ``x`` is scored with; the gradient takes them for constants.
+    are those that the model of ``x`` is scored with, measured anew at each step; the gradient takes
+    them for constants. Statistics of a step's few images lead a climb astray.
 
     Args:
         segmenter: The live model.
@@ -210,7 +211,7 @@ def disagreement(logits: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:
     The pixels' mean Kullback-Leibler divergence of ``q = sigmoid(logits)`` from
     ``p = sigmoid(expert)``, plus ``sum (p - q)^2 / sum (p^2 + q^2)``: the soft Dice loss with
     squares (Milletari et al. 2016, arXiv 1606.04797), which is least at ``q = p``, where the one
-    without squares is not.
+    without squares is not: where experts are undecided, that one leads away from them.
 
     Args:
         logits: ``(n, h, w)`` log-odds.
