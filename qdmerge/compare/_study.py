@@ -244,6 +244,7 @@ class Study:
                 build = BuildBackend(config)
                 backend = stack.enter_context(closing(build()))
                 guided = getattr(backend, "guide", None) is not None
+                guided = guided and getattr(backend.space, "differentiable", True)
                 facts = domain_facts(backend, guided)
                 executor = SharedExecutor(shared, domain(config, facts), build)
                 shared_backend = SharedBackend(backend, executor)
