@@ -249,6 +249,7 @@ class BackendConfig(BaseModel):
             the first one is what ``qdmerge run NAME`` runs, unless an installed scheme brings one.
         renamed: Former name of a setting to its name now. Former names are still read, with a
             hint.
+        guided: Whether its backends have a guide.
         sources: Options of the schemes that sources ``NAME://part`` refer to, by name of the
             scheme; see :class:`qdmerge.checkpoints.Scheme`.
     """
@@ -259,6 +260,7 @@ class BackendConfig(BaseModel):
     summary: ClassVar[str] = ""
     presets: ClassVar[Mapping[str, str]] = {}
     renamed: ClassVar[Mapping[str, str]] = {}
+    guided: ClassVar[bool] = False
 
     sources: dict[str, SerializeAsAny[Scheme]] = {}
 

@@ -79,6 +79,7 @@ class LLMConfig(BackendConfig):
     summary: ClassVar[str] = "causal language models; tasks that execute what the model writes"
 
     renamed: ClassVar[Mapping[str, str]] = {"reported": "side_tasks"}
+    guided: ClassVar[bool] = True
 
     base: str
     experts: dict[str, str] = Field(min_length=1)

@@ -96,6 +96,7 @@ class SegmentationConfig(BackendConfig):
     presets: ClassVar[Mapping[str, str]] = {
         "segmentation-folders": "qdmerge_segmentation/presets/folders.yaml",
     }
+    guided: ClassVar[bool] = True
 
     base: str
     experts: dict[str, str] = Field(min_length=1)

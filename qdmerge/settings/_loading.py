@@ -14,7 +14,7 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from qdmerge.errors import ConfigError, nearest
 from qdmerge.options import explain
-from qdmerge.settings._discovery import read_preset
+from qdmerge.settings._discovery import find_backend, read_preset
 from qdmerge.settings._presets import with_search_preset
 from qdmerge.settings._schema import RunConfig, backend_from
 
@@ -60,7 +60,7 @@ def load_config(
     """
     data = _read_yaml(*_source_text(source))
     if search_preset is not None:
-        data = with_search_preset(data, search_preset)
+        data = with_search_preset(data, search_preset, _guided(data))
     data = _with_parts(data, parts or {})
     data = _with_overrides(data, overrides)
     problems = []
@@ -75,6 +75,16 @@ def load_config(
     if problems:
         raise ConfigError("\n".join(problems))
     return config
+
+
+def _guided(data: Mapping[str, Any]) -> bool:
+    """Return whether the backend that is named has a guide; True if the name is wrong."""
+    backend = data.get("backend")
+    name = backend.get("name") if isinstance(backend, Mapping) else backend
+    try:
+        return find_backend(str(name)).guided
+    except ConfigError:
+        return True  # reported with the other mistakes
 
 
 def _unknown_names(config: RunConfig) -> list[str]:

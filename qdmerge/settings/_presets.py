@@ -17,10 +17,13 @@ class SearchPreset:
     Attributes:
         summary: One line for ``qdmerge list``.
         changes: The configuration keys that it sets.
+        without_guide: Name of the search preset to use where a backend has no guide; None if this
+            one needs none.
     """
 
     summary: str
     changes: Mapping[str, Any]
+    without_guide: str | None = None
 
 
 SEARCH_PRESETS: Mapping[str, SearchPreset] = {
@@ -62,6 +65,23 @@ SEARCH_PRESETS: Mapping[str, SearchPreset] = {
     ),
     # Chosen and confirmed in docs/results/recommended.md.
     "recommended": SearchPreset(
+        "CycleQD along the experts' gradients; `unguided` where a backend has no guide",
+        {
+            "space": "core",
+            "start": ["guided"],
+            "emitters": [
+                {
+                    "name": "merge",
+                    "selection": {"name": "elite", "low": 0.1, "high": 1.0},
+                    "crossover": {"name": "linear", "sigma": 0.3},
+                    "mutation": {"name": "guided", "steps": 8, "rate": 0.02, "focus": 0.5},
+                }
+            ],
+            "scheduler": "cycle",
+        },
+        without_guide="unguided",
+    ),
+    "unguided": SearchPreset(
         "CycleQD on regression means: weighted by what layers receive, begun with RegMean",
         {
             "space": "regmean",
@@ -86,8 +106,13 @@ def search_presets() -> dict[str, SearchPreset]:
     return {**installed_parts("search_preset").parts, **SEARCH_PRESETS}
 
 
-def with_search_preset(data: Mapping[str, Any], name: str) -> dict[str, Any]:
+def with_search_preset(data: Mapping[str, Any], name: str, guided: bool) -> dict[str, Any]:
     """Return a plain configuration with the keys of a search preset.
+
+    Args:
+        data: The configuration.
+        name: Name of the search preset.
+        guided: Whether the configured backend has a guide.
 
     Raises:
         ConfigError: Unknown search preset.
@@ -97,6 +122,8 @@ def with_search_preset(data: Mapping[str, Any], name: str) -> dict[str, Any]:
         raise ConfigError(
             f"unknown search preset '{name}'{nearest(name, known)} Known: {', '.join(known)}."
         )
+    if not guided and (other := known[name].without_guide):
+        return with_search_preset(data, other, guided)
     return with_changes(data, known[name].changes)
 
 
