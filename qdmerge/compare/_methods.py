@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, mo
 from qdmerge.errors import ConfigError, nearest
 from qdmerge.merges import Recipe, grid_size
 from qdmerge.options import explain
-from qdmerge.settings import SEARCH_PRESETS, with_changes
+from qdmerge.settings import SEARCH_PRESETS, SearchPreset, with_changes
 
 if TYPE_CHECKING:
     from qdmerge.settings import RunConfig
@@ -53,6 +53,8 @@ class Method(BaseModel):
         candidates: Models to choose among; see :class:`~qdmerge.settings.FinalConfig`.
         keeps: "elites" of the configured archives, or "everything" that it evaluated.
         model: "merged" from the experts, or the "multitask" model, fine-tuned on all tasks' data.
+        without_guide: Configuration keys to set instead, where the backend has no guide; {} for the
+            same.
         requires: Python packages beyond qdmerge's own.
         tasks: Least number of tasks.
     """
@@ -67,10 +69,11 @@ class Method(BaseModel):
     candidates: Literal["all", "elites", "children"] = "elites"
     keeps: Literal["elites", "everything"] = "everything"
     model: Literal["merged", "multitask"] = "merged"
+    without_guide: dict[str, Any] = {}
     requires: tuple[str, ...] = ()
     tasks: int = 1
 
-    @field_validator("changes")
+    @field_validator("changes", "without_guide")
     @classmethod
     def _leaves_what_is_shared(cls, changes: dict[str, Any]) -> dict[str, Any]:
         if shared := sorted(changes.keys() & {"evaluations", "seconds", "seed"}):
@@ -88,6 +91,12 @@ class Method(BaseModel):
         if self.start and (self.recipe or "start" in self.changes):
             raise ValueError("'start' stands alone: without 'recipe', and without changes.start")
         return self
+
+    def fitted(self, facts: DomainFacts) -> Method:
+        """Return this method as a domain can use it."""
+        if not self.without_guide or facts.objectives:
+            return self
+        return self.model_copy(update={"changes": self.without_guide})
 
     @property
     def seeded(self) -> bool:
@@ -110,8 +119,14 @@ def _recipe(name: Recipe, summary: str, space: str = "expert") -> Method:
     return Method(summary=summary, space=space, recipe=name, candidates="children")
 
 
-def _quality_diversity(summary: str, changes: Mapping[str, Any]) -> Method:
-    return Method(summary=summary, changes=dict(changes), candidates="all", keeps="elites")
+def _quality_diversity(summary: str, changes: Mapping[str, Any], **more: Any) -> Method:
+    return Method(summary=summary, changes=dict(changes), candidates="all", keeps="elites", **more)
+
+
+def _preset(preset: SearchPreset) -> Method:
+    other = preset.without_guide
+    instead = dict(SEARCH_PRESETS[other].changes) if other else {}
+    return _quality_diversity(preset.summary, preset.changes, without_guide=instead)
 
 
 _ADAMERGING = {"objective": "entropy", "scales": [0.3], "rate": 5e-3, "branch_steps": 0}
@@ -155,10 +170,7 @@ METHODS: Mapping[str, Method] = {
         "iso_line", "MAP-Elites with a fixed quality axis", space="spectral", keeps="elites"
     ),
     "m2n2": _search("m2n2", "natural niches (M2N2)", space="spectral"),
-    **{
-        name: _quality_diversity(preset.summary, preset.changes)
-        for name, preset in SEARCH_PRESETS.items()
-    },
+    **{name: _preset(preset) for name, preset in SEARCH_PRESETS.items()},
     "config": _quality_diversity("the configuration as it stands", {}),
 }
 """Name to method."""
@@ -248,7 +260,8 @@ def incompatibilities(methods: Mapping[str, Method], config: RunConfig, facts: D
     lines = []
     if find_spec("moocore") is None:
         lines.append("a comparison needs moocore: pip install 'qdmerge[compare]'")
-    for name, method in methods.items():
+    for name, named in methods.items():
+        method = named.fitted(facts)
         if missing := [package for package in method.requires if find_spec(package) is None]:
             lines.append(
                 f"method '{name}' needs {', '.join(missing)}: pip install 'qdmerge[compare]'"
@@ -317,6 +330,7 @@ def configure(
     """Return the configuration of a method's run; ``facts`` must hold the number of experts."""
     from qdmerge.settings import parse_config  # slow to import, and not needed to list methods
 
+    method = method.fitted(facts)
     data = config.echo()
     own = data["space"]
     if method.model == "multitask":

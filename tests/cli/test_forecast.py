@@ -96,14 +96,14 @@ def test_experts_are_compared_by_scores_and_by_losses() -> None:
 
 
 def test_without_a_guide_there_are_no_steps_and_it_is_said() -> None:
-    code, output, _ = call("toy", "--set", "backend.guided=false")
+    code, output, _ = call("toy", "--set", "backend.has_guide=false")
     assert code == 0
     assert "Backend toy has no guide, so no guided steps were taken." in output
     assert "disagreement" not in output
     assert "Merging is unlikely to pay: " in output
     assert "worse than the base on task1, task2" in output
     assert "Cost: 14 evaluations" in output
-    found = as_json("toy", "--set", "backend.guided=false")
+    found = as_json("toy", "--set", "backend.has_guide=false")
     assert ("guided" in found["scores"], found["steps"], found["cost"]["passes"]) == (False, 0, 0)
     assert all(one["disagreement"] == [None, None] for one in found["pairs"])
 

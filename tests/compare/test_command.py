@@ -131,7 +131,7 @@ def test_killed_and_given_again_it_ends_the_same(tmp_path):
         (["--methods", "random", "--seconds", "0"], "seconds must be a number above 0; got 0"),
         (["--methods", "adamerging"], "needs a guide with the loss 'entropy', which backend 'toy'"),
         (
-            ["--methods", "guided", "--set", "backend.guided=false"],
+            ["--methods", "guided", "--set", "backend.has_guide=false"],
             "method 'guided' needs a guide with the loss 'agreement', which backend 'toy'",
         ),
         (["--methods", "finetune"], "with these settings does not train one model on all tasks"),

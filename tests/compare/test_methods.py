@@ -28,7 +28,7 @@ def regressing() -> RunConfig:
 
 @pytest.mark.parametrize(
     ("method", "begins"),
-    [("config", True), ("recommended", True), ("map_elites", False), ("random", False),
+    [("config", True), ("unguided", True), ("map_elites", False), ("random", False),
      ("average", False), ("ties", False), ("regmean", False), ("paper", False)],
 )  # fmt: skip
 def test_a_configured_start_is_for_the_configured_space(method: str, begins: bool) -> None:
@@ -64,11 +64,25 @@ def test_every_seed_of_dare_drops_other_elements() -> None:
 
 
 def test_methods_that_measure_layers_need_a_backend_that_shows_them() -> None:
-    methods = {name: METHODS[name] for name in ("regmean", "recommended", "ties")}
+    methods = {name: METHODS[name] for name in ("regmean", "unguided", "ties")}
     found = incompatibilities(methods, regressing(), replace(GROUND, calibrated=False))
-    assert [line.split("'")[1] for line in found.splitlines()] == ["regmean", "recommended"]
+    assert [line.split("'")[1] for line in found.splitlines()] == ["regmean", "unguided"]
     assert "which backend 'llm' does not give for all of them; leave it out" in found
     assert incompatibilities(methods, regressing(), GROUND) == ""
+
+
+def test_the_recommended_search_does_without_a_guide_where_there_is_none() -> None:
+    config, method = load_config("llm-tiny", models=False), METHODS["recommended"]
+    for objectives, other in ((LOSSES, "recommended"), ((), "unguided")):
+        facts = replace(GROUND, objectives=objectives)
+        run, expected = (
+            configure(one, config, seed=1, evaluations=50, facts=facts)
+            for one in (method, METHODS[other])
+        )
+        assert run == expected
+        assert incompatibilities({"recommended": method}, config, facts) == ""
+    assert run.space is not None
+    assert run.space.name == "regmean"
 
 
 @pytest.mark.parametrize(

@@ -248,20 +248,20 @@ def parts_of(name: str, method: Method) -> dict[str, Any]:
     return {**emitter.options, "start": run.start, "others": others}
 
 
-def test_each_variant_of_the_recommended_recipe_has_one_part_of_the_papers():
-    presets = ("recommended", "paper", "released")
-    recommended, paper, released = (parts_of(name, METHODS[name]) for name in presets)
+def test_each_variant_of_the_unguided_search_has_one_part_of_the_papers():
+    presets = ("unguided", "paper", "released")
+    unguided, paper, released = (parts_of(name, METHODS[name]) for name in presets)
     changed = []
-    for name, method in find_methods([str(ROOT / "examples/paper/recommended.yaml")]).items():
+    for name, method in find_methods([str(ROOT / "examples/paper/unguided.yaml")]).items():
         own = parts_of(name, method)
-        (part,) = [part for part in own if own[part] != recommended[part]]
+        (part,) = [part for part in own if own[part] != unguided[part]]
         assert name.endswith(part)
         assert own[part] == (released if part == "mutation" else paper)[part]
         changed.append(part)
     assert sorted(changed) == ["crossover", "mutation", "selection", "start"]
 
 
-@pytest.mark.parametrize("file", ["regmean.yaml", "recommended.yaml", "variants.yaml"])
+@pytest.mark.parametrize("file", ["regmean.yaml", "unguided.yaml", "variants.yaml"])
 def test_files_of_methods_fit_the_harder_presets(file: str) -> None:
     methods = find_methods([str(ROOT / "examples" / "paper" / file)])
     for preset in ("llm-conflict", "segmentation-conflict"):

@@ -72,7 +72,7 @@ class ToyBackend(GenomeBackend):
         self.peaks[:, 0], self.peaks[:, 1] = np.cos(angles) + 0.3, np.sin(angles)
         self.tasks = [Task(f"task{k}", metric="bump") for k in range(config.n_tasks)]
         self.measures = [Measure(f"x{m}", (-1.5, 1.5)) for m in range(config.n_measures)]
-        if config.guided:
+        if config.has_guide:
             self.guide = ToyGuide(self.peaks, config.guide_fault, config.n_measures)
         self.side_tasks = [Task(name) for name in config.side_tasks]
         names = [task.name for task in self.tasks]
@@ -160,7 +160,7 @@ class ToyConfig(BackendConfig):
     fault: Literal["raise", "nan", "die", "hang"] = "raise"
     fault_rate: float = 0.0
     faulty_seeds: bool = False
-    guided: bool = True
+    has_guide: bool = True
     guide_fault: float | None = None
     side_tasks: tuple[str, ...] = ()
     side_fails_beyond: float = np.inf

@@ -63,7 +63,7 @@ def test_a_loss_that_is_not_finite_fails_the_child_and_the_run_goes_on(tmp_path)
 @pytest.mark.parametrize("guided", ["start", "mutation", *DQD])
 def test_a_backend_without_a_guide_is_refused_before_anything_is_evaluated(tmp_path, guided):
     emitters = guided if guided in DQD else "guided"
-    config = toy_config(12, emitters, backend={"guided": False})
+    config = toy_config(12, emitters, backend={"has_guide": False})
     if guided == "mutation":
         config = config.model_copy(update={"start": []})
     elif guided == "start":

@@ -37,6 +37,7 @@ class DigitsConfig(BackendConfig):
     name: ClassVar[str] = "digits"
     summary: ClassVar[str] = "scikit-learn's digits: upright, rotated and inverted"
     presets: ClassVar[Mapping[str, str]] = {"digits": "qdmerge_digits/presets/digits.yaml"}
+    guided: ClassVar[bool] = True
 
     width: PositiveInt = 256
     steps: PositiveInt = 50
