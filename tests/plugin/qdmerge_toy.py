@@ -32,7 +32,7 @@ class ToySpace(VectorSpace):
 class ToyGuide:
     """Squared distance to a task's peak, which each item sees a little aside.
 
-    ``fault`` is the loss that solutions beyond the unit circle have.
+    ``fault`` is the loss that solutions more than 0.5 from the origin have.
     """
 
     def __init__(self, peaks: np.ndarray, fault: float | None, n_measures: int) -> None:
@@ -55,7 +55,7 @@ class ToyGuide:
                 apart = x - self.peaks[k] - self.aside[k, rows[task]]
                 losses[task] = float((apart**2).sum(axis=1).mean())
                 gradient += shares[task] * 2 * apart.mean(axis=0).astype(np.float32)
-        if self.fault is not None and np.linalg.norm(x) > 1:
+        if self.fault is not None and np.linalg.norm(x) > 0.5:
             raise EvaluationError(f"the guide's loss is {self.fault}")
         return losses, gradient
 

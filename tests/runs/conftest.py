@@ -31,9 +31,9 @@ DQD = ("gradient_arborescence", "gradient_operator")
 
 STARTS = {
     "guided": {
-        "recipe": "guided", "scales": [0.3, 0.5], "steps": 6, "every": 4, "branch_steps": 2
+        "recipe": "guided", "scales": [0.1, 0.2], "steps": 6, "every": 4, "branch_steps": 2
     },
-    "plane": {"recipe": "plane", "scales": [0.3, 0.5], "steps": 20, "samples": 5},
+    "plane": {"recipe": "plane", "scales": [0.1, 0.2], "steps": 20, "samples": 5},
 }  # fmt: skip
 
 
