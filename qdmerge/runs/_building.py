@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from qdmerge.backend import GenomeBackend, Progress, Task
 from qdmerge.criteria import Criterion, CriterionName, fitting_criteria
 from qdmerge.errors import ConfigError, QDMergeError, RunError
@@ -130,14 +132,18 @@ def _start(config: RunConfig) -> Callable[[Space, Sequence[Task]], Start]:
     from qdmerge.merges import grid, guided_start, plane_start, recipe_solutions
 
     def start(space: Space, tasks: Sequence[Task]) -> Start:
-        for part in config.start:
-            if isinstance(part, GuidedStart | PlaneStart):
-                options = part.model_dump(exclude={"recipe"})
-                climb = guided_start if isinstance(part, GuidedStart) else plane_start
-                yield from climb(space, tasks, **options, seed=config.seed)
-            else:
-                rows = grid(part.recipe, len(space.experts), part.axes)
-                yield recipe_solutions(part.recipe, space, rows), ()
+        climbs = [part for part in config.start if isinstance(part, GuidedStart | PlaneStart)]
+        merges = [
+            recipe_solutions(part.recipe, space, grid(part.recipe, len(space.experts), part.axes))
+            for part in config.start
+            if not isinstance(part, GuidedStart | PlaneStart)
+        ]
+        if merges:
+            yield np.concatenate(merges), ()
+        for part in climbs:
+            options = part.model_dump(exclude={"recipe"})
+            climb = guided_start if isinstance(part, GuidedStart) else plane_start
+            yield from climb(space, tasks, **options, seed=config.seed)
 
     return start
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Literal, Protocol
 
@@ -73,8 +72,8 @@ class Guide(Protocol):
 class ModuleGuide:
     """A :class:`Guide` of a live torch module, from a function that gives its loss.
 
-    The module becomes the model of ``x``; the loss of one task at a time is differentiated, and
-    the weights' gradients are pulled back; see :meth:`WeightSpace.pullback`.
+    The module becomes the model of ``x``; one backward pass gives the weights' gradients, which are
+    pulled back; see :meth:`WeightSpace.pullback`.
 
     Args:
         space: The space, which must be differentiable.
@@ -135,22 +134,23 @@ class ModuleGuide:
         """See :class:`Guide`."""
         loss_of = self._losses[objective]
         self.express(x)
-        losses = {}
+        losses: dict[str, torch.Tensor] = {}
         try:
             with torch.enable_grad(), self.space.pullback(x, self.module) as gradient:
                 for task, chosen in rows.items():
-                    loss = loss_of(task, chosen)
-                    losses[task] = float(loss.detach())
-                    if not math.isfinite(losses[task]):
+                    losses[task] = loss_of(task, chosen)
+                    if not torch.isfinite(losses[task]):
                         raise EvaluationError(
-                            f"the guide's loss of task '{task}' is {losses[task]}; try a lower "
-                            "rate, or 'dtype: float32'"
+                            f"the guide's loss of task '{task}' is {float(losses[task])}; try a "
+                            "lower rate, or 'dtype: float32'"
                         )
-                    if shares[task]:
-                        (shares[task] * loss).backward()
+                # One backward pass, so that each weight's gradient is pulled back once.
+                parts = [shares[task] * loss for task, loss in losses.items() if shares[task]]
+                if parts:
+                    torch.stack(parts).sum().backward()
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise EvaluationError(
                 "not enough memory for a backward pass: set a smaller 'batch' where the guide is "
                 "used, or 'guide.checkpointing: true' or 'dtype: bfloat16' in the backend"
             ) from error
-        return losses, gradient.numpy()
+        return {task: float(loss.detach()) for task, loss in losses.items()}, gradient.numpy()

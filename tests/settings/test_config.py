@@ -66,7 +66,10 @@ def test_defaults_are_the_paper_s() -> None:
         ({**TOY, "archive": {"bins": 3}}, "'archive.name' is missing"),
         ({**TOY, "archive": 3}, "'archive': Input should be a valid dictionary"),
         ({**TOY, "emitters": ["mrge"]}, "'emitters.0': unknown emitter 'mrge'; did you mean 'merg"),
-        ({**TOY, "emitters": []}, "'emitters': List should have at least 1 item"),
+        (
+            {**TOY, "emitters": []},
+            "'emitters' is empty, and so is 'start'",
+        ),
         ({**TOY, "emitters": ["merge", {"name": "gaussian", "sgma": 1}]}, "did you mean 'sigma'?"),
         ({**TOY, "scheduler": "cyle"}, "unknown scheduler 'cyle'; did you mean 'cycle'?"),
         ({**TOY, "scheduler": {"name": "cycle", "intervl": 2}}, "did you mean 'interval'?"),
