@@ -129,7 +129,14 @@ def _preset(preset: SearchPreset) -> Method:
     return _quality_diversity(preset.summary, preset.changes, without_guide=instead)
 
 
-_ADAMERGING = {"objective": "entropy", "scales": [0.3], "rate": 5e-3, "branch_steps": 0}
+_ADAMERGING = {
+    "objective": "entropy",
+    "scales": [0.3],
+    "steps": 200,
+    "every": 50,
+    "rate": 5e-3,
+    "branch_steps": 0,
+}
 """All coefficients begin at .3, and can go as far as in the paper's 500 steps of rate .001."""
 
 METHODS: Mapping[str, Method] = {

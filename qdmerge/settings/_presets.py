@@ -72,9 +72,9 @@ SEARCH_PRESETS: Mapping[str, SearchPreset] = {
             "emitters": [
                 {
                     "name": "merge",
-                    "selection": {"name": "elite", "low": 0.1, "high": 1.0},
+                    "selection": {"name": "elite", "low": 0.01, "high": 1.0},
                     "crossover": {"name": "linear", "sigma": 0.3},
-                    "mutation": {"name": "guided", "steps": 8, "rate": 0.02, "focus": 0.5},
+                    "mutation": {"name": "guided", "steps": 10, "rate": 0.03, "focus": 0.5},
                 }
             ],
             "scheduler": "cycle",

@@ -117,11 +117,11 @@ class GuidedStart(_Settings):
 
     recipe: Literal["guided"]
     scales: Annotated[list[FiniteFloat], Field(min_length=1)] | None = None
-    steps: Annotated[int, Field(ge=1)] = 200
-    every: Annotated[int, Field(ge=1)] = 50
+    steps: Annotated[int, Field(ge=1)] = 300
+    every: Annotated[int, Field(ge=1)] = 100
     rate: Annotated[float, Field(gt=0)] = 0.1
     batch: Annotated[int, Field(ge=1)] = 24
-    branch_steps: Annotated[int, Field(ge=0)] = 50
+    branch_steps: Annotated[int, Field(ge=0)] = 60
     branch_rate: Annotated[float, Field(gt=0)] = 0.05
     focus: Annotated[float, Field(ge=0, le=1)] = 0.8
     objective: Literal["agreement", "entropy"] = "agreement"

@@ -104,7 +104,7 @@ def test_starts_and_spaces_that_do_not_fit(settings: list[str], message: str) ->
 
 @pytest.mark.parametrize(
     ("method", "space", "models"),
-    [("guided", "core", 6 + 4 + 3 + 3), ("distill", "dense", 6 + 4), ("adamerging", "layer", 1 + 4),
+    [("guided", "core", 6 + 3 + 3 + 3), ("distill", "dense", 6 + 3), ("adamerging", "layer", 1 + 4),
      ("adamerging_task", "expert", 1 + 4)],
 )  # fmt: skip
 def test_climbs_are_followed_by_no_search(method: str, space: str, models: int) -> None:
