@@ -262,7 +262,7 @@ def test_each_variant_of_the_unguided_search_has_one_part_of_the_papers():
     assert sorted(changed) == ["crossover", "mutation", "selection", "start"]
 
 
-@pytest.mark.parametrize("file", ["regmean.yaml", "unguided.yaml", "variants.yaml"])
+@pytest.mark.parametrize("file", ["regmean.yaml", "unguided.yaml", "variants.yaml", "guided.yaml"])
 def test_files_of_methods_fit_the_harder_presets(file: str) -> None:
     methods = find_methods([str(ROOT / "examples" / "paper" / file)])
     for preset in ("llm-conflict", "segmentation-conflict"):
@@ -271,4 +271,5 @@ def test_files_of_methods_fit_the_harder_presets(file: str) -> None:
             facts = DomainFacts.from_settings(config)
             run = configure(method, config, seed=0, evaluations=50, facts=facts)
             assert run.space is not None
-            assert file == "variants.yaml" or run.space.name == "regmean"
+            searched = "core" if file == "guided.yaml" else "regmean"
+            assert file == "variants.yaml" or run.space.name == searched
