@@ -145,7 +145,7 @@ class Evaluation:
         valid = np.isfinite(self.scores).all(axis=1)
         for more in (self.measures, self.jacobians):
             if more is not None:
-                valid &= np.isfinite(more).reshape(len(valid), -1).all(axis=1)
+                valid &= np.isfinite(more).all(axis=tuple(range(1, np.ndim(more))))
         return valid
 
 

@@ -254,7 +254,7 @@ def test_what_failed_leads_nowhere(failed: str) -> None:
 @pytest.mark.parametrize("make", [arborescence_of, lambda a, s: arborescence(a, 0)])
 def test_a_domain_without_gradients_is_refused_before_anything_is_evaluated(make: Any) -> None:
     with pytest.raises(UnsupportedError, match="ToyBackend has no guide"):
-        CycleQD(ToyBackend(ToyConfig(guided=False, dim=DIM)), emitters=[make])
+        CycleQD(ToyBackend(ToyConfig(has_guide=False, dim=DIM)), emitters=[make])
     backend = ToyBackend(ToyConfig(n_measures=2, dim=DIM))
     backend.guide = type("Guide", (), {"sizes": {}})()
     with pytest.raises(UnsupportedError, match=r"own measures \(x0, x1\).*measure_gradients"):

@@ -84,13 +84,13 @@ def test_a_run_finishes_and_leaves_results_and_a_model(
     run = tmp_path / "run"
     small = [*settings(**SMALL), "--set", "final.leading=1", "--set", "final.bootstrap=100"]
     done = qdmerge(
-        python, "run", "digits", "--recipe", recipe, "--evaluations", 14, *small, "--out", run
+        python, "run", "digits", "--recipe", recipe, "--evaluations", 15, *small, "--out", run
     )
     assert done.returncode == 0, done.stderr
     assert "Test scores" in done.stdout
     results = json.loads((run / "results.json").read_text())
     assert results["tasks"] == ["upright", "rotated", "inverted"]
-    assert results["evaluations"] == 14
+    assert results["evaluations"] == 15
     assert results["failed"] == 0
     chosen = next(row for row in results["candidates"] if row["name"] == results["chosen"])
     assert chosen["test_mean_ci95"][0] <= chosen["test_mean"] <= chosen["test_mean_ci95"][1]

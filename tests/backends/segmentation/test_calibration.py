@@ -94,11 +94,11 @@ def test_auto_is_the_number_type_of_models_scores_and_what_is_measured(
         torch.testing.assert_close(one, other, rtol=0.02, atol=0.01, msg=name)
 
 
-def test_a_run_of_the_recommended_recipe(settings: dict[str, Any], tmp_path: Path) -> None:
+def test_a_run_of_the_unguided_search(settings: dict[str, Any], tmp_path: Path) -> None:
     path, run = tmp_path / "study.yaml", tmp_path / "run"
     small = {"evaluations": 14, "final": {"leading": 1, "bootstrap": 100}}
     path.write_text(yaml.safe_dump({"backend": settings, **small}))
-    command = ["run", str(path), "--recipe", "recommended", "--out", str(run)]
+    command = ["run", str(path), "--search", "unguided", "--out", str(run)]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     results = json.loads((run / "results.json").read_text())
@@ -122,7 +122,7 @@ def test_experts_that_cannot_be_watched_end_it_before_anything_is_evaluated(
     path, out = tmp_path / "study.yaml", tmp_path / "out"
     path.write_text(yaml.safe_dump({"backend": settings}))
     options = {
-        "run": ["--recipe", "recommended", "--evaluations", "14"],
+        "run": ["--search", "unguided", "--evaluations", "14"],
         "compare": ["--methods", "regmean", "--seeds", "1", "--evaluations", "14"],
     }
     result = CliRunner().invoke(app, [command, str(path), *options[command], "--out", str(out)])
