@@ -79,7 +79,7 @@ def test_preset_is_complete_and_right(resource: str) -> None:
     # Every setting that people may want to change is in the file.
     elsewhere = {"side_tasks", "training", "chat_template", "guide"}  # of real models
     assert set(settings) == set(LLMConfig.model_fields) - elsewhere
-    assert preset["evaluations"] >= 48
+    assert preset["evaluations"] >= 32
 
 
 @pytest.mark.parametrize(
