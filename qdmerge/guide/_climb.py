@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -37,7 +36,6 @@ class Climb:
         seed: Decides the items of each step.
         total: Steps over which the rate falls linearly to 0; None for ``steps``. A climb that is
             scored on its way has the same ``total`` at every stop.
-        decay: "linear", or "none" for a constant rate.
         objective: What the steps lower: "agreement", how far the model is from what the experts
             say, or "entropy", how uncertain its own predictions are.
     """
@@ -48,7 +46,6 @@ class Climb:
     batch: Annotated[int, Field(ge=1)] = 24
     seed: int = 0
     total: Annotated[int, Field(ge=1)] | None = None
-    decay: Literal["linear", "none"] = "linear"
     objective: Literal["agreement", "entropy"] = "agreement"
 
     def __call__(self, guide: Guide, space: Space, x: np.ndarray) -> tuple[np.ndarray, int]:
@@ -62,7 +59,7 @@ class Climb:
         """
         kept = _under_way.setdefault(guide, {})
         loss = (self.shares, self.batch, self.seed, self.objective)
-        key = (x.tobytes(), loss, self.rate, self._total)
+        key = (x.tobytes(), loss, self.rate, self.total or self.steps)
         adam = kept.pop(key, None)
         if adam is None or adam.taken > self.steps:
             adam = _Adam(self, space, x)
@@ -74,10 +71,6 @@ class Climb:
             del kept[next(iter(kept))]
         return adam.x, passes
 
-    @property
-    def _total(self) -> int | None:
-        return None if self.decay == "none" else (self.total or self.steps)
-
 
 class _Adam:
     """A climb under way."""
@@ -87,15 +80,11 @@ class _Adam:
 
         self.taken = 0
         self._climb, self._space, self._origin = climb, space, x
+        self._units = space.units
         self._moved = torch.zeros(space.dim)
         self._adam = torch.optim.Adam([self._moved], lr=climb.rate)
-        self._fall = None
-        if total := climb._total:
-            self._fall = torch.optim.lr_scheduler.LinearLR(self._adam, 1.0, 0.0, total)
-
-    @functools.cached_property
-    def _units(self) -> np.ndarray:
-        return self._space.units
+        total = max(1, climb.total or climb.steps)
+        self._fall = torch.optim.lr_scheduler.LinearLR(self._adam, 1.0, 0.0, total)
 
     @property
     def x(self) -> np.ndarray:
@@ -115,8 +104,7 @@ class _Adam:
         _, gradient = guide.gradient(self.x, rows, shares, **more)
         self._moved.grad = torch.from_numpy(self._units * gradient).float()
         self._adam.step()
-        if self._fall is not None:
-            self._fall.step()
+        self._fall.step()
         self.taken += 1
         if not torch.isfinite(self._moved).all():
             raise EvaluationError(
