@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +14,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from qdmerge.checkpoints import Progress, silent
 from qdmerge.errors import ConfigError, EvaluationError, UnsupportedError
-from qdmerge.spaces import ModuleGuide
+from qdmerge.spaces import ModuleGuide, computed_again
 from qdmerge.storage import built_once, cache_dir, content_digest
 from qdmerge_llm.calibration import Answer
 from qdmerge_llm.generation import cache_argument, cache_of, layers_of
@@ -221,7 +219,7 @@ class LLMGuide(ModuleGuide):
         columns = torch.arange(shared, shared + ids.shape[1])
         behind = (lengths - places)[:, None]
         chosen = (columns < lengths[:, None]) & (columns >= behind)
-        with _computed_again(self._layers):
+        with computed_again(self._layers):
             logits: torch.Tensor = self._run(ids, chosen, use_cache=bool(cache), **cache).logits
         return logits.float()
 
@@ -329,18 +327,3 @@ def _split(logits: torch.Tensor, likely: torch.Tensor) -> tuple[torch.Tensor, to
     whole = logits.logsumexp(1)
     rest = logits.scatter(1, likely, -torch.inf).logsumexp(1)
     return logits.gather(1, likely) - whole[:, None], rest - whole
-
-
-@contextmanager
-def _computed_again(layers: Sequence[torch.nn.Module]) -> Iterator[None]:
-    """Let layers keep their inputs only, and be computed again in the backward pass.
-
-    transformers' own switch works in training mode alone, where there is dropout.
-    """
-    for layer in layers:
-        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
-    try:
-        yield
-    finally:
-        for layer in layers:
-            del layer.forward

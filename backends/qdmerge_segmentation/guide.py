@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cached_property, partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from qdmerge.checkpoints import Progress, silent
 from qdmerge.errors import ConfigError, EvaluationError, UnsupportedError
-from qdmerge.spaces import ExpertSpace, ModuleGuide, Objective, WeightSpace
+from qdmerge.spaces import ExpertSpace, ModuleGuide, Objective, WeightSpace, computed_again
 from qdmerge.storage import built_once, cache_dir, content_digest
 from qdmerge_segmentation.calibration import inputs_digest
 from qdmerge_segmentation.data import ImageSet
@@ -126,7 +124,7 @@ class SegmentationGuide(ModuleGuide):
     ) -> tuple[dict[str, float], np.ndarray]:
         """See :class:`qdmerge.spaces.Guide`."""
         self.prepare()
-        with _computed_again(self._again):
+        with computed_again(self._again):
             return super().gradient(x, rows, shares, objective)
 
     @cached_property
@@ -248,18 +246,3 @@ def _layers(module: torch.nn.Module) -> list[GradientCheckpointingLayer]:
             "compute again; leave it out, or set a smaller 'batch' where the guide is used"
         )
     return layers
-
-
-@contextmanager
-def _computed_again(layers: Sequence[GradientCheckpointingLayer]) -> Iterator[None]:
-    """Let layers forget what they compute. They ask for training mode, their parts do not get it,
-    so nothing is dropped out.
-    """
-    for layer in layers:
-        layer.gradient_checkpointing, layer.training = True, True
-        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.gradient_checkpointing, layer.training = False, False

@@ -309,7 +309,7 @@ def _objectives(method: Method) -> set[str]:
     found = set()
     for part in method.start or method.changes.get("start", ()):
         options = part if isinstance(part, Mapping) else {"recipe": part}
-        if options.get("recipe") == "guided":
+        if options.get("recipe") in ("guided", "plane"):
             found.add(str(options.get("objective", "agreement")))
     return found
 

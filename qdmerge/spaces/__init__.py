@@ -18,7 +18,7 @@ not linear: they are weighted by what layers receive. Spaces of recipes that are
 - :class:`RegMeanSpace`: weights of regression means.
 - :class:`Calibration`: a backend's way to let a space watch its experts at work.
 - :class:`Guide`: a backend's way to let a search see where to go; :class:`ModuleGuide` is one of a
-  live module and a loss; :data:`Objective` is which loss.
+  live module and a loss; :data:`Objective` is which loss; :func:`computed_again` saves memory.
 - :func:`singular_value_similarity`, :func:`task_vector_cosine`: how similar two experts are.
 """
 

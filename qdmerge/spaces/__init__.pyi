@@ -5,6 +5,7 @@ from ._core import CoreSpace as CoreSpace
 from ._guide import Guide as Guide
 from ._guide import ModuleGuide as ModuleGuide
 from ._guide import Objective as Objective
+from ._guide import computed_again as computed_again
 from ._linear import DenseSpace as DenseSpace
 from ._linear import ExpertSpace as ExpertSpace
 from ._linear import LayerSpace as LayerSpace

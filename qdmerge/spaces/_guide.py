@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Literal, Protocol
 
 import numpy as np
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from qdmerge.checkpoints._sources import Progress, silent
 from qdmerge.errors import EvaluationError
@@ -154,3 +157,22 @@ class ModuleGuide:
                 "used, or 'guide.checkpointing: true' or 'dtype: bfloat16' in the backend"
             ) from error
         return {task: float(loss.detach()) for task, loss in losses.items()}, gradient.numpy()
+
+
+@contextmanager
+def computed_again(layers: Sequence[torch.nn.Module]) -> Iterator[None]:
+    """Let layers keep their inputs only, and be computed again in the backward pass.
+
+    For guides that save memory. transformers' own switch works in training mode alone, where there
+    is dropout.
+
+    Args:
+        layers: The layers; () for none.
+    """
+    for layer in layers:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward

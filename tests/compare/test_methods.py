@@ -11,6 +11,7 @@ import pytest
 from qdmerge.compare._methods import (
     METHODS,
     DomainFacts,
+    Method,
     configure,
     find_methods,
     incompatibilities,
@@ -118,9 +119,10 @@ def test_climbs_are_followed_by_no_search(method: str, space: str, models: int) 
 
 def test_methods_name_the_loss_that_they_need() -> None:
     methods = {name: METHODS[name] for name in ("guided", "distill", "adamerging", "ties")}
+    methods["plane"] = Method(start=["plane"])
     without = replace(GROUND, objectives=())
     lines = incompatibilities(methods, regressing(), without).splitlines()
-    assert [line.split("'")[1] for line in lines] == ["guided", "distill", "adamerging"]
+    assert [line.split("'")[1] for line in lines] == ["guided", "distill", "adamerging", "plane"]
     only = replace(GROUND, objectives=("agreement",))
     assert incompatibilities(methods, regressing(), only) == (
         "method 'adamerging' needs a guide with the loss 'entropy', which backend 'llm' does not "
