@@ -4,7 +4,7 @@
   :class:`TensorInfo`: what a header says; :func:`write_checkpoint`: a model in another's layout.
 - :class:`TaskVectors`: a base and its experts (whole models or LoRA adapters), read lazily.
 - :class:`Adapter`, :class:`LowRank`: an expert that is a LoRA adapter, and its change of a matrix.
-- :func:`checkpoint_problems`: what prevents merging checkpoints, from their headers alone.
+- :func:`checkpoint_problems`: what prevents merging checkpoints, found without torch.
 - :func:`weights_digest`: the SHA-256 of a base's weights, to record beside what is trained on them.
 - :func:`as_matrix`: the shape of a tensor viewed as a matrix.
 - :func:`fetch`, :func:`is_hub_id`, :func:`is_local`, :func:`missing`: sources, here or on the Hub.

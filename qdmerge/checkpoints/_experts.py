@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from qdmerge.checkpoints._adapter import Adapter, is_adapter
 from qdmerge.checkpoints._checkpoint import Checkpoint, findings, listing
 from qdmerge.checkpoints._names import is_embedding, is_head, ties, vocabulary_change
+from qdmerge.checkpoints._values import not_finite
 from qdmerge.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -99,8 +100,8 @@ def checkpoint_problems(base: Path | None, experts: Mapping[str, Path]) -> list[
     """List every reason why the experts cannot be merged on the base; empty if they can.
 
     Experts are whole checkpoints or LoRA adapters as peft saves them, mixed freely; float dtypes
-    may differ. Only headers are read, without torch or peft. Without a base (None: it does not
-    exist yet), each expert is checked by itself.
+    may differ. Headers and values are read, without torch or peft. Without a base (None: it does
+    not exist yet), each expert is checked by itself.
     """
     return open_all(base, experts)[2]
 
@@ -123,12 +124,14 @@ def open_all(
         if base is not None:
             reference = _opened(base)
             problems += _unmergeable(reference)
+            problems += [f"base ({base}): {line}" for line in _values(reference)]
     except CheckpointError as error:
         problems.append(f"base: {error}")
     usable: dict[str, Expert] = {}
     for name, path in experts.items():
         try:
             usable[name], found = _expert(reference, Path(path))
+            found += _values(usable[name].checkpoint)
         except CheckpointError as error:
             problems.append(f"expert {name!r}: {error}")
         else:
@@ -141,6 +144,10 @@ def _expert(base: Checkpoint | None, path: Path) -> tuple[Expert, list[str]]:
         return Adapter.open(path, base)
     checkpoint = _opened(path)
     return (FullExpert(checkpoint), []) if base is None else full_expert(base, checkpoint)
+
+
+def _values(checkpoint: Checkpoint) -> list[str]:
+    return not_finite(checkpoint.files, checkpoint.tensors)
 
 
 def _opened(path: Path) -> Checkpoint:

@@ -37,7 +37,7 @@ def leading(vectors: TaskVectors, expert: str, name: str, rank: int) -> Componen
     factors = vectors.factors(expert, name)
     whole = [vectors.delta(expert, name)] if factors is None else factors
     if not all(part.isfinite().all() for part in whole):
-        raise CheckpointError(f"expert {expert!r} or the base: {name} holds NaN or infinity")
+        raise CheckpointError(f"expert {expert!r} differs from the base infinitely in {name}")
     if factors is not None:
         u, s, vt = product_svd(*factors)
         return Components(u[:, :rank], s[:rank], vt[:rank], s.double().square().sum().float())

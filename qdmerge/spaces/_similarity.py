@@ -93,7 +93,7 @@ def _check_names(vectors: TaskVectors, *names: str) -> None:
 def _delta(vectors: TaskVectors, expert: str, name: str) -> torch.Tensor:
     delta = vectors.delta(expert, name)
     if not torch.isfinite(delta).all():
-        raise CheckpointError(f"expert {expert!r} or the base: {name} holds NaN or infinity")
+        raise CheckpointError(f"expert {expert!r} differs from the base infinitely in {name}")
     return delta
 
 
