@@ -151,7 +151,7 @@ class GuideItems(BaseModel):
     model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
     data: str | None = None
-    examples: PositiveInt = 256
+    examples: PositiveInt = 512
 
 
 class TaskConfig(_TaskSettings):

@@ -26,7 +26,7 @@ class GuideConfig(BaseModel):
 
     model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
-    examples: PositiveInt = 256
+    examples: PositiveInt = 512
     data: dict[str, str] = {}
     checkpointing: bool = False
 

@@ -117,8 +117,8 @@ class GuidedStart(_Settings):
 
     recipe: Literal["guided"]
     scales: Annotated[list[FiniteFloat], Field(min_length=1)] | None = None
-    steps: Annotated[int, Field(ge=1)] = 300
-    every: Annotated[int, Field(ge=1)] = 100
+    steps: Annotated[int, Field(ge=1)] = 600
+    every: Annotated[int, Field(ge=1)] = 200
     rate: Annotated[float, Field(gt=0)] = 0.1
     batch: Annotated[int, Field(ge=1)] = 24
     branch_steps: Annotated[int, Field(ge=0)] = 60
@@ -162,7 +162,7 @@ class PlaneStart(_Settings):
 
     recipe: Literal["plane"]
     scales: Annotated[list[FiniteFloat], Field(min_length=1)] | None = None
-    steps: Annotated[int, Field(ge=1)] = 240
+    steps: Annotated[int, Field(ge=1)] = 480
     rate: Annotated[float, Field(gt=0)] = 0.1
     batch: Annotated[int, Field(ge=1)] = 24
     concentration: Annotated[float, Field(gt=0)] = 0.7
