@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from qdmerge.errors import EvaluationError
-from qdmerge_llm.sandbox._bwrap import KEPT, Mode, filter_program, session_args
+from qdmerge_llm.sandbox._bwrap import KEPT, Mode, session_args
+from qdmerge_llm.sandbox._filter import filter_program
 from qdmerge_llm.sandbox._processes import Limits, Result, end
 from qdmerge_llm.sandbox._system import ENVIRONMENT, system_files
 
@@ -176,6 +177,6 @@ def _orders(mode: Mode, limits: Limits) -> dict[str, Any]:
         "pids": 2 * limits.processes if mode.name == "root" and _linux() >= (6, 14) else None,
         "total": limits.total,
         "capabilities": KEPT,
-        "filter": filter_program().hex(),
+        "filter": filter_program(locks=True).hex(),
         "rlimits": rlimits,
     }

@@ -17,7 +17,7 @@ from qdmerge.errors import EvaluationError
 from qdmerge_llm.items import Item, content_hash
 from qdmerge_llm.sandbox import Limits, Sandbox
 from qdmerge_llm.tasks._kind import Episode, EpisodeTask, Generate, Seconds, extract
-from qdmerge_llm.tasks._runner import MAX_OUTPUT
+from qdmerge_llm.tasks._runner import LINE, MAX_OUTPUT
 
 _RUNNER = Path(__file__).with_name("_runner.py").read_text(encoding="utf-8")
 _SLACK = 3.0  # seconds that the runner may be silent beyond one item's time
@@ -67,9 +67,9 @@ def run_batch(
     outputs: list[Output] = []
     while len(outputs) < len(payloads):
         rest = payloads[len(outputs) :]
-        lines = _run(sandbox, program, rest, wall, cpu)
+        lines, stopped = _run(sandbox, program, rest, wall, cpu)
         outputs += lines
-        if len(lines) < len(rest):
+        if len(lines) < len(rest) and not stopped:
             # The payload that ran when the runner fell. It gets no second try: whatever an earlier
             # one left behind is gone after each, so the blame is its own.
             outputs.append(FAILED)
@@ -82,7 +82,8 @@ def _run(
     payloads: Sequence[Mapping[str, Any]],
     wall: float,
     cpu: int,
-) -> list[Output]:
+) -> tuple[list[Output], bool]:
+    """Return the outputs of the first payloads, and whether the runner ended by itself."""
     order = {
         "kind": program.name,
         "program": program.text,
@@ -97,7 +98,7 @@ def _run(
         wall=(wall + _SLACK) * (len(payloads) + 1),
         idle=wall + _SLACK,
         cpu=60 + len(payloads),
-        output=(len(payloads) + 1) * 8 * program.size,
+        output=(len(payloads) + 1) * LINE * program.size,
     )
     result = sandbox.run(
         [sandbox.python, "-s", "-S", "runner.py"],
@@ -110,7 +111,8 @@ def _run(
         reason = result.stderr.decode(errors="replace").strip() or f"status {result.status}"
         raise EvaluationError(f"the sandbox's Python did not start: {reason}")
     found = [json.loads(line) for line in lines[:-1]]  # the last one is empty or torn
-    return [Output(line["output"], line["ended"], line["status"]) for line in found]
+    stopped = bool(found) and found[-1].get("last", False)
+    return [Output(line["output"], line["ended"], line["status"]) for line in found], stopped
 
 
 class Verdict(NamedTuple):

@@ -4,7 +4,8 @@ Started as a script with isolated Python (standard library only); the host reads
 item. Expected values never come here, so nothing an answer does can look right without being right.
 An answer can spoil its own output only: the stream to the host is closed in the children, and the
 parent is not dumpable, which closes ``/proc/PID/fd`` and ``/proc/PID/mem`` to them. If a child
-kills or stops the parent, the host notices and runs the remaining items in another sandbox.
+kills or stops the parent, the host notices and runs the remaining items in another sandbox; so it
+does when something of an item cannot be removed, and the parent ends after the item's line.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ import json
 import os
 import select
 import signal
+import stat
 import sys
 import time
 from typing import Any
 
 MAX_OUTPUT = 1 << 16
 """Bytes of one item's output, unless the batch says otherwise."""
+LINE = 8
+"""Most bytes of an item's line for each byte of its output, which JSON writes as up to 6."""
+FAILED: dict[str, Any] = {"ended": False, "status": 1, "output": ""}
 
 
 def python(payload: dict[str, Any]) -> str:
@@ -100,24 +105,61 @@ def _collect(pid: int, pipe: int, wall: float, size: int) -> tuple[bytes, bool]:
     return output, gone and len(output) <= size
 
 
-def _remove(folder: str) -> None:
-    """Empty a folder, whatever its permissions."""
-    with os.scandir(folder) as entries:
-        for entry in list(entries):
-            try:
-                if entry.is_dir(follow_symlinks=False):
-                    os.chmod(entry.path, 0o700)
-                    _remove(entry.path)
-                    os.rmdir(entry.path)
-                else:
-                    os.unlink(entry.path)
-            except OSError:
-                pass
+def _clear(folder: str) -> None:
+    """Empty a folder, whatever the depth, names, types and permissions: folders that are in others
+    are moved up first, so no path gets long. What cannot be removed stays.
+    """
+    top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    names, mark, moved = os.listdir(top), os.urandom(8).hex(), 0
+    while names:
+        name, inner = names.pop(), -1
+        try:
+            if not stat.S_ISDIR(os.stat(name, dir_fd=top, follow_symlinks=False).st_mode):
+                os.unlink(name, dir_fd=top)
+                continue
+            os.chmod(name, 0o700, dir_fd=top)
+            inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=top)
+            with os.scandir(inner) as entries:
+                for entry in list(entries):
+                    if not entry.is_dir(follow_symlinks=False):
+                        os.unlink(entry.name, dir_fd=inner)
+                        continue
+                    os.chmod(entry.name, 0o700, dir_fd=inner)
+                    names.append(f"{mark}-{moved}")
+                    moved += 1
+                    os.rename(entry.name, names[-1], src_dir_fd=inner, dst_dir_fd=top)
+            os.rmdir(name, dir_fd=top)
+        except OSError:
+            pass
+        finally:
+            if inner >= 0:
+                os.close(inner)
+    os.close(top)
+
+
+def _free() -> int:
+    """Return the free bytes of the file system that items write to."""
+    found = os.statvfs(".")
+    return found.f_bfree * found.f_frsize
+
+
+def _clean(free: int) -> bool:
+    """Return whether nothing is left of an item: no process, no file, no less than ``free`` bytes.
+    Process 1 may need a moment for what was killed.
+    """
+    for _ in range(100):
+        try:
+            os.kill(-1, 0)
+        except ProcessLookupError:
+            return not os.listdir(".") and _free() >= free
+        time.sleep(0.01)
+    return False
 
 
 def _item(
     kind: str, payload: dict[str, Any], wall: float, cpu: int, size: int, alone: bool
 ) -> dict[str, Any]:
+    free = _free()
     os.mkdir("item")
     read_end, write_end = os.pipe()
     pid = os.fork()
@@ -132,20 +174,22 @@ def _item(
     # Everything else in this process namespace belongs to the item. Outside of one (process 2 is
     # the first command of a sandbox, and never an ordinary process of a host) only its own session
     # may be ended.
+    alone = alone and os.getpid() == 2
     try:
-        if alone and os.getpid() == 2:
+        if alone:
             os.kill(-1, signal.SIGKILL)
         else:
             os.killpg(pid, signal.SIGKILL)
     except OSError:
         pass
     _, status = os.waitpid(pid, 0)
-    _remove(".")
+    _clear(".")
     died = os.WIFSIGNALED(status) and ended
     return {
         "ended": ended and not died,
         "status": os.waitstatus_to_exitcode(status),
         "output": output[:size].decode("utf-8", "replace") if ended else "",
+        "last": alone and not _clean(free),
     }
 
 
@@ -154,7 +198,7 @@ def _here(kind: str, payload: dict[str, Any]) -> dict[str, Any]:
     try:
         return {"ended": True, "status": 0, "output": KINDS[kind](payload)}
     except Exception:
-        return {"ended": False, "status": 1, "output": ""}
+        return FAILED
 
 
 def main() -> None:
@@ -178,6 +222,8 @@ def main() -> None:
         KINDS[batch["kind"]](WARM_UP[batch["kind"]])
     os.write(stream, b"ready\n")
     gc.freeze()
+    if batch["child"]:
+        _clear(".")
     for payload in batch["items"]:
         if batch["child"]:
             limits = batch["wall"], batch["cpu"], batch["size"]
@@ -185,8 +231,12 @@ def main() -> None:
         else:
             line = _here(batch["kind"], payload)
         data = json.dumps(line).encode() + b"\n"
+        if len(data) > LINE * batch["size"]:
+            data = json.dumps(FAILED).encode() + b"\n"
         while data:
             data = data[os.write(stream, data) :]
+        if line.get("last"):
+            break
 
 
 if __name__ == "__main__":
