@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import importlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -56,6 +56,19 @@ def interpreter() -> tuple[str, Path | None]:
     return "/usr/bin/python3", None
 
 
+PACKAGES = "/packages"
+
+
+@functools.cache
+def packages() -> tuple[Path, ...]:
+    """Return the folders of numpy, for answers that import it; () where it is not installed."""
+    found = importlib.util.find_spec("numpy")
+    if found is None or found.origin is None:
+        return ()
+    folder = Path(found.origin).parent
+    return tuple(path for path in (folder, folder.with_name("numpy.libs")) if path.is_dir())
+
+
 def _common(mode: Mode, info: int) -> list[str]:
     assert mode.bwrap is not None
     args = [mode.bwrap, "--die-with-parent", "--new-session", "--info-fd", str(info), "--clearenv"]
@@ -97,6 +110,9 @@ def run_args(mode: Mode, limits: Limits, info: int) -> list[str]:
     args += ["--perms", "0755", "--dir", "/etc"]
     for shared in ("/etc/ld.so.cache", "/etc/alternatives"):
         args += ["--ro-bind-try", shared, shared]
+    args += ["--perms", "0755", "--dir", PACKAGES]
+    for folder in packages():
+        args += ["--ro-bind", str(folder), f"{PACKAGES}/{folder.name}"]
     args += ["--proc", "/proc", "--dev", "/dev"]
     args += ["--perms", "1777", "--size", str(limits.disk), "--tmpfs", "/tmp", "--chdir", "/tmp"]
     return [*args, "--remount-ro", "/dev", "--remount-ro", "/", "--"]

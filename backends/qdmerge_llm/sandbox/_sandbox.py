@@ -16,7 +16,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from qdmerge.errors import EvaluationError, UnsupportedError
-from qdmerge_llm.sandbox._bwrap import Mode, find_bwrap, interpreter, run_args
+from qdmerge_llm.sandbox._bwrap import (
+    PACKAGES,
+    Mode,
+    find_bwrap,
+    interpreter,
+    packages,
+    run_args,
+)
 from qdmerge_llm.sandbox._filter import filter_program
 from qdmerge_llm.sandbox._processes import Limits, Result, end, exchange, resident
 from qdmerge_llm.sandbox._session import Session
@@ -216,6 +223,13 @@ class Sandbox:
     def python(self) -> str:
         """The Python interpreter as a command in the sandbox finds it (without site packages)."""
         return self._mode.python
+
+    @property
+    def packages(self) -> str | None:
+        """The folder to import numpy from, as a command finds it; None without numpy."""
+        if not packages():
+            return None
+        return PACKAGES if self.isolated else str(packages()[0].parent)
 
     @property
     def isolated(self) -> bool:

@@ -8,6 +8,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -97,8 +98,8 @@ def _run(
     limits = Limits(
         wall=(wall + _SLACK) * (len(payloads) + 1),
         idle=wall + _SLACK,
-        cpu=60 + len(payloads),
-        output=(len(payloads) + 1) * LINE * program.size,
+        cpu=60 + cpu + len(payloads),
+        output=LINE * (program.size + sum(p.get("size", program.size) for p in payloads)),
     )
     result = sandbox.run(
         [sandbox.python, "-s", "-S", "runner.py"],
@@ -117,12 +118,13 @@ def _run(
 
 class Verdict(NamedTuple):
     """The score of an answer, from 0 to 1, and its reason in a line. ``lasting`` is False for what
-    was stopped: the machine may have been slow.
+    was stopped: the machine may have been slow. ``also`` are its further scores, by name.
     """
 
     score: float
     detail: str
     lasting: bool = True
+    also: Mapping[str, float] = MappingProxyType({})
 
 
 NOTHING = Verdict(0.0, "no code")
@@ -180,7 +182,7 @@ class ExecutedTask(EpisodeTask):
         codes = [self.code(episode.item, episode.answer) for episode in episodes]
         verdicts = self._judge([episode.item for episode in episodes], codes)
         for episode, verdict in zip(episodes, verdicts, strict=True):
-            episode.end(verdict.score, verdict.detail)
+            episode.end(verdict.score, verdict.detail, verdict.also)
 
     def score(self, items: Sequence[Item], codes: Sequence[str]) -> np.ndarray:
         """Execute the codes that no earlier call has seen end.

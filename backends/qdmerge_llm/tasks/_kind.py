@@ -43,12 +43,15 @@ class TaskKind(ABC):
         chat: Whether the model is asked in conversations, which need a chat template.
         side_only: Whether the kind brings its own items and asks the model itself, not for
             completions alone (:meth:`own_items`, :meth:`evaluate_model`). For side tasks only.
+        leaves_out: Whether rows that cannot be used are left out, and named, not refused: for files
+            of benchmarks, which others made.
     """
 
     metric: ClassVar[str] = "success rate"
     stop: ClassVar[tuple[str, ...]] = ()
     chat: ClassVar[bool] = False
     side_only: ClassVar[bool] = False
+    leaves_out: ClassVar[bool] = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Read the former name of :attr:`side_only`, with a hint."""
@@ -136,6 +139,18 @@ class TaskKind(ABC):
             ``(n,)`` float64 scores, one per item.
         """
 
+    def also(self, items: Sequence[Item]) -> tuple[str, ...]:
+        """Return the names of further scores that items have; results show them beside the score,
+        and nothing is chosen by them.
+        """
+        return ()
+
+    def evaluate_all(self, items: Sequence[Item], generate: Generate) -> dict[str, np.ndarray]:
+        """Return the scores of one model, as :meth:`evaluate` does, by name: "" for the score
+        itself, then those of :meth:`also`.
+        """
+        return {"": self.evaluate(items, generate)}
+
 
 @dataclass(eq=False)
 class Episode:
@@ -147,6 +162,7 @@ class Episode:
         state: The kind's own: a database, a session of the sandbox.
         score: None while the episode is open.
         detail: The reason for the score, in a line.
+        also: Further scores by name; see :meth:`TaskKind.also`.
         turns: Turns the model has had.
     """
 
@@ -155,6 +171,7 @@ class Episode:
     state: Any = field(default=None, repr=False)
     score: float | None = None
     detail: str = ""
+    also: Mapping[str, float] = field(default_factory=dict)
     turns: int = 0
 
     @property
@@ -166,9 +183,9 @@ class Episode:
         """Append a user turn."""
         self.messages.append({"role": "user", "content": text})
 
-    def end(self, score: float, detail: str = "") -> None:
-        """End the episode."""
-        self.score, self.detail = float(score), detail
+    def end(self, score: float, detail: str = "", also: Mapping[str, float] | None = None) -> None:
+        """End the episode; ``also`` are its further scores, those not given are the score."""
+        self.score, self.detail, self.also = float(score), detail, also or {}
 
 
 Speak = Callable[[Sequence[Episode]], list[str]]
@@ -296,8 +313,15 @@ class EpisodeTask(TaskKind):
 
     def evaluate(self, items: Sequence[Item], generate: Generate) -> np.ndarray:
         """Return the scores of one model: ``(n,)`` float64, one per episode."""
-        scores = [episode.score or 0.0 for episode in self.play(items, generate)]
-        return np.array(scores, dtype=np.float64)
+        return self.evaluate_all(items, generate)[""]
+
+    def evaluate_all(self, items: Sequence[Item], generate: Generate) -> dict[str, np.ndarray]:
+        """Return the scores of one model by name; see :meth:`TaskKind.evaluate_all`."""
+        episodes = self.play(items, generate)
+        scores = {"": [episode.score or 0.0 for episode in episodes]}
+        for name in self.also(items):
+            scores[name] = [e.also.get(name, e.score or 0.0) for e in episodes]
+        return {name: np.array(values, dtype=np.float64) for name, values in scores.items()}
 
 
 def replay(task: EpisodeTask, items: Sequence[Item], turns: Turns | None = None) -> list[Episode]:

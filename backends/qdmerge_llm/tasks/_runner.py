@@ -21,7 +21,7 @@ import time
 from typing import Any
 
 MAX_OUTPUT = 1 << 16
-"""Bytes of one item's output, unless the batch says otherwise."""
+"""Bytes of one item's output, unless the batch or its payload's ``size`` says otherwise."""
 LINE = 8
 """Most bytes of an item's line for each byte of its output, which JSON writes as up to 6."""
 FAILED: dict[str, Any] = {"ended": False, "status": 1, "output": ""}
@@ -225,13 +225,13 @@ def main() -> None:
     if batch["child"]:
         _clear(".")
     for payload in batch["items"]:
+        size = payload.get("size", batch["size"])
         if batch["child"]:
-            limits = batch["wall"], batch["cpu"], batch["size"]
-            line = _item(batch["kind"], payload, *limits, batch["alone"])
+            line = _item(batch["kind"], payload, batch["wall"], batch["cpu"], size, batch["alone"])
         else:
             line = _here(batch["kind"], payload)
         data = json.dumps(line).encode() + b"\n"
-        if len(data) > LINE * batch["size"]:
+        if len(data) > LINE * size:
             data = json.dumps(FAILED).encode() + b"\n"
         while data:
             data = data[os.write(stream, data) :]

@@ -2,20 +2,49 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
-_JSON_TOLERANCE = 1e-6
-_RELATIVE = 1e-7
+import numpy as np
+
+_TOLERANCE = 1e-6
+
+
+def close(value: Any, expected: Any, absolute: float, relative: float = 0.0) -> bool:
+    """Return whether numbers, or lists of numbers of one shape, differ by no more than is allowed.
+
+    The one comparison of numbers that need not be equal. An infinity is close to itself alone, NaN
+    to NaN; an integer beyond 64 bits, or what is no number, to nothing.
+
+    Args:
+        value: What is judged.
+        expected: What it should be.
+        absolute: Allowed difference, to which is added
+        relative: times the size of what is expected.
+    """
+    if not (_numbers(value) and _numbers(expected)):
+        return False
+    try:
+        found, right = np.asarray(value), np.asarray(expected)
+        return found.shape == right.shape and bool(
+            np.allclose(found, right, rtol=relative, atol=absolute, equal_nan=True)
+        )
+    except (TypeError, ValueError, OverflowError):  # integers beyond 64 bits, lists of no one shape
+        return False
+
+
+def _numbers(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_numbers, value))
+    return isinstance(value, (int, float, complex))
 
 
 def same(value: Any, expected: Any) -> bool:
     """Return whether JSON values are equal as Python sees it, floats within 1e-6."""
     if isinstance(value, float) or isinstance(expected, float):
         numbers = isinstance(value, (int, float)) and isinstance(expected, (int, float))
-        return numbers and _near(value, expected, lambda size: _JSON_TOLERANCE * max(1.0, size))
+        near = value == expected or close(value, expected, _TOLERANCE, _TOLERANCE)
+        return numbers and near
     if isinstance(value, list) and isinstance(expected, list):
         return len(value) == len(expected) and all(map(same, value, expected))
     if isinstance(value, dict) and isinstance(expected, dict):
@@ -53,41 +82,25 @@ def _without(rows: list[Any], others: list[Any]) -> list[Any]:
     return left
 
 
-def same_output(value: Any, expected: Any, atol: float = 0.0) -> bool:
+def same_output(value: Any, expected: Any, atol: float = 0.0, alike: bool = True) -> bool:
     """Compare as EvalPlus does (Liu et al. 2023, NeurIPS): equal in Python, or, for floats or
-    ``atol``, numbers within ``atol`` (at least 1e-6 for floats) and 1e-7 of the expected one.
+    ``atol``, of one type and within ``atol`` (at least 1e-6 for floats) and 1e-7 of the expected.
+
+    Args:
+        value: The output.
+        expected: That of the reference solution.
+        atol: Allowed difference.
+        alike: Whether both were of one type where they were made.
     """
     if bool(value == expected):
         return True
-    if atol == 0 and not _floats(expected):
-        return False
-    return _close(value, expected, atol or 1e-6)
+    atol = atol or (_TOLERANCE if are_floats(expected) else 0.0)
+    alike = alike and type(value) is type(expected)
+    return bool(atol) and alike and close(value, expected, atol, 1e-7)
 
 
-def _floats(value: Any) -> bool:
+def are_floats(value: Any) -> bool:
+    """Return whether a value is a float, or a list or tuple of floats only."""
     if isinstance(value, (list, tuple)):
         return bool(value) and all(isinstance(member, float) for member in value)
     return isinstance(value, float)
-
-
-def _close(value: Any, expected: Any, atol: float) -> bool:
-    if isinstance(value, (list, tuple)) and isinstance(expected, (list, tuple)):
-        return len(value) == len(expected) and all(
-            _close(v, e, atol) for v, e in zip(value, expected, strict=True)
-        )
-    numbers = (int, float, complex)
-    if not (isinstance(value, numbers) and isinstance(expected, numbers)):
-        return False
-    both_nan = value != value and expected != expected
-    return both_nan or _near(value, expected, lambda size: atol + _RELATIVE * size)
-
-
-def _near(value: complex, expected: complex, allowed: Callable[[float], float]) -> bool:
-    """Return whether two numbers differ by no more than is allowed for the expected one's size."""
-    if value == expected:
-        return True
-    try:
-        difference = abs(value - expected)
-        return math.isfinite(difference) and difference <= allowed(abs(expected))
-    except OverflowError:  # an integer beyond all floats
-        return False

@@ -10,23 +10,36 @@ from __future__ import annotations
 import ast
 import copy
 import json
+import os
 import random
-from collections.abc import Callable
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+_TEST_CPU = 20  # seconds of a test, the reference's calls included
 WARM_UP: dict[str, Any] = {
     "do": "call",
     "code": "import re, math, heapq, collections, itertools\ndef f(x):\n    return [x]",
     "entry": "f",
     "inputs": [{"type": "tuple", "value": [[1]]}],
+    "cpu": [1],
+    "total": 1,
+    "wall": 10.0,
+    "packages": None,
 }
-_DEFINING = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 def encode(value: Any) -> Any:
     """Return a value as JSON; what JSON lacks is ``{"type": name, "value": ...}``, or "other".
-    Subclasses count as their bases and sets are ordered, so equal values look alike.
+    Subclasses and numpy's numbers count as their bases and sets are ordered, so equal values look
+    alike.
     """
+    if type(value).__module__ == "numpy" and hasattr(value, "dtype") and value.ndim == 0:
+        value = value.item()
     if value is None or value is True or value is False:
         return value
     if isinstance(value, str):
@@ -99,34 +112,68 @@ def _parsed(code: str) -> ast.Module:
 
 
 def define(code: str) -> dict[str, Any]:
-    """Return the names that a code defines. Definitions and imports must run; bare expressions and
-    assertions (prints, tests of the answer's own) are left out; other statements may fail.
-    """
+    """Return the names that a code defines; all of it must run."""
     names: dict[str, Any] = {"__name__": "answer"}
-    for statement in _parsed(code).body:
-        if isinstance(statement, (ast.Expr, ast.Assert)):
-            continue
-        compiled = compile(ast.Module([statement], []), "answer", "exec")
-        try:
-            exec(compiled, names)
-        except Exception:
-            if isinstance(statement, _DEFINING):
-                raise
+    exec(compile(_parsed(code), "answer", "exec"), names)
     return names
 
 
+class _TimeoutError(BaseException):
+    """The time of a call is over; no handler of Exception takes it."""
+
+
+def _stop(*_: Any) -> None:
+    raise _TimeoutError
+
+
+@contextmanager
+def _limited(cpu: float, wall: float) -> Iterator[None]:
+    """Raise in what takes longer, again and again; what cannot be interrupted ends the process."""
+    before, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    last = int(time.process_time() + cpu) + 2
+    soft = last if hard == resource.RLIM_INFINITY else min(last, hard)
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+    for kind, number, seconds in (
+        (signal.ITIMER_PROF, signal.SIGPROF, cpu),
+        (signal.ITIMER_REAL, signal.SIGALRM, wall),
+    ):
+        signal.signal(number, _stop)
+        signal.setitimer(kind, seconds, 0.1)
+    try:
+        yield
+    finally:
+        for timer in (signal.ITIMER_PROF, signal.ITIMER_REAL):
+            signal.setitimer(timer, 0)
+        resource.setrlimit(resource.RLIMIT_CPU, (before, hard))
+
+
 def _call(payload: dict[str, Any]) -> str:
-    """Call the function on each input: ``[[ok, value], ...]``."""
+    """Call the function on each input up to the first that fails: ``[[ok, value, type, seconds],
+    ...]``.
+    """
     # Inputs first: what the answer defines must not come between.
     arguments = [decode(given) for given in payload["inputs"]]
-    function = define(payload["code"])[payload["entry"]]
+    if payload["packages"]:
+        os.environ["OPENBLAS_NUM_THREADS"] = "1"
+        sys.path.append(payload["packages"])
+    with _limited(payload["total"], payload["wall"]):
+        function = define(payload["code"])[payload["entry"]]
     results = []
-    for given in arguments:
+    begin = time.process_time()
+    for given, cpu in zip(arguments, payload["cpu"], strict=True):
         random.seed(0)
+        start = time.process_time()
         try:
-            results.append(json.dumps([True, encode(function(*given))]))
+            left = min(cpu, payload["total"] - (start - begin))
+            with _limited(max(left, 0.01), payload["wall"]):
+                value = function(*given)
+            seconds = time.process_time() - start
+            if seconds > left:  # it took no notice
+                raise _TimeoutError
+            results.append(json.dumps([True, encode(value), type(value).__name__, seconds]))
         except BaseException:
-            results.append("[false, null]")
+            results.append('[false, null, "", 0]')
+            break
     return f"[{', '.join(results)}]"
 
 
@@ -145,14 +192,15 @@ def _check(payload: dict[str, Any]) -> str:
         inputs.append(encode(given))
         if record:
             return reference(*copy.deepcopy(given))
-        ok, value = next(outputs)
+        ok, value, *_ = next(outputs)
         if not ok:
             raise AssertionError("the answer failed")
         return decode(value)
 
     random.seed(0)
     exec(compile(payload["test"], "test", "exec"), names)
-    names["check"](candidate)
+    with _limited(_TEST_CPU, payload["wall"]):
+        names["check"](candidate)
     return json.dumps(inputs if record else inputs == payload["inputs"])
 
 

@@ -134,10 +134,9 @@ def typed(value: Any, examples: Sequence[Any]) -> Any:
         keys = {key for e in mappings for key in e}
         inside = [member for e in mappings for member in e.values()]
         return {_key(key, keys): typed(v, inside) for key, v in value.items()}
-    kinds = {type(example) for example in examples}
-    if isinstance(value, str) and kinds and kinds <= {int, float, complex}:
-        number = complex(value) if complex in kinds else float(value)
-        return int(value) if kinds == {int} and value.lstrip("-").isdigit() else number
+    if isinstance(value, str) and complex in map(type, examples):
+        with suppress(ValueError):
+            return complex(value)
     return value
 
 

