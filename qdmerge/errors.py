@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class QDMergeError(Exception):
@@ -29,6 +31,37 @@ class EvaluationError(QDMergeError, ValueError):
 
 class UnsupportedError(QDMergeError):
     """A part cannot work with another part, or a facility is missing on this machine."""
+
+
+@contextmanager
+def naming(part: str) -> Iterator[None]:
+    """Turn the errors of a part, where it is built or first used, into a ConfigError that names it.
+
+    Ours pass as they are.
+    """
+    try:
+        yield
+    except QDMergeError:
+        raise
+    except Exception as error:
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ConfigError(f"{part}: {kind}{' '.join(str(error).split())}") from error
+
+
+def described(factory: object) -> str:
+    """Return a short name of a factory, for messages."""
+    while isinstance(factory, functools.partial):
+        factory = factory.func
+    return getattr(factory, "__qualname__", None) or repr(factory)
+
+
+def kind_of(thing: object) -> str:
+    """Return what an object is, for messages: "None", "the class X", "an object of type X"."""
+    if thing is None:
+        return "None"
+    if isinstance(thing, type):
+        return f"the class {thing.__name__}"
+    return f"an object of type {type(thing).__name__}"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -24,7 +24,7 @@ def loaded_by(statement: str) -> set[str]:
     [
         "import qdmerge",
         "import qdmerge; qdmerge.Task, qdmerge.Measure, qdmerge.BackendConfig",
-        "import qdmerge.settings._parts, qdmerge.settings._loading, qdmerge.backend",
+        "import qdmerge.parts._named, qdmerge.settings._loading, qdmerge.backend",
         "import qdmerge.archives, qdmerge.schedulers, qdmerge.emitters, qdmerge.spaces",
         "from qdmerge.settings import catalog; assert all(catalog().values())",
         "from qdmerge.settings import load_config; load_config('toy').echo()",

@@ -289,7 +289,7 @@ def test_a_part_that_does_not_fit_is_refused_before_anything_is_evaluated(toy: T
     with pytest.raises(UnsupportedError, match="use space 'spectral'"):
         CycleQD(toy(), emitters=[svd])
     with pytest.raises(ConfigError, match="bins must be"):
-        CycleQD(toy(), archive=lambda spec: grid(spec, [4]))
+        CycleQD(toy(), archive=functools.partial(grid, bins=[4]))
     with pytest.raises(ConfigError, match="unknown task"):
         CycleQD(toy(), scheduler=functools.partial(FixedScheduler, task="nobody"))
     with pytest.raises(ConfigError, match="unknown task or measure 'tsk0'; did you mean 'task0'"):

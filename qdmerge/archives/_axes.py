@@ -64,6 +64,12 @@ class AxisSizing:
     high_margin: Annotated[float, Field(ge=1)] = 1.15
     ranges: Mapping[str, Range] = field(default_factory=dict)
 
+    def known(self, tasks: Sequence[Task]) -> bool:
+        """Return whether archives of these tasks can be built before there are scores."""
+        if not all(np.isfinite(task.range[0]) for task in tasks):
+            return False
+        return len(tasks) == 1 or all(task.name in self.ranges for task in tasks)
+
     def task_axis(self, task: Task, expert_scores: Sequence[float] | np.ndarray) -> Axis:
         """Return the axis of a task, from the experts' scores on it."""
         if task.name in self.ranges:

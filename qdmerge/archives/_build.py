@@ -5,68 +5,21 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from pydantic import Field
 
-from qdmerge.archives._axes import Axis, AxisSizing
-from qdmerge.errors import ConfigError, nearest
+from qdmerge.archives._axes import AxisSizing
+from qdmerge.archives._fit import check_archive
+from qdmerge.archives._spec import ArchiveSpec
+from qdmerge.errors import ConfigError, described, naming, nearest
 from qdmerge.options import checked
 
 if TYPE_CHECKING:
     from ribs.archives import ArchiveBase
 
     from qdmerge.backend import Measure, Task
-
-
-@dataclass(frozen=True)
-class ArchiveSpec:
-    """What a search gives the factory of an archive.
-
-    Attributes:
-        task: Task whose score is the archive's objective.
-        axes: Axes of the measures: the other tasks' scores, then the backend's own measures.
-        solution_dim: Length of a solution.
-        solution_dtype: dtype of solutions.
-        qd_score_offset: Lowest possible objective, subtracted in QD scores.
-        seed: Seed for the archive's own randomness.
-        archives: How many archives of this kind the search has.
-    """
-
-    task: str
-    axes: tuple[Axis, ...]
-    solution_dim: int
-    solution_dtype: np.dtype
-    qd_score_offset: float
-    seed: int
-    archives: int = 1
-
-    @property
-    def ranges(self) -> list[tuple[float, float]]:
-        """(low, high) of every axis, as pyribs archives take them."""
-        return [(axis.low, axis.high) for axis in self.axes]
-
-    @property
-    def storage(self) -> dict[str, Any]:
-        """Keyword arguments that all pyribs archives share."""
-        return {
-            "solution_dim": self.solution_dim,
-            "solution_dtype": self.solution_dtype,
-            "qd_score_offset": self.qd_score_offset,
-            "seed": self.seed,
-        }
-
-    @property
-    def context(self) -> dict[str, Any]:
-        """Values that fill the parameters of a configured archive, by name."""
-        return {
-            "spec": self,
-            "ranges": self.ranges,
-            "measure_dim": len(self.axes),
-            **self.storage,
-        }
 
 
 ArchiveFactory = Callable[[ArchiveSpec], "ArchiveBase"]
@@ -204,7 +157,9 @@ def build_archives(
         seeds: K seeds, one per archive.
 
     Raises:
-        ConfigError: There would be archives without any axis, or an explicit range is of none.
+        ConfigError: There would be archives without any axis, an explicit range is of none, or an
+            archive cannot be built, or has other axes than those of the search.
+        UnsupportedError: A search cannot use the archive.
     """
     check_axes(tasks, measures)
     names = [task.name for task in tasks] + [measure.name for measure in measures]
@@ -218,20 +173,27 @@ def build_archives(
         sizing.task_axis(task, expert_scores[:, column]) for column, task in enumerate(tasks)
     ]
     own_axes = [sizing.measure_axis(measure) for measure in measures]
-    return {
-        task.name: factory(
-            ArchiveSpec(
-                task=task.name,
-                axes=(*task_axes[:index], *task_axes[index + 1 :], *own_axes),
-                solution_dim=solution_dim,
-                solution_dtype=solution_dtype,
-                qd_score_offset=task.range[0] if np.isfinite(task.range[0]) else axis.low,
-                seed=seed,
-                archives=len(tasks),
-            )
+    archives: dict[str, ArchiveBase] = {}
+    for index, (task, axis, seed) in enumerate(zip(tasks, task_axes, seeds, strict=True)):
+        spec = ArchiveSpec(
+            task=task.name,
+            axes=(*task_axes[:index], *task_axes[index + 1 :], *own_axes),
+            solution_dim=solution_dim,
+            solution_dtype=solution_dtype,
+            qd_score_offset=task.range[0] if np.isfinite(task.range[0]) else axis.low,
+            seed=seed,
+            archives=len(tasks),
         )
-        for index, (task, axis, seed) in enumerate(zip(tasks, task_axes, seeds, strict=True))
-    }
+        with naming(f"archive of task '{task.name}' ({described(factory)})"):
+            archive = factory(spec)
+        check_archive(archive, spec)
+        if others := [name for name, other in archives.items() if other is archive]:
+            raise ConfigError(
+                f"tasks '{others[0]}' and '{task.name}' got the same archive; each task needs one "
+                "of its own"
+            )
+        archives[task.name] = archive
+    return archives
 
 
 def role_of(column: int, scores: np.ndarray, measures: np.ndarray) -> dict[str, np.ndarray]:

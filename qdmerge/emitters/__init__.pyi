@@ -8,10 +8,16 @@ from ._build import (
     build_emitters as build_emitters,
 )
 from ._build import (
+    check_emitter as check_emitter,
+)
+from ._build import (
     expert_of as expert_of,
 )
 from ._build import (
     paper_emitter as paper_emitter,
+)
+from ._build import (
+    paper_mutation as paper_mutation,
 )
 from ._gradient import (
     GradientArborescence as GradientArborescence,

@@ -10,9 +10,20 @@ from pydantic import Field
 from ribs.archives import ArchiveBase
 from ribs.emitters import EmitterBase
 
+from qdmerge.errors import ConfigError, described, kind_of
 from qdmerge.guide import Climb
 from qdmerge.operators import Crossover, Mutation, Selection
 from qdmerge.options import checked
+
+
+def _check_shape(kind: str, operator: object, made: object, shape: tuple[int, ...]) -> None:
+    """Raise ConfigError if what an operator returned is no array of a shape."""
+    got = f"shape {made.shape}" if isinstance(made, np.ndarray) else kind_of(made)
+    if got != f"shape {shape}":
+        raise ConfigError(
+            f"{kind} {described(operator)} must return an array of shape {shape}, and returned "
+            f"{got}"
+        )
 
 
 @checked
@@ -66,6 +77,12 @@ class MergeEmitter(EmitterBase):
         self.errands: list[Climb] | None = None
         """What to ask of the guide for each of the last children; None where nothing."""
 
+    def __repr__(self) -> str:
+        return (
+            f"MergeEmitter({self._selection}, {self._crossover}, {self._mutation}, "
+            f"batch_size={self._batch_size}, seed={self._seed})"
+        )
+
     @property
     def batch_size(self) -> int:
         """Children per ask."""
@@ -81,19 +98,25 @@ class MergeEmitter(EmitterBase):
 
         Raises:
             RuntimeError: The archive is empty.
+            ConfigError: An operator returns another shape than it should.
         """
         if self.archive.empty:
             raise RuntimeError(
-                "MergeEmitter needs parents, but its archive is empty; add solutions (the "
-                "experts) to the archive first"
+                "MergeEmitter needs parents, but its archive is empty: add solutions (the experts) "
+                "first, or, where it takes none of them, lower its threshold_min"
             )
         rng = np.random.default_rng([self._seed, self._asks])
         self._asks += 1
         elites = self.archive.data(["solution", "objective", "measures"])
         scores = np.column_stack([elites["objective"], elites["measures"][:, : self._n_scores]])
-        chosen = self._selection(scores, self._batch_size, self._crossover.parents, rng)
+        n, shape = self._batch_size, (self._batch_size, self.archive.solution_dim)
+        chosen = self._selection(scores, n, self._crossover.parents, rng)
+        _check_shape("selection", self._selection, chosen, (n, self._crossover.parents))
         self._parents = elites["solution"][chosen]
-        children = self._mutation(self._crossover(self._parents, rng), rng)
+        children = self._crossover(self._parents, rng)
+        _check_shape("crossover", self._crossover, children, shape)
+        children = self._mutation(children, rng)
+        _check_shape("mutation", self._mutation, children, shape)
         if guided := getattr(self._mutation, "errands", None):
             self.errands = guided(len(children), rng)
         return np.clip(children, self.lower_bounds, self.upper_bounds)

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from qdmerge.guide._climb import Climb, Slopes, draw_rows
-from qdmerge.guide._evaluation import Errand, check_slopes, evaluate, guide_of, joined
+from qdmerge.guide._evaluation import Errand, Start, check_slopes, evaluate, guide_of, joined
 from qdmerge.guide._plane import Plane, PlaneClimb, spread_weights
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Plane",
     "PlaneClimb",
     "Slopes",
+    "Start",
     "check_slopes",
     "draw_rows",
     "evaluate",

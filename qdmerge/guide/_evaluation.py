@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from qdmerge.backend import Evaluation, GenomeBackend
-from qdmerge.errors import UnsupportedError
+from qdmerge.errors import EvaluationError, UnsupportedError, kind_of
 from qdmerge.guide._climb import Climb, Slopes
 from qdmerge.guide._plane import PlaneClimb
 
@@ -66,6 +66,13 @@ def check_slopes(backend: GenomeBackend) -> None:
 Errand = Climb | PlaneClimb | Slopes
 """What to ask of the guide before a solution is scored."""
 
+Start = Generator[tuple[np.ndarray, Sequence[Errand | None]], Evaluation, None]
+"""What a search starts from, step by step.
+
+It yields ``(n, dim)`` solutions with their errands, () for none, and receives their evaluation,
+whose ``solutions`` are those that were scored; rows that are not finite failed.
+"""
+
 
 def evaluate(
     backend: GenomeBackend, x: np.ndarray, split: str, errand: Errand | None = None
@@ -85,10 +92,11 @@ def evaluate(
 
     Raises:
         UnsupportedError: The backend has no guide.
-        EvaluationError: A loss is not finite, or memory is not enough.
+        EvaluationError: A loss is not finite, memory is not enough, or the backend returns no
+            evaluation.
     """
     if errand is None:
-        return backend.evaluate(x[None], split)
+        return _scored(backend, x, split)
     began = time.perf_counter()
     guide = guide_of(backend, getattr(errand, "objective", "agreement"))
     guide.prepare()
@@ -104,7 +112,17 @@ def evaluate(
         jacobian, passes = errand(guide, x)
         found["jacobians"] = jacobian[None]
     found |= {"passes": passes, "guide_seconds": time.perf_counter() - began}
-    return replace(backend.evaluate(x[None], split), **found)
+    return replace(_scored(backend, x, split), **found)
+
+
+def _scored(backend: GenomeBackend, x: np.ndarray, split: str) -> Evaluation:
+    found = backend.evaluate(np.array(x)[None], split)
+    if not isinstance(found, Evaluation):
+        raise EvaluationError(
+            f"{type(backend).__name__}.evaluate() returned {kind_of(found)}; it must return a "
+            "qdmerge.Evaluation with scores of shape (models, tasks)"
+        )
+    return found
 
 
 def joined(

@@ -10,12 +10,11 @@ import numpy as np
 
 from qdmerge.criteria import over_tasks
 from qdmerge.errors import EvaluationError
-from qdmerge.guide import Climb, Plane, PlaneClimb, spread_weights
+from qdmerge.guide import Climb, Plane, PlaneClimb, Start, spread_weights
 from qdmerge.merges._grid import Axes, Recipe, Regressing, grid, recipe_solutions
 
 if TYPE_CHECKING:
     from qdmerge.backend import Evaluation, Task
-    from qdmerge.search import Start
     from qdmerge.spaces import Objective, Space
 
 UNIFORM = (0.2, 0.3, 0.4, 0.5, 0.6)
@@ -54,7 +53,7 @@ def guided_start(
         seed: Decides the items of the steps.
 
     Yields:
-        Solutions with their climbs; see :data:`qdmerge.search.Start`.
+        Solutions with their climbs; see :data:`qdmerge.guide.Start`.
 
     Raises:
         EvaluationError: All uniform merges, or all points of a climb, failed.
@@ -109,7 +108,7 @@ def plane_start(
         seed: Decides items and weights.
 
     Yields:
-        Solutions with their errands; see :data:`qdmerge.search.Start`.
+        Solutions with their errands; see :data:`qdmerge.guide.Start`.
 
     Raises:
         EvaluationError: All uniform merges failed.

@@ -16,19 +16,15 @@ from qdmerge.backend import GenomeBackend, Progress, Task
 from qdmerge.criteria import Criterion, CriterionName, fitting_criteria
 from qdmerge.errors import ConfigError, QDMergeError, RunError
 from qdmerge.execution import Executor
-from qdmerge.guide import guide_of
+from qdmerge.guide import Start, guide_of
 from qdmerge.runs._folder import RunFolder
 from qdmerge.runs._scores import REFERENCES
 from qdmerge.runs._search import Listener, stage_progress
-from qdmerge.search import CycleQD, Start
+from qdmerge.search import CycleQD
 from qdmerge.settings import (
-    ARCHIVES,
-    EMITTERS,
-    SCHEDULERS,
     SPACES,
     FinalConfig,
     GuidedStart,
-    Part,
     PlaneStart,
     RunConfig,
     build_part,
@@ -97,34 +93,18 @@ def build_search(config: RunConfig, backend: GenomeBackend) -> CycleQD:
     Raises:
         QDMergeError: Parts that do not fit each other, or options that a part refuses.
     """
-
-    def emitter_factory(part: Part) -> Callable[..., Any]:
-        return lambda archive, spec: build_part(
-            EMITTERS, part, {"archive": archive, **spec.context}
-        )
-
-    try:
-        search = CycleQD(
-            backend,
-            archive=lambda spec: build_part(ARCHIVES, config.archive, spec.context),
-            emitters=[emitter_factory(part) for part in config.emitters],
-            scheduler=lambda archives, emitters: build_part(
-                SCHEDULERS, config.scheduler, {"archives": archives, "emitters": emitters}
-            ),
-            axes=config.axes,
-            start=_start(config) if config.start else None,
-            seed=config.seed,
-        )
-        for objective in objectives(config, search):
-            guide_of(backend, objective)
-        return search
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"a part refuses its options: {error}") from error
-    except (NotImplementedError, KeyError) as error:
-        raise ConfigError(
-            f"a part does not fit this search ({type(error).__name__}: {error}); "
-            "docs/how-to/swap-parts says what fits what"
-        ) from error
+    search = CycleQD(
+        backend,
+        archive=config.archive,
+        emitters=config.emitters,
+        scheduler=config.scheduler,
+        axes=config.axes,
+        start=_start(config) if config.start else None,
+        seed=config.seed,
+    )
+    for objective in objectives(config, search):
+        guide_of(backend, objective)
+    return search
 
 
 def _start(config: RunConfig) -> Callable[[Space, Sequence[Task]], Start]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,16 +37,39 @@ class Batch:
     def __len__(self) -> int:
         return len(self.solutions)
 
+    def __repr__(self) -> str:
+        what = f"names={self.names}" if self.task is None else f"task={self.task!r}"
+        return f"Batch(id={self.id}, {what}, solutions of shape {self.solutions.shape})"
+
 
 @dataclass(frozen=True, eq=False)
 class Out:
     """A batch that is out: how many solutions each emitter made ([] if none did), and whether
-    their Jacobians were asked for.
+    their Jacobians were asked for. ``solutions`` is a copy, as they were asked for.
     """
 
     batch: Batch
     sizes: list[int]
     dqd: bool = False
+    solutions: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "solutions", self.batch.solutions.copy())
+
+    def check(self, told: Batch) -> None:
+        """Raise ValueError if ``told`` is not this batch, with the solutions as asked."""
+        own = self.batch
+        same = (told.task, told.names) == (own.task, own.names)
+        if not (same and np.array_equal(told.solutions, self.solutions)):
+            raise ValueError(
+                f"batch {own.id} was asked for with other solutions: tell it as ask() returned it, "
+                "unchanged, to the search that it came from"
+            )
+
+
+def emitter_name(task: str, emitter: EmitterBase) -> str:
+    """Return what messages call an emitter."""
+    return f"emitter of task '{task}' ({type(emitter).__name__})"
 
 
 def follows_gradients(emitter: EmitterBase) -> bool:
@@ -64,3 +88,12 @@ def learns(emitter: EmitterBase) -> bool:
     from ribs.emitters import EmitterBase
 
     return type(emitter).tell is not EmitterBase.tell or follows_gradients(emitter)
+
+
+_ONE_ARCHIVE = "schedules the emitters of one archive, and a search has one for each task; use "
+UNFIT_SCHEDULERS: Mapping[str, str] = {
+    "Scheduler": f"{_ONE_ARCHIVE}'cycle', which is the same for one task",
+    "BanditScheduler": f"{_ONE_ARCHIVE}'bandit', which chooses among tasks",
+    "BayesianOptimizationScheduler": f"{_ONE_ARCHIVE}'cycle' with emitter 'bayesian'",
+}
+"""pyribs' schedulers, to why each cannot be that of a search."""

@@ -11,9 +11,9 @@ import numpy as np
 
 from qdmerge.archives import role_of
 from qdmerge.backend import Evaluation
-from qdmerge.errors import EvaluationError
+from qdmerge.errors import ConfigError, EvaluationError, naming
 from qdmerge.guide import Errand, Slopes
-from qdmerge.schedulers._batch import Batch, Out, follows_gradients, learns
+from qdmerge.schedulers._batch import Batch, Out, emitter_name, follows_gradients, learns
 
 if TYPE_CHECKING:
     from ribs.archives import ArchiveBase
@@ -77,6 +77,10 @@ class TaskScheduler(ABC):
         """Tasks whose Jacobians were told and whose turn goes on."""
         self._queued: list[tuple[np.ndarray, tuple[Errand | None, ...]]] = []
 
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{task}: {len(archive)}" for task, archive in self.archives.items())
+        return f"{type(self).__name__}(elites {sizes}; asked {self._asked}, out {self.out})"
+
     @property
     def tasks(self) -> list[str]:
         """Names of the tasks, in the order of score columns."""
@@ -129,6 +133,7 @@ class TaskScheduler(ABC):
 
         Raises:
             RuntimeError: Every emitter waits for the results of a batch that is out.
+            ConfigError: An emitter fails, or gives solutions of another shape.
         """
         if self._queued:
             return self._send(self._candidates()[0], *self._queued.pop(0))
@@ -148,7 +153,7 @@ class TaskScheduler(ABC):
         return self._ask(task)
 
     def _ask_dqd(self, task: str) -> Batch:
-        parts = [emitter.ask_dqd() for emitter in self.emitters[task]]
+        parts = [self._made(task, emitter, "ask_dqd") for emitter in self.emitters[task]]
         sizes = [len(part) for part in parts]
         if not sum(sizes):
             return self._ask(task)
@@ -163,7 +168,7 @@ class TaskScheduler(ABC):
         parents: list[np.ndarray | None] = []
         errands: list[Errand | None] = []
         for emitter in self.emitters[task]:
-            solutions = emitter.ask()
+            solutions = self._made(task, emitter, "ask")
             made_from = getattr(emitter, "parents", None)
             asked = getattr(emitter, "errands", None)
             parts.append(solutions)
@@ -171,6 +176,18 @@ class TaskScheduler(ABC):
             errands += list(asked) if asked is not None else [None] * len(solutions)
         sizes = [len(part) for part in parts]
         return self._send(task, np.concatenate(parts), errands, parents, sizes)
+
+    def _made(self, task: str, emitter: EmitterBase, ask: str) -> np.ndarray:
+        """Return ``(n, dim)`` solutions of an emitter."""
+        with naming(emitter_name(task, emitter)):
+            made = np.asarray(getattr(emitter, ask)())
+        dim = self.archives[task].solution_dim
+        if made.ndim != 2 or made.shape[1] != dim or made.dtype.kind != "f":
+            raise ConfigError(
+                f"{emitter_name(task, emitter)}: {ask}() must return floats of shape (n, {dim}); "
+                f"got {made.dtype} of shape {made.shape}"
+            )
+        return made
 
     def _send(
         self,
@@ -224,7 +241,8 @@ class TaskScheduler(ABC):
             Task name to ``(n,)`` pyribs add status: 0 not added, 1 improved a cell, 2 new cell.
 
         Raises:
-            ValueError: The batch is not out, or asked for Jacobians and there are none.
+            ValueError: The batch is not out, has other solutions than were asked for, or asked
+                for Jacobians and there are none.
             EvaluationError: An array has a wrong shape.
         """
         if batch.id not in self._out:
@@ -233,7 +251,8 @@ class TaskScheduler(ABC):
                 f"(out: {self.out})"
             )
         out = self._out[batch.id]
-        asked = out.batch
+        out.check(batch)
+        asked = replace(out.batch, solutions=out.solutions)
         if solutions is not None:
             asked = replace(asked, solutions=solutions)
         scores, measures, valid = self._checked(asked, scores, measures)
@@ -359,8 +378,10 @@ class TaskScheduler(ABC):
             if out.dqd:
                 assert jacobians is not None
                 order = [column, *(row for row in range(jacobians.shape[1]) if row != column)]
-                emitter.tell_dqd(**told, jacobian=jacobians[rows][:, order])
+                with naming(emitter_name(task, emitter)):
+                    emitter.tell_dqd(**told, jacobian=jacobians[rows][:, order])
                 continue
             if getattr(emitter, "uses_items", False):
                 told["items"] = [None] * size if items is None else list(items[rows])
-            emitter.tell(**told)
+            with naming(emitter_name(task, emitter)):
+                emitter.tell(**told)

@@ -7,6 +7,7 @@ from functools import partial
 from importlib.metadata import EntryPoint
 
 from qdmerge.errors import ConfigError
+from qdmerge.parts import REGISTRIES, Registry, installed_parts
 from qdmerge.plugins import installed
 from qdmerge.settings._discovery import (
     backend_names,
@@ -14,9 +15,7 @@ from qdmerge.settings._discovery import (
     presets,
     read_preset,
 )
-from qdmerge.settings._parts import REGISTRIES
 from qdmerge.settings._presets import search_presets
-from qdmerge.settings._registry import Registry, installed_parts
 
 _Listed = list[tuple[str, str]]
 

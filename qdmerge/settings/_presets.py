@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qdmerge.errors import ConfigError, nearest
-from qdmerge.settings._registry import installed_parts
+from qdmerge.parts import installed_parts
 
 
 @dataclass(frozen=True)

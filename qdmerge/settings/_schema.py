@@ -22,8 +22,8 @@ from qdmerge.criteria import CriterionName
 from qdmerge.errors import ConfigError
 from qdmerge.merges import Axes, grid, grid_size, uniform_rows
 from qdmerge.options import explain
+from qdmerge.parts import ArchivePart, EmitterPart, Part, SchedulerPart, SpacePart
 from qdmerge.settings._discovery import find_backend
-from qdmerge.settings._parts import ArchivePart, EmitterPart, Part, SchedulerPart, SpacePart
 
 
 class _Settings(BaseModel):

@@ -107,13 +107,15 @@ def test_merge_from_text() -> None:
     assert build("merge", mutation="gaussian")._mutation == GaussianMutation()
 
 
-def test_merge_defaults_to_svd_mutation_of_the_task_s_expert() -> None:
-    with pytest.raises(UnsupportedError, match="'vector' does not have; use space 'spectral'"):
-        build("merge")
+def test_text_and_python_have_the_same_default_mutation() -> None:
+    """Of the task's expert where there are spectral coordinates, else Gaussian."""
+    assert build("merge")._mutation == GaussianMutation()
     spectral = Spectral(SPACE.seeds, experts=SPACE.experts)
     made = EMITTERS.build("merge", {}, {"archive": ARCHIVE, **spec(spectral, "db").context})
     assert isinstance(made._mutation, SVDMutation)
     assert made._mutation(np.zeros((1, 3)), np.random.default_rng(0)).nonzero()[1].tolist() == [2]
+    with pytest.raises(UnsupportedError, match="'vector' does not have; use space 'spectral'"):
+        build("merge", mutation="svd")
 
 
 def test_the_paper_s_emitter_mutates_what_the_space_offers() -> None:
@@ -230,22 +232,6 @@ def test_rankers_restarts_and_strategies_are_options(
 ) -> None:
     emitter = {"name": "cma_es", **options}
     assert found(emitter, "grid", 1, evolve) != found("cma_es", "grid", 1, evolve)
-
-
-@pytest.mark.parametrize(
-    ("archive", "problem"),
-    [
-        ("ribs.archives:DensityArchive", "NotImplementedError: `dtypes`"),
-        (
-            {"name": "ribs.archives:CategoricalArchive", "categories": [["a", "b"]] * 2},
-            "KeyError: 0.5",
-        ),
-    ],
-)
-def test_archives_that_cannot_fit_are_refused(archive: Any, problem: str) -> None:
-    config = parse_config({"backend": "toy", "archive": archive, "emitters": ["gaussian"]})
-    with pytest.raises(ConfigError, match=f"a part does not fit this search.*{problem}"):
-        build_search(config, config.backend.build(None))
 
 
 class Single(Space):

@@ -100,7 +100,7 @@ def test_selection_sees_quality_first_then_the_scores(n_scores: int | None, colu
 
 def test_an_empty_archive_is_an_error_that_says_what_to_do() -> None:
     merging = emitter(archive(0))
-    with pytest.raises(RuntimeError, match="archive is empty; add solutions"):
+    with pytest.raises(RuntimeError, match="archive is empty: add solutions"):
         merging.ask()
 
 

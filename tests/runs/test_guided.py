@@ -125,7 +125,9 @@ def test_stock_emitters_that_refuse_bounds_get_a_message(tmp_path):
     command = ["run", "toy", "--out", str(tmp_path / "run"), "--set", emitter]
     result = CliRunner().invoke(app, command)
     assert result.exit_code
-    assert "a part refuses its options: bounds" in " ".join(result.output.split())
+    assert "emitter of task 'task0' ('ribs.emitters:GradientArborescenceEmitter'" in " ".join(
+        result.output.split()
+    )
     assert "Traceback" not in result.output
 
 

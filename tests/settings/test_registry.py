@@ -13,6 +13,8 @@ import pytest
 from pydantic import Field
 
 from qdmerge.errors import ConfigError, nearest
+from qdmerge.parts import _named as parts
+from qdmerge.parts._registry import PARTS_GROUP
 from qdmerge.settings import (
     SEARCH_PRESETS,
     Entry,
@@ -22,8 +24,6 @@ from qdmerge.settings import (
     load_config,
     load_target,
 )
-from qdmerge.settings import _parts as parts
-from qdmerge.settings._registry import PARTS_GROUP
 
 HERE = __name__
 
@@ -152,7 +152,7 @@ def packages(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def install(**targets: str) -> None:
         points = {name: EntryPoint(name, target, "") for name, target in targets.items()}
-        monkeypatch.setattr("qdmerge.settings._registry.installed", {PARTS_GROUP: points}.get)
+        monkeypatch.setattr("qdmerge.parts._registry.installed", {PARTS_GROUP: points}.get)
 
     return install
 

@@ -1,74 +1,37 @@
-"""CycleQD, the search: ask, tell, best, aggregate."""
+"""CycleQD: the front door."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from qdmerge.archives import ArchiveFactory, AxisSizing, build_archives, check_axes, grid
+from qdmerge.archives import ArchiveFactory, AxisSizing, check_axes, grid
 from qdmerge.backend import Evaluation, GenomeBackend, Task
-from qdmerge.emitters import EmitterFactory, build_emitters, paper_emitter
-from qdmerge.errors import EvaluationError
-from qdmerge.guide import Errand, Slopes, check_slopes, evaluate, guide_of, joined
+from qdmerge.emitters import EmitterFactory, paper_emitter
+from qdmerge.errors import ConfigError, EvaluationError, kind_of
+from qdmerge.guide import Slopes, Start, evaluate, joined
 from qdmerge.operators import softmax_aggregate
-from qdmerge.schedulers import Batch, CycleScheduler, TaskScheduler, follows_gradients
+from qdmerge.schedulers import Batch, CycleScheduler, TaskScheduler
+from qdmerge.search._arguments import (
+    Named,
+    SchedulerFactory,
+    archive_factory,
+    check_backend,
+    emitter_factories,
+    scheduler_factory,
+)
+from qdmerge.search._elites import Elite, Leaders, Stats, elites_of, first_elites
+from qdmerge.search._parts import SearchParts
+from qdmerge.search._progress import progress_bar
 
 if TYPE_CHECKING:
+    import pandas as pd
     from ribs.archives import ArchiveBase
-    from ribs.emitters import EmitterBase
 
     from qdmerge.spaces import Space
-
-SchedulerFactory = Callable[
-    [Mapping[str, "ArchiveBase"], Mapping[str, Sequence["EmitterBase"]]], TaskScheduler
-]
-
-
-Start = Generator[tuple[np.ndarray, Sequence[Errand | None]], Evaluation, None]
-"""What a search starts from, step by step.
-
-It yields ``(n, dim)`` solutions with their errands, () for none, and receives their evaluation,
-whose ``solutions`` are those that were scored; rows that are not finite failed.
-"""
-
-Stats = dict[str, dict[str, float | int | None]]
-"""Task name to elites, coverage, QD score and best objective of its archive."""
-
-
-@dataclass(frozen=True, eq=False)
-class Elite:
-    """A model of an archive.
-
-    Attributes:
-        x: ``(dim,)`` solution.
-        scores: Task name to score on the validation split.
-        measures: ``(M,)`` the backend's own measures.
-    """
-
-    x: np.ndarray
-    scores: dict[str, float]
-    measures: np.ndarray
-
-
-def _streams(seed: int) -> list[np.random.SeedSequence]:
-    """Return the sources of the archives' and of the emitters' seeds."""
-    return np.random.SeedSequence(seed).spawn(2)
-
-
-def archive_seeds(seed: int, n_tasks: int) -> list[int]:
-    """Return the archives' own seeds, which decide the cells of a tessellation."""
-    return [int(state) for state in _streams(seed)[0].generate_state(n_tasks)]
-
-
-def first_elites(experts: Sequence[str], seeds: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of the seeds that enter the archives: the experts, if there are any.
-
-    The base does not, as in the paper.
-    """
-    return tuple(experts) or tuple(seeds)
 
 
 class CycleQD:
@@ -86,68 +49,69 @@ class CycleQD:
 
     Args:
         backend: The domain.
-        archive: Makes one pyribs archive from its spec; a 15-bin grid if not given.
-        emitters: Each makes one pyribs emitter for every task's archive; () for what the search
-            starts from alone.
-        scheduler: Makes the scheduler from archives and emitters, for instance a class of
-            :mod:`qdmerge.schedulers`, or ``functools.partial`` of one.
+        archive: Makes one pyribs archive from its spec: a name (``"cvt"``), a name with options
+            (``{"name": "cvt", "centroids": 100}``), or a function, which is called once for each
+            task; a 15-bin grid if not given. Where an archive holds elites already, the search
+            goes on from them.
+        emitters: Each makes one pyribs emitter for every task's archive: names or functions; ()
+            for what the search starts from alone.
+        scheduler: Makes the scheduler from archives and emitters: a name, a class of
+            :mod:`qdmerge.schedulers`, or ``functools.partial`` of one. Where it has a parameter
+            ``seed``, it gets one.
         axes: How the axes of the archives are sized.
         start: What is evaluated right after the seeds, such as merges without search: a generator
-            function of the backend's space and tasks, see :data:`Start`; None for nothing.
+            function of the backend's space and tasks, see :data:`~qdmerge.guide.Start`; None for
+            nothing.
         seed: Decides everything random in the search.
 
     Raises:
-        ConfigError: The archives would have no axis, or a task names an unknown expert.
-        UnsupportedError: A part needs a guide, and the backend has none.
+        ConfigError: An argument is of a wrong kind, the archives would have no axis, a task names
+            an unknown expert, or a part fails in a trial with made-up scores. (Archives of your
+            own functions join the trial only where their axes do not depend on scores.)
+        UnsupportedError: A part cannot work with another one, or needs a guide, and the backend
+            has none.
     """
 
     def __init__(
         self,
         backend: GenomeBackend,
         *,
-        archive: ArchiveFactory = grid,
-        emitters: Sequence[EmitterFactory] = (paper_emitter,),
-        scheduler: SchedulerFactory = CycleScheduler,
+        archive: ArchiveFactory | Named = grid,
+        emitters: Sequence[EmitterFactory | Named] | EmitterFactory | Named = (paper_emitter,),
+        scheduler: SchedulerFactory | Named = CycleScheduler,
         axes: AxisSizing | None = None,
         start: Callable[[Space, Sequence[Task]], Start] | None = None,
         seed: int = 0,
     ) -> None:
+        check_backend(backend)
         self.backend = backend
         self.seed = seed
         self.seed_scores: dict[str, np.ndarray] = {}
         """Seed name to ``(K,)`` validation scores; empty until the seeds were told."""
-        self._archive_factory = archive
-        self._emitter_factories = tuple(emitters)
-        self._scheduler_factory = scheduler
-        self._axes = axes or AxisSizing()
+        if not isinstance(axes, AxisSizing | None):
+            raise ConfigError(f"axes must be a qdmerge.AxisSizing; got {kind_of(axes)}")
+        self._parts = SearchParts(
+            backend,
+            archive_factory(archive),
+            emitter_factories(emitters),
+            scheduler_factory(scheduler),
+            axes or AxisSizing(),
+            seed,
+        )
+        check_axes(backend.tasks, backend.measures)
+        if not (start is None or callable(start)):
+            raise ConfigError(f"start must be a generator function; got {kind_of(start)}")
         self._start = None if start is None else start(backend.space, backend.tasks)
         self._started: int | None = None
-        self.guided = False
-        """Whether emitters ask for a guide."""
+        self._leaders = Leaders(backend.tasks)
         self._scheduler: TaskScheduler | None = None
-        self._seeds_asked = False
-        check_axes(backend.tasks, backend.measures)
-        self._check_emitters()
+        self._seeds: Batch | None = None
+        self.guided = self._parts.try_out()
+        """Whether emitters ask for a guide."""
 
-    def _check_emitters(self) -> None:
-        """Ask the emitters once on archives of made-up scores, before anything is evaluated, so
-        that a part that does not fit another one raises here.
-        """
-        k, measures = len(self.tasks), self.backend.measures
-        scheduler = self._build(np.tile([[0.0], [1.0]], (1, k)))
-        seeds = np.stack(list(self.backend.space.seeds.values()))
-        middle = np.array([[sum(measure.range) / 2 for measure in measures]] * len(seeds))
-        scheduler.offer(seeds, np.full((len(seeds), k), 0.5), middle.reshape(len(seeds), -1))
-        for emitter in scheduler.emitters[self.tasks[0]]:
-            if follows_gradients(emitter):
-                self.guided = True
-                check_slopes(self.backend)
-                emitter.ask_dqd()
-                continue
-            emitter.ask()
-            self.guided |= any(getattr(emitter, "errands", None) or ())
-        if self.guided:
-            guide_of(self.backend)
+    def __repr__(self) -> str:
+        state = "seeds not told" if self._scheduler is None else repr(self._scheduler)
+        return f"CycleQD({type(self.backend).__name__}; {self._parts}; {state})"
 
     @property
     def tasks(self) -> list[str]:
@@ -176,7 +140,7 @@ class CycleQD:
     @property
     def ready(self) -> bool:
         """Whether :meth:`ask` can be called now."""
-        if not self._seeds_asked:
+        if self._seeds is None:
             return True
         return self._scheduler is not None and self._started is None and self.scheduler.ready
 
@@ -186,10 +150,10 @@ class CycleQD:
         Raises:
             RuntimeError: The seeds, or the batches of every emitter, were not told yet.
         """
-        if not self._seeds_asked:
-            self._seeds_asked = True
+        if self._seeds is None:
             seeds = self.backend.space.seeds
-            return Batch(-1, None, np.stack(list(seeds.values())), names=tuple(seeds))
+            self._seeds = Batch(-1, None, np.stack(list(seeds.values())), names=tuple(seeds))
+            return replace(self._seeds, solutions=self._seeds.solutions.copy())
         if self._started is not None:
             raise RuntimeError(
                 f"batch {self._started} is one the search starts from: tell it first, and look at "
@@ -213,6 +177,40 @@ class CycleQD:
         ]
         return joined(batch.solutions, found, len(self.tasks), len(self.backend.measures))
 
+    def run(
+        self,
+        evaluations: int,
+        *,
+        progress: bool = False,
+        callback: Callable[[CycleQD], object] | None = None,
+    ) -> Self:
+        """Ask, evaluate and tell, the seeds first where they were not told yet.
+
+        Args:
+            evaluations: Children to evaluate in this call; the last batch is never cut.
+            progress: Whether to show a bar on stderr.
+            callback: Called with the search after every batch that was told; returns True to end.
+
+        Returns:
+            This search.
+
+        Raises:
+            ConfigError: ``evaluations`` is no positive whole number.
+        """
+        if not isinstance(evaluations, int) or evaluations < 1:
+            raise ConfigError(f"evaluations must be a positive whole number; got {evaluations!r}")
+        done = 0
+        with progress_bar(evaluations if progress else None) as show:
+            while done < evaluations:
+                batch = self.ask()
+                self.tell(batch, self.evaluate(batch))
+                done += 0 if batch.task is None else len(batch)
+                best = {task: self.best(task).scores[task] for task in self.tasks}
+                show(done, best)
+                if callback is not None and callback(self) is True:
+                    break
+        return self
+
     def tell(self, batch: Batch, evaluation: Evaluation) -> dict[str, np.ndarray]:
         """Take the validation scores of a batch.
 
@@ -226,9 +224,17 @@ class CycleQD:
 
         Raises:
             EvaluationError: Arrays of a wrong shape, or a seed that could not be evaluated.
-            ValueError: The batch was not asked for, or was told already.
+            ConfigError: The archives cannot be built, or an emitter fails.
+            ValueError: The batch was not asked for, was told already, or has other solutions than
+                were asked for.
         """
         backend = self.backend
+        if not isinstance(batch, Batch):
+            raise ValueError(f"tell() takes the batch that ask() returned; got {kind_of(batch)}")
+        if not isinstance(evaluation, Evaluation):
+            raise EvaluationError(
+                f"tell() takes a qdmerge.Evaluation of the batch; got {kind_of(evaluation)}"
+            )
         evaluation = evaluation.checked(len(batch), len(backend.tasks), len(backend.measures))
         if batch.task is None:
             self._tell_seeds(batch, evaluation)
@@ -247,9 +253,10 @@ class CycleQD:
             evaluation.solutions,
             evaluation.jacobians,
         )
+        scored = batch.solutions if evaluation.solutions is None else evaluation.solutions
+        self._leaders.note(scored, evaluation)
         if batch.id == self._started:
             self._started = None
-            scored = batch.solutions if evaluation.solutions is None else evaluation.solutions
             self._go_on(replace(evaluation, solutions=scored))
         return status
 
@@ -266,64 +273,62 @@ class CycleQD:
     def _tell_seeds(self, batch: Batch, evaluation: Evaluation) -> None:
         if self._scheduler is not None:
             raise ValueError("the seeds were told already")
-        if not self._seeds_asked:
+        if self._seeds is None:
             raise ValueError("the seeds were not asked for yet")
+        same = batch.names == self._seeds.names
+        if not (same and np.array_equal(batch.solutions, self._seeds.solutions)):
+            raise ValueError(
+                "these are not the seeds of this search: tell them as ask() returned them, "
+                "unchanged, to the search that they came from"
+            )
         failed = [name for name, ok in zip(batch.names, evaluation.valid, strict=True) if not ok]
         if failed:
             raise EvaluationError(
                 f"{', '.join(failed)} could not be evaluated, and the archives are sized from the "
                 "scores of base and experts; evaluate them alone to find the cause"
             )
+        experts = first_elites(self.backend.space.experts, batch.names)
+        rows = [batch.names.index(name) for name in experts]
+        first = Evaluation(evaluation.scores[rows], np.asarray(evaluation.measures)[rows])
+        scheduler = self._parts.scheduler(self._parts.archives(first.scores))
+        self._leaders.start(scheduler.archives)
+        scheduler.offer(batch.solutions[rows], first.scores, first.measures)
+        self._scheduler = scheduler
         self.seed_scores = dict(zip(batch.names, evaluation.scores, strict=True))
-        space = self.backend.space
-        rows = [batch.names.index(name) for name in first_elites(space.experts, batch.names)]
-        self._scheduler = self._build(evaluation.scores[rows])
-        measures = evaluation.measures
-        self._scheduler.offer(
-            batch.solutions[rows],
-            evaluation.scores[rows],
-            None if measures is None else measures[rows],
-        )
+        self._leaders.note(batch.solutions[rows], first)
         self._go_on(None)
-
-    def _build(self, expert_scores: np.ndarray) -> TaskScheduler:
-        space, k = self.backend.space, len(self.tasks)
-        emitter_seeds = _streams(self.seed)[1].generate_state(k * len(self._emitter_factories))
-        archives = build_archives(
-            self._archive_factory,
-            self.backend.tasks,
-            self.backend.measures,
-            expert_scores,
-            self._axes,
-            solution_dim=space.dim,
-            solution_dtype=space.dtype,
-            seeds=archive_seeds(self.seed, k),
-        )
-        emitters = build_emitters(
-            self._emitter_factories,
-            self.backend.tasks,
-            space,
-            archives,
-            emitter_seeds.reshape(k, -1).tolist(),
-        )
-        return self._scheduler_factory(archives, emitters)
 
     def elites(self, task: str) -> list[Elite]:
         """Return all elites of a task's archive, in the archive's order.
 
+        Where the archive dropped the best model found on the task, or never took it (as with a
+        learning rate or a least threshold), that one comes last.
+
         Raises:
             KeyError: Unknown task.
         """
-        data = self.archives[task].data(["solution", "objective", "measures"])
-        k = len(self.tasks) - 1
-        # The task's own column goes back to its place among the others.
-        scores = np.insert(
-            data["measures"][:, :k], self.tasks.index(task), data["objective"], axis=1
-        )
-        return [
-            Elite(x, dict(zip(self.tasks, row.tolist(), strict=True)), measures[k:])
-            for x, row, measures in zip(data["solution"], scores, data["measures"], strict=True)
+        held = elites_of(self.archives[task], self.tasks, task)
+        best = self._leaders.best[task]
+        if all(elite.scores[task] < best.scores[task] for elite in held):
+            held.append(best)
+        return held
+
+    def elites_frame(self) -> pd.DataFrame:
+        """Return the elites of all archives as a table.
+
+        Returns:
+            A row per elite: ``archive`` (its task), a column for the score on each task and for
+            each of the backend's own measures, and ``x`` (``(dim,)`` solutions).
+        """
+        import pandas as pd
+
+        own = [measure.name for measure in self.backend.measures]
+        rows = [
+            [task, *elite.scores.values(), *elite.measures, elite.x]
+            for task in self.tasks
+            for elite in self.elites(task)
         ]
+        return pd.DataFrame(rows, columns=["archive", *self.tasks, *own, "x"])
 
     def best(self, task: str, by: Literal["quality", "mean"] = "quality") -> Elite:
         """Return the best elite of a task's archive.

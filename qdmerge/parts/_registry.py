@@ -91,11 +91,19 @@ class Registry:
         kind: What the parts are called in messages ("archive").
         context: Names of the parameters that the run fills.
         entries: Name to entry.
+        unfit: Name or ``module:attribute`` of what cannot be such a part, to the reason.
     """
 
-    def __init__(self, kind: str, context: Iterable[str], entries: Mapping[str, Entry]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        context: Iterable[str],
+        entries: Mapping[str, Entry],
+        unfit: Mapping[str, str] | None = None,
+    ) -> None:
         self.kind = kind
         self.context = frozenset(context)
+        self.unfit = dict(unfit or {})
         self._entries = dict(entries)
 
     def items(self) -> list[tuple[str, Entry]]:
@@ -106,10 +114,12 @@ class Registry:
         """Return the entry of a name; ``module:attribute`` is its own entry.
 
         Raises:
-            ConfigError: Unknown name; the message suggests the nearest one.
+            ConfigError: Unknown name; the message suggests the nearest one. Or it is unfit.
         """
         if name in self._entries:
             return self._entries[name]
+        if name in self.unfit:
+            raise ConfigError(f"{self.kind} '{name}' cannot be used: it {self.unfit[name]}")
         if ":" in name:
             return Entry(name, name)
         brought = installed_parts(self.kind)
