@@ -53,7 +53,7 @@ def scheduler_factory(given: SchedulerFactory | Named) -> SchedulerFactory:
     if isinstance(given, str | Mapping | Part):
         return NamedScheduler.of(given)
     name = getattr(given, "__name__", "")
-    if name in UNFIT_SCHEDULERS and getattr(given, "__module__", "").startswith("ribs."):
+    if name in UNFIT_SCHEDULERS and str(getattr(given, "__module__", "")).startswith("ribs."):
         raise ConfigError(f"scheduler {name} cannot be used: it {UNFIT_SCHEDULERS[name]}")
     if not callable(given):
         _refuse("scheduler", given, "'cycle'", "a class of qdmerge.schedulers")
@@ -88,7 +88,7 @@ def makes_new(factory: ArchiveFactory) -> bool:
         return factory.fresh
     while isinstance(factory, functools.partial):
         factory = factory.func
-    return getattr(factory, "__module__", "").partition(".")[0] == "qdmerge"
+    return (getattr(factory, "__module__", None) or "").partition(".")[0] == "qdmerge"
 
 
 def takes_seed(factory: Callable[..., Any]) -> bool:
