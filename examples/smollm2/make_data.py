@@ -1,9 +1,10 @@
 """Training conversations and evaluation items of the three skills, with executable ground truth.
 
 Writes, for the skills db, os and coding, ``SKILL-items.jsonl``: problems in the form of AgentBench
-and MBPP, each with the ``group`` that decides its split, none of the split "train"; and
-``SKILL-train.jsonl``: conversations about problems of the split "train", in which the gold turns
-were played through the very task that the items are scored with. A problem whose text also
+and MBPP, each with the ``group`` that decides its split, none of the split "train";
+``SKILL-prompts.jsonl``: those of the split "train", for the guide of a search; and
+``SKILL-train.jsonl``: conversations about these, in which the gold turns were played through the
+very task that the items are scored with. A problem whose text also
 stands in a file named by --exclude, or that was drawn before, is left out.
 
 A part of each skill's conversations (--replay) is of the other skills. Experts that have never
@@ -101,7 +102,7 @@ def choose(
 
 
 def make(skill: str, seed: int, taken: set[str], folder: Path, sandbox: Sandbox) -> dict[str, Any]:
-    """Write the two files of a skill; returns what the manifest says of it."""
+    """Write the three files of a skill; returns what the manifest says of it."""
     problems, kind = SKILLS[skill]
     rows, left_out = choose(problems(random.Random(f"{skill} {seed}")), COUNTS[skill], taken)
     task = kind(sandbox)
@@ -112,6 +113,7 @@ def make(skill: str, seed: int, taken: set[str], folder: Path, sandbox: Sandbox)
     counts: Counter = Counter()
     with (
         (folder / f"{skill}-items.jsonl").open("w", encoding="utf-8") as items,
+        (folder / f"{skill}-prompts.jsonl").open("w", encoding="utf-8") as prompts,
         (folder / f"{skill}-train.jsonl").open("w", encoding="utf-8") as train,
     ):
         for number, (row, episode) in enumerate(zip(rows, played, strict=True)):
@@ -127,8 +129,7 @@ def make(skill: str, seed: int, taken: set[str], folder: Path, sandbox: Sandbox)
                 train.write(
                     json.dumps({"messages": episode.messages, "group": row["group"]}) + "\n"
                 )
-            else:
-                items.write(json.dumps(row) + "\n")
+            (prompts if split == "train" else items).write(json.dumps(row) + "\n")
     return {"rows": dict(counts), "left out": dict(left_out)}
 
 

@@ -214,7 +214,7 @@ class WeightSpace(Space, ABC):
         if not self.differentiable:
             raise UnsupportedError(
                 f"space '{self.name}' has no gradient, so nothing can guide a search in it; use "
-                "'space: core', 'spectral', 'layer', 'expert' or 'regmean'"
+                "'space: core', 'spectral', 'layer', 'expert' or 'regmean', or '--search unguided'"
             )
 
     def _coordinates(self, x: npt.ArrayLike) -> torch.Tensor:

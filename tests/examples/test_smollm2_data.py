@@ -63,6 +63,10 @@ def test_items_are_of_the_tasks_own_form_and_of_no_training_group(
     assert {split_of(item["group"]) for item in items} == {"validation", "selection", "test"}
     trained = {row["group"] for row in rows(data / f"{skill}-train.jsonl")}
     assert {split_of(group) for group in trained} == {"train"}
+    prompts = [kind.read(row, n) for n, row in enumerate(rows(data / f"{skill}-prompts.jsonl"))]
+    assert [item["group"] for item in prompts] == [
+        row["group"] for row in rows(data / f"{skill}-train.jsonl")
+    ]
 
 
 @pytest.mark.parametrize("skill", SKILLS)
