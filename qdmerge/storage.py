@@ -1,7 +1,7 @@
 """Files that appear whole or not at all, locks, and the cache of what can be rebuilt.
 
-- :func:`write_whole`, :func:`write_json`, :func:`new_folder`: files and folders that nobody ever
-  sees half of.
+- :func:`write_whole`, :func:`write_json`, :func:`new_folder`, :func:`moved_into_place`: files and
+  folders that nobody ever sees half of; :func:`clear_partial` removes what a kill left of them.
 - :func:`read_json`, :func:`read_json_or_empty`: JSON objects.
 - :func:`locked`: one process at a time.
 - :func:`cache_dir`, :func:`built_once`, :func:`written_once`, :func:`intact`: the cache;
@@ -29,6 +29,8 @@ from qdmerge.errors import QDMergeError, RunError
 
 MANIFEST = "manifest.json"
 """The last file of a cache entry to be written: the SHA-256 of every other file."""
+
+_PARTIAL = ".partial"
 
 
 def write_whole(path: Path, content: str | bytes | Callable[[Path], object]) -> None:
@@ -115,6 +117,41 @@ def new_folder(path: Path, partial: Path | None = None) -> Iterator[Path]:
         partial.replace(path)
     finally:
         with contextlib.suppress(OSError):
+            _remove(partial)
+
+
+@contextlib.contextmanager
+def moved_into_place(path: Path) -> Iterator[Path]:
+    """Yield a path to write a file or a folder to, which is moved to ``path`` afterwards.
+
+    Args:
+        path: Where it appears: nothing may exist there, or only an empty folder.
+
+    Raises:
+        OSError: It cannot be written, or nothing was.
+    """
+    partial = path.with_name(f".{path.name}-{os.getpid()}{_PARTIAL}")
+    try:
+        _remove(partial)
+        partial.mkdir(parents=True)
+        yield partial / path.name
+        (partial / path.name).replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            _remove(partial)
+
+
+def clear_partial(folder: Path) -> None:
+    """Remove what killed processes left in a folder of :func:`write_whole` and
+    :func:`moved_into_place`; the caller keeps processes out that write files there.
+    """
+    import psutil
+
+    for part in folder.glob("*.part"):
+        part.unlink(missing_ok=True)
+    for partial in folder.glob(f".*-*{_PARTIAL}"):
+        owner = partial.name.removesuffix(_PARTIAL).rpartition("-")[2]
+        if not (owner.isdecimal() and psutil.pid_exists(int(owner))):
             _remove(partial)
 
 

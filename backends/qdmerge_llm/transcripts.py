@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from qdmerge.storage import write_whole
 from qdmerge_llm.items import Item
 from qdmerge_llm.tasks import Episode, Message
 
@@ -63,7 +64,7 @@ def write_transcripts(
             score = played[k].score or 0.0
             lines += ["", f"### {name}: {score:g} {played[k].detail}".rstrip(), ""]
             lines += _turns(played[k].messages[len(opening) :])
-    path.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    write_whole(path, "\n".join([*lines, ""]))
     return path
 
 

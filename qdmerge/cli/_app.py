@@ -22,6 +22,7 @@ from qdmerge.cli._common import (
 )
 from qdmerge.cli._group import CommandGroup
 from qdmerge.errors import ConfigError, RunError, hint_renamed, nearest
+from qdmerge.storage import moved_into_place, write_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,7 +87,7 @@ def copy(
     if to.exists():
         raise ConfigError(f"{to} exists already; choose another file")
     try:
-        to.write_text(text, encoding="utf-8")
+        write_whole(to, text)
     except OSError as error:
         raise ConfigError(f"cannot write {to}: {error.strerror}") from error
     console.print(f"Wrote {to}. Edit it, then: qdmerge check {to} && qdmerge run {to}")
@@ -326,7 +327,11 @@ def export(
         if shares:
             x = _preferred(opened, backend, shares)
         write = backend.export_adapter if adapter else backend.export
-        console.print(f"Wrote {write(x, target)}")
+        with moved_into_place(target) as path:
+            write(x, path)
+        console.print(f"Wrote {target}")
+    except OSError as error:
+        raise RunError(f"cannot write {target}: {error.strerror or error}") from error
     except NotImplementedError as error:
         raise ConfigError(str(error)) from error
     finally:
@@ -376,7 +381,7 @@ def _report(folder: RunFolder) -> None:
     figures = draw_figures(folder)
     if folder.results.is_file():
         results = folder.read_results()
-        folder.table.write_text(results_markdown(results), encoding="utf-8")
+        write_whole(folder.table, results_markdown(results))
         console.print(results_table(results))
         side_tasks = side_tasks_table(results)
         if side_tasks is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
+import io
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -21,6 +21,7 @@ from qdmerge.errors import RunError
 from qdmerge.reports._tables import markdown_table
 from qdmerge.runs import RunFolder
 from qdmerge.runs._folder import versions
+from qdmerge.storage import write_json, write_whole
 
 LABELS = {**CRITERIA, "hypervolume": "hypervolume"}
 
@@ -255,8 +256,8 @@ def write_comparison(study: Study, planned: Sequence[PlannedRun], reference: str
     page, data, table = (study.folder / name for name in ("compare.md", "compare.json", "runs.csv"))
     try:
         _write_csv(table, tidy_rows(rows, names, weights, box))
-        data.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-        page.write_text(summary_table(summary), encoding="utf-8")
+        write_json(data, summary)
+        write_whole(page, summary_table(summary))
         figures = draw_comparison(summary, study.folder / "figures")
     except OSError as error:
         raise RunError(
@@ -267,7 +268,8 @@ def write_comparison(study: Study, planned: Sequence[PlannedRun], reference: str
 
 
 def _write_csv(path: Path, records: Sequence[dict[str, Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(records[0]))
-        writer.writeheader()
-        writer.writerows(records)
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, list(records[0]))
+    writer.writeheader()
+    writer.writerows(records)
+    write_whole(path, file.getvalue())

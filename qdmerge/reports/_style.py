@@ -14,6 +14,7 @@ from matplotlib.patheffects import Stroke
 
 from qdmerge.backend import Measure, Task
 from qdmerge.errors import RunError
+from qdmerge.storage import write_whole
 
 Canvas = Figure | SubFigure
 
@@ -135,7 +136,7 @@ def save_figure(figure: Figure, path: Path) -> Path:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=DPI)
+        write_whole(path, lambda part: figure.savefig(part, dpi=DPI, format="png"))
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error
     return path

@@ -17,7 +17,7 @@ import yaml
 from qdmerge.errors import ConfigError, RunError
 from qdmerge.runs._log import SolutionStore, read_events
 from qdmerge.settings import RunConfig, parse_config
-from qdmerge.storage import locked, read_json, write_json
+from qdmerge.storage import clear_partial, locked, read_json, write_json, write_whole
 
 FORMAT = 2
 """Format of run folders; a folder of another format is refused."""
@@ -75,7 +75,7 @@ class RunFolder:
             folder.path.mkdir(parents=True, exist_ok=True)
             text = yaml.safe_dump({"format": FORMAT, **config.echo()}, sort_keys=False)
             with folder.locked():  # another process may be about to begin its run here
-                folder.config.write_text(text, encoding="utf-8")
+                write_whole(folder.config, text)
                 folder.log.touch()
         except OSError as error:
             raise RunError(
@@ -172,6 +172,20 @@ class RunFolder:
             RunError: Another process does, or the folder cannot be written.
         """
         return locked(self.path / ".lock", f"another process is running in {self.path}")
+
+    def clear(self) -> None:
+        """Remove what a killed run left unfinished; call it under the lock.
+
+        Raises:
+            RunError: It cannot be removed.
+        """
+        try:
+            for folder in (self.path, self.path / "solutions", self.figures):
+                clear_partial(folder)
+        except OSError as error:
+            raise RunError(
+                f"cannot clear {error.filename or self.path}: {error.strerror or error}"
+            ) from error
 
     def check_room(self, n_solutions: int, bytes_each: int) -> None:
         """Check that the run's solutions will fit on the disk.

@@ -44,7 +44,8 @@ class SolutionStore:
         """
         identity = solution_id(x)
         path = self._folder / f"{identity}.npy"
-        if path.exists():
+        with suppress(RunError):  # one that is missing or damaged is written anew
+            self.get(identity)
             return identity
         try:
             self._folder.mkdir(exist_ok=True)
@@ -68,9 +69,14 @@ class SolutionStore:
         try:
             x: np.ndarray = np.load(path, allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise RunError(f"solution {path} cannot be read: {error}") from error
+            raise RunError(
+                f"solution {path} cannot be read: {error}; restore it from a backup"
+            ) from error
         if solution_id(x) != identity:
-            raise RunError(f"solution {path} is damaged: its content does not match its name")
+            raise RunError(
+                f"solution {path} is damaged: its content does not match its name; restore it from "
+                "a backup"
+            )
         return x
 
 
@@ -79,21 +85,34 @@ Event = dict[str, Any]
 
 
 def _encode(event: Event) -> bytes:
-    text = json.dumps(event, separators=(",", ":"), allow_nan=False)
-    crc = zlib.crc32(text.encode())
-    return f'{text[:-1]},"crc":"{crc:08x}"}}\n'.encode()
+    text = json.dumps(event, separators=(",", ":"), allow_nan=False).encode()
+    return text[:-1] + _crc(text)
 
 
 def _decode(line: bytes) -> Event:
     """Return the event of a line; raise ValueError if the line is damaged."""
-    event = json.loads(line)
-    if not isinstance(event, dict):
-        raise ValueError("not an event")
-    crc = event.pop("crc", None)
-    text = json.dumps(event, separators=(",", ":"))
-    if crc != f"{zlib.crc32(text.encode()):08x}":
+    text = line[:-_CRC_BYTES] + b"}"
+    if line[-_CRC_BYTES:] != _crc(text):
         raise ValueError("checksum does not match")
+    event: Event = json.loads(text)
     return event
+
+
+def _crc(text: bytes) -> bytes:
+    """Return the end of an event's line, with the checksum of the bytes of its JSON."""
+    return f',"crc":"{zlib.crc32(text):08x}"}}\n'.encode()
+
+
+_CRC_BYTES = len(_crc(b""))
+
+
+def _torn(line: bytes) -> bool:
+    """Return whether a last line is the beginning of one: behind a whole event is nothing."""
+    try:
+        _, end = json.JSONDecoder().raw_decode(line.decode("latin-1"))
+    except ValueError:
+        return True
+    return end == len(line)
 
 
 def read_events(path: Path) -> list[Event]:
@@ -108,19 +127,19 @@ def read_events(path: Path) -> list[Event]:
 def _scan(path: Path) -> Iterator[tuple[Event, int]]:
     """Yield the events and the position behind each."""
     try:
-        lines = path.read_bytes().splitlines(keepends=True)
+        content = path.read_bytes()
     except OSError as error:
         raise RunError(f"cannot read the log {path}: {error.strerror or error}") from error
+    *lines, rest = content.split(b"\n")
+    lines = [line + b"\n" for line in lines]
+    if not _torn(rest):
+        lines.append(rest)
     end = 0
     for number, line in enumerate(lines, start=1):
         end += len(line)
         try:
             event = _decode(line)
-            if not line.endswith(b"\n"):
-                raise ValueError("no newline")
         except ValueError as error:
-            if not line.endswith(b"\n"):  # only the last line can lack it: it is torn
-                return
             raise RunError(
                 f"{path}, line {number} of {len(lines)} is damaged ({error}). Restore the file "
                 "from a backup, or cut it before that line to resume from there"

@@ -35,7 +35,7 @@ from qdmerge.runs._scores import SplitScores
 from qdmerge.runs._search import Listener, LoggedSearch, RunProgress, stage_progress
 from qdmerge.search import CycleQD, archive_stats
 from qdmerge.settings import RunConfig
-from qdmerge.storage import content_digest
+from qdmerge.storage import content_digest, moved_into_place
 
 _EXAMPLES = RunProgress("drawing examples", 0, 0)
 
@@ -106,6 +106,7 @@ class Run:
         """
         began = round(time.time(), 3)
         with self.folder.locked():
+            self.folder.clear()
             log = EventLog(self.folder.log)
             self._check_log(log)
             own = shared is None
@@ -243,7 +244,15 @@ class Run:
         if type(backend).export is GenomeBackend.export or self.folder.model.exists():
             return
         chosen = next(row for row in table["candidates"] if row["name"] == table["chosen"])
-        backend.export(self.folder.solutions.get(chosen["solution"]), self.folder.model)
+        x = self.folder.solutions.get(chosen["solution"])
+        try:
+            with moved_into_place(self.folder.model) as model:
+                backend.export(x, model)
+        except OSError as error:
+            raise RunError(
+                f"cannot write {self.folder.model}: {error.strerror or error}. The results are "
+                "complete; make room, then resume the run"
+            ) from error
 
     def _illustrate(self, backend: GenomeBackend, listener: Listener) -> None:
         """Let the backend draw its own figures; an error becomes a warning."""

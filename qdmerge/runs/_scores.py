@@ -62,14 +62,14 @@ class SplitScores:
         """Evaluate all solutions that are not known on the split, with all workers busy. One that
         fails is logged with its cause and stays unknown; see :meth:`known`.
         """
-        unknown = {solution_id(x): x for x in xs if (split, solution_id(x)) not in self._known}
+        stored = {self._store.put(x): x for x in xs}
+        unknown = {key: x for key, x in stored.items() if (split, key) not in self._known}
         pending: dict[str, PendingEvaluation] = {
             identity: self._evaluator.submit(x, split) for identity, x in unknown.items()
         }
         for done, (identity, evaluation) in enumerate(pending.items()):
             self._listener(RunProgress(stage, done, len(pending)))
             outcome = evaluation.result()
-            self._store.put(unknown[identity])
             where = {"split": split, "solution": identity}
             if outcome.evaluation is None:
                 self.failures[identity] = f"on {split}: {outcome.cause}"

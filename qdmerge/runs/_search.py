@@ -115,7 +115,7 @@ class LoggedSearch:
                 f"the log asks for batch {event['batch']} where this configuration cannot"
             )
         batch = self.search.ask()
-        solutions = [solution_id(x) for x in batch.solutions]
+        solutions = [self._store.put(x) for x in batch.solutions]
         if (batch.id, batch.task, solutions) != (event["batch"], event["task"], event["solutions"]):
             raise RunError(
                 f"replaying the log gives another batch {batch.id} than the one recorded; "

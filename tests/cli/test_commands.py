@@ -128,14 +128,15 @@ def test_export_as_an_adapter_where_the_backend_can(run, tmp_path, monkeypatch):
     assert (code, "ToyBackend exports no LoRA adapters; leave --adapter out" in output) == (2, True)
     from qdmerge_toy import ToyBackend
 
-    # The toy writes another file, as a backend that can would.
     def export_adapter(self, x, path):
-        return self.export(x, path).rename(tmp_path / "renamed")
+        assert not (tmp_path / "adapter").exists()  # it appears whole
+        return self.export(x, path)
 
     monkeypatch.setattr(ToyBackend, "export_adapter", export_adapter, raising=False)
     code, output = call("export", run[0], "--adapter", "--to", tmp_path / "adapter")
     assert code == 0, output
-    assert f"Wrote {tmp_path / 'renamed'}" in output
+    assert f"Wrote {tmp_path / 'adapter'}" in output
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
 
 
 def test_list_copy_check_run(tmp_path):

@@ -80,6 +80,23 @@ def test_a_damaged_last_line_is_not_torn_but_an_error(tmp_path):
         read_events(path)
 
 
+@pytest.mark.parametrize("torn", [0, 30])
+def test_every_flipped_bit_is_an_error_that_names_the_line_and_cuts_nothing(tmp_path, torn):
+    path = tmp_path / "events.jsonl"
+    write(path, 3)
+    whole = path.read_bytes()
+    tail = whole[:torn]
+    for position in range(len(whole)):
+        number = whole[:position].count(b"\n") + 1
+        for bit in range(8):
+            damaged = bytearray(whole + tail)
+            damaged[position] ^= 1 << bit
+            path.write_bytes(damaged)
+            with pytest.raises(RunError, match=f"line {number} of . is damaged"):
+                EventLog(path)
+            assert path.read_bytes() == damaged
+
+
 def test_a_changed_score_is_noticed(tmp_path):
     path = tmp_path / "events.jsonl"
     write(path, 3)

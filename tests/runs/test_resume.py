@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from qdmerge_toy import ToyBackend
 
 from qdmerge.errors import RunError
 from qdmerge.runs import Run, RunFolder, read_events, read_history
@@ -44,6 +46,62 @@ def test_resume_of_a_finished_run_evaluates_nothing(finished, copy_of):
         event["event"] == "scores" for event in read_events(path / "events.jsonl")
     )
     assert kinds[-1] == "resume"
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "another"])
+def test_lost_solutions_are_restored_by_replay(finished, copy_of, damage):
+    path, results = finished["merge"]
+    copy = copy_of("merge", (path / "events.jsonl").stat().st_size)
+    first, *files = sorted((copy / "solutions").iterdir())
+    for file in files:
+        {
+            "missing": file.unlink,
+            "empty": lambda file=file: file.write_bytes(b""),
+            "another": lambda file=file: shutil.copy(first, file),
+        }[damage]()
+    assert timeless(Run.open(copy).execute()) == timeless(results)
+    for file in sorted((path / "solutions").iterdir()):
+        assert (copy / "solutions" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_a_lost_solution_that_a_guide_made_is_named(finished, copy_of):
+    path, _ = finished["guided"]
+    copy = copy_of("guided", (path / "events.jsonl").stat().st_size)
+    improved = next(e["improved"] for e in read_events(copy / "events.jsonl") if "improved" in e)
+    (copy / "solutions" / f"{improved}.npy").unlink()
+    with pytest.raises(RunError, match=rf"{improved}.npy cannot be read.*restore it"):
+        Run.open(copy).execute()
+
+
+def test_what_a_kill_left_unfinished_is_removed(finished, copy_of):
+    copy = copy_of("merge", (finished["merge"][0] / "events.jsonl").stat().st_size)
+    before = {*copy.rglob("*")}
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (copy / f".model-{gone.pid}.partial" / "model").mkdir(parents=True)
+    running = copy / f".export-base-{os.getpid()}.partial"
+    running.mkdir()
+    (copy / "config.yaml.part").write_text("half")
+    (copy / "solutions" / "0123456789abcdef.npy.part").write_bytes(b"half")
+    Run.open(copy).execute()
+    left = {*copy.rglob("*")} - before
+    assert [path.name for path in left if "part" in path.name] == [running.name]
+
+
+def test_a_model_that_is_half_written_is_never_seen(finished, copy_of, monkeypatch):
+    def export(self, x, path):
+        path.mkdir()
+        (path / "model.npy").write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    copy = copy_of("merge", (finished["merge"][0] / "events.jsonl").stat().st_size)
+    with monkeypatch.context() as patch:
+        patch.setattr(ToyBackend, "export", export)
+        with pytest.raises(KeyboardInterrupt):
+            Run.open(copy).execute()
+    assert not [path for path in copy.rglob("*") if "model" in path.name]
+    Run.open(copy).execute()
+    assert (copy / "model" / "model.npy").stat().st_size > 100
 
 
 def test_a_log_without_its_start_begins_anew(finished, copy_of):
