@@ -76,21 +76,32 @@ def _common(mode: Mode, info: int) -> list[str]:
     return [*args, "--unshare-cgroup-try", "--cap-drop", "ALL"]
 
 
-def _programs(usr: list[str], folder: list[str]) -> list[str]:
-    """Return arguments for ``/usr`` (option ``usr``) and other program folders (``folder``)."""
-    args = [*usr, "/usr"]
+def _programs(root: str = "") -> list[str]:
+    """Return arguments that bind the host's programs read-only below ``root``."""
+    args = ["--ro-bind", "/usr", f"{root}/usr"]
     for name in ("/bin", "/sbin", "/lib", "/lib32", "/lib64"):
         path = Path(name)
         if path.is_symlink():
-            args += ["--symlink", str(path.readlink()), name]
+            args += ["--symlink", str(path.readlink()).lstrip("/"), root + name]
         elif path.is_dir():
-            args += [part.replace("/usr", name) for part in folder] + [name]
+            args += ["--ro-bind", name, root + name]
     prefix = interpreter()[1]
     if prefix is not None:
-        args += ["--ro-bind", str(prefix), "/python"]
-        if sysconfig.get_config_var("Py_ENABLE_SHARED"):
-            args += ["--setenv", "LD_LIBRARY_PATH", "/python/lib"]
+        args += ["--ro-bind", str(prefix), f"{root}/python"]
+    for shared in ("/etc/ld.so.cache", "/etc/alternatives"):
+        args += ["--ro-bind-try", shared, root + shared]
     return args
+
+
+def library_path(root: str = "") -> str | None:
+    """Return the value of ``LD_LIBRARY_PATH`` that the interpreter below ``root`` needs, if any."""
+    shared = interpreter()[1] is not None and sysconfig.get_config_var("Py_ENABLE_SHARED")
+    return f"{root}/python/lib" if shared else None
+
+
+def _environment() -> list[str]:
+    path = library_path()
+    return ["--setenv", "LD_LIBRARY_PATH", path] if path else []
 
 
 def run_args(mode: Mode, limits: Limits, info: int) -> list[str]:
@@ -106,10 +117,7 @@ def run_args(mode: Mode, limits: Limits, info: int) -> list[str]:
     args += ["--setenv", "PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"]
     args += ["--setenv", "LC_ALL", "C", "--setenv", "HOME", "/tmp"]
     args += ["--setenv", "PYTHONHASHSEED", "0"]  # sets have one order, and scores one value
-    args += _programs(["--ro-bind", "/usr"], ["--ro-bind", "/usr"])
-    args += ["--perms", "0755", "--dir", "/etc"]
-    for shared in ("/etc/ld.so.cache", "/etc/alternatives"):
-        args += ["--ro-bind-try", shared, shared]
+    args += ["--perms", "0755", "--dir", "/etc", *_programs(), *_environment()]
     args += ["--perms", "0755", "--dir", PACKAGES]
     for folder in packages():
         args += ["--ro-bind", str(folder), f"{PACKAGES}/{folder.name}"]
@@ -118,8 +126,7 @@ def run_args(mode: Mode, limits: Limits, info: int) -> list[str]:
     return [*args, "--remount-ro", "/dev", "--remount-ro", "/", "--"]
 
 
-# What root of a session may do. Its supervisor needs SYS_ADMIN and SYS_NICE, too, before it gives
-# them up.
+# What root of a session may do. Its supervisor has SYS_ADMIN, SYS_CHROOT and SYS_NICE, too.
 _CAPABILITIES = {
     "CHOWN": 0,
     "DAC_OVERRIDE": 1,
@@ -130,11 +137,8 @@ _CAPABILITIES = {
     "SETUID": 7,
 }
 KEPT = sum(1 << number for number in _CAPABILITIES.values())
-_FOLDERS = {
-    "0755": ("boot", "etc", "home", "media", "mnt", "opt", "run", "srv", "sys", "var", "var/lib"),
-    "0700": ("root",),
-    "1777": ("tmp",),
-}
+SYSTEM, TOOLS = "/system", "/tools"
+"""Where the supervisor has the throw-away system, and the programs that look at it at the end."""
 
 
 def _may(capability: int) -> bool:
@@ -143,22 +147,18 @@ def _may(capability: int) -> bool:
 
 
 def session_args(mode: Mode, info: int) -> list[str]:
-    """Return the command line up to the supervisor, for root on a throw-away copy of the system.
-    All writes, overlays included, go to the root's one tmpfs, which the supervisor bounds.
+    """Return the command line up to the supervisor, which lays a throw-away system over the host's.
+    All writes go to the root's one tmpfs, which the supervisor bounds.
     """
-    args = [*_common(mode, info), "--as-pid-1", "--hostname", "sandbox"]
+    args = [*_common(mode, info), "--as-pid-1", "--hostname", "sandbox", *_environment()]
     if mode.name != "root":
         args += ["--unshare-user", "--uid", "0", "--gid", "0"]
     nice = ["SYS_NICE"] if mode.name == "root" and _may(23) else []
-    for name in (*_CAPABILITIES, "SYS_ADMIN", *nice):
+    for name in (*_CAPABILITIES, "SYS_ADMIN", "SYS_CHROOT", *nice):
         args += ["--cap-add", f"CAP_{name}"]
-    overlay = ["--overlay-src", "/usr", "--tmp-overlay"]
-    args += _programs(overlay, overlay)
-    for mode_bits, names in _FOLDERS.items():
-        for name in names:
-            args += ["--perms", mode_bits, "--dir", f"/{name}"]
-    for shared in ("/etc/ld.so.cache", "/etc/alternatives"):
-        args += ["--ro-bind-try", shared, shared]
-    if Path("/var/lib/dpkg").is_dir():  # which packages there are
-        args += ["--overlay-src", "/var/lib/dpkg", "--tmp-overlay", "/var/lib/dpkg"]
-    return [*args, "--proc", "/proc", "--dev", "/dev", "--chdir", "/root", "--"]
+    for root in ("", TOOLS):
+        args += ["--perms", "0755", "--dir", f"{root}/etc", *_programs(root)]
+    args += ["--ro-bind-try", "/var/lib/dpkg", "/var/lib/dpkg"]  # which packages there are
+    for top in ("proc", "dev"):
+        args += [f"--{top}", f"{SYSTEM}/{top}"]
+    return [*args, "--chdir", "/", "--"]

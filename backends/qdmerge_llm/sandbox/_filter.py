@@ -43,7 +43,7 @@ _FORBIDDEN: dict[str, tuple[int, int | None]] = {
     "userfaultfd": (323, 282),
 }
 _CLONE, _CLONE3, _NEW_USER = (56, 220), 435, 0x10000000
-_EPERM, _EINVAL, _ENOSYS, _EAFNOSUPPORT = 1, 22, 38, 97
+_EPERM, _ENOMEM, _EINVAL, _ENOSYS, _EAFNOSUPPORT = 1, 12, 22, 38, 97
 # A call passes only if these arguments have one of these values: the caller itself is what it is
 # about, or the kind of socket ends with the network namespace (AF_VSOCK and others do not).
 _Values = dict[int, tuple[int, ...]]
@@ -64,9 +64,12 @@ _LIMITED: Sequence[tuple[tuple[int, int], _Values, int]] = (
 # holds up others that open a file. Libraries use other timers where there are none of these.
 _TIMER_CREATE, _FCNTL, _FLOCK = (222, 107), (72, 25), (73, 32)
 _FCNTL_FORBIDDEN = (10, 1024, 1026)  # F_SETSIG, F_SETLEASE, F_NOTIFY
+# Pages that are shared without a file of the bounded file systems stay when no process has them
+# mapped any more, so each mapping that is shared is small; their number is counted.
+_MMAP, _SHARED = (9, 222), 1 << 20
 _MACHINES = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}  # architecture, column
 
-_LOAD, _EQUAL, _AT_LEAST, _HAS, _GIVE = 0x20, 0x15, 0x35, 0x45, 0x06
+_LOAD, _EQUAL, _MORE, _AT_LEAST, _HAS, _GIVE = 0x20, 0x15, 0x25, 0x35, 0x45, 0x06
 _ALLOW, _DENY = 0x7FFF0000, 0x00050000
 _Line = tuple[int, int, int, int]
 
@@ -95,8 +98,12 @@ def filter_program(locks: bool) -> bytes:
     if platform.machine() not in _MACHINES:
         return b""
     architecture, column = _MACHINES[platform.machine()]
+    allow = (_GIVE, 0, 0, _ALLOW)
     code = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, architecture), (_GIVE, 0, 0, _DENY | _EPERM)]
     code += [(_LOAD, 0, 0, 0), (_AT_LEAST, 0, 1, 0x40000000), (_GIVE, 0, 0, _DENY | _ENOSYS)]
+    body = [(_LOAD, 0, 0, 40), (_HAS, 1, 0, 1), allow, (_LOAD, 0, 0, 28), (_EQUAL, 0, 2, 0)]
+    body += [(_LOAD, 0, 0, 24), (_MORE, 0, 1, _SHARED), (_GIVE, 0, 0, _DENY | _ENOMEM), allow]
+    code += _of(_MMAP[column], body)
     code += _of(_CLONE3, [(_GIVE, 0, 0, _DENY | _ENOSYS)])
     code += _of(_TIMER_CREATE[column], [(_GIVE, 0, 0, _DENY | _ENOSYS)])
     forbidden = [numbers[column] for numbers in _FORBIDDEN.values()]
@@ -107,8 +114,8 @@ def filter_program(locks: bool) -> bytes:
         code += _of(numbers[column], _only(values, error))
     refused = [(_EQUAL, 0, 1, command) for command in _FCNTL_FORBIDDEN]
     body = [line for one in refused for line in (one, (_GIVE, 0, 0, _DENY | _EINVAL))]
-    code += _of(_FCNTL[column], [(_LOAD, 0, 0, 24), *body, (_GIVE, 0, 0, _ALLOW)])
+    code += _of(_FCNTL[column], [(_LOAD, 0, 0, 24), *body, allow])
     body = [(_LOAD, 0, 0, 16), (_HAS, 0, 1, _NEW_USER), (_GIVE, 0, 0, _DENY | _EPERM)]
-    code += _of(_CLONE[column], [*body, (_GIVE, 0, 0, _ALLOW)])
-    code.append((_GIVE, 0, 0, _ALLOW))
+    code += _of(_CLONE[column], [*body, allow])
+    code.append(allow)
     return b"".join(struct.pack("HBBI", *line) for line in code)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import selectors
 import signal
 import subprocess
@@ -25,7 +24,8 @@ class Limits:
     and stderr together), ``disk`` (the private ``/tmp``; in a session, all that is written),
     ``wall`` and ``total`` for all of them together. ``total`` is resident memory, looked at 20
     times a second, so it may be passed for a moment.
-    ``idle`` is the longest silence: who writes nothing for so long is stopped as timed out.
+    ``idle`` is the longest silence: who writes nothing for so long is stopped as timed out, or left
+    alone in the shell of a session.
     """
 
     wall: float = 10.0
@@ -45,6 +45,8 @@ class Limits:
             "RLIMIT_AS": self.memory,
             "RLIMIT_FSIZE": self.file_size,
             "RLIMIT_CORE": 0,
+            "RLIMIT_MSGQUEUE": 0,
+            "RLIMIT_SIGPENDING": 1024,
             "RLIMIT_NOFILE": 256,
         }
 
@@ -61,6 +63,7 @@ class Result:
         timed_out: It was ended at the limit on time.
         truncated: It was ended at the limit on output.
         exceeded: The limit on all processes together at which it was ended, or None.
+        running: It was silent for too long, and goes on (:meth:`Session.bash`).
     """
 
     stdout: bytes
@@ -70,6 +73,7 @@ class Result:
     timed_out: bool
     truncated: bool
     exceeded: str | None = None
+    running: bool = False
 
 
 def exchange(
@@ -145,20 +149,19 @@ def _write(stdin: int, view: memoryview) -> memoryview:
         return view[:0]
 
 
-def resident(first: int) -> int:
-    """Return the resident bytes of a process and its descendants, shared pages in each. Process 1
-    of a process namespace has all others of it as descendants.
+def family(first: int) -> list[int]:
+    """Return a process and its descendants. Process 1 of a process namespace has all others of it
+    as descendants.
     """
-    pages, stack = 0, [first]
+    found, stack = [], [first]
     while stack:
         pid = stack.pop()
-        with suppress(OSError, IndexError):  # it has just ended
-            with open(f"/proc/{pid}/statm", "rb") as file:
-                pages += int(file.read().split()[1])
+        found.append(pid)
+        with suppress(OSError):  # it has just ended
             for thread in os.listdir(f"/proc/{pid}/task"):
                 with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
                     stack += map(int, file.read().split())
-    return pages * resource.getpagesize()
+    return found
 
 
 def end(process: subprocess.Popen[bytes], first: int | None) -> None:

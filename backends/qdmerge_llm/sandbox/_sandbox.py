@@ -25,7 +25,8 @@ from qdmerge_llm.sandbox._bwrap import (
     run_args,
 )
 from qdmerge_llm.sandbox._filter import filter_program
-from qdmerge_llm.sandbox._processes import Limits, Result, end, exchange, resident
+from qdmerge_llm.sandbox._memory import pages, sockets
+from qdmerge_llm.sandbox._processes import Limits, Result, end, exchange, family
 from qdmerge_llm.sandbox._session import Session
 
 _LAUNCHER = Path(__file__).with_name("_launcher.py").read_text(encoding="utf-8")
@@ -85,8 +86,9 @@ class _Tree:
         return self._process.pid if self._first is None else self._first
 
     def used(self) -> int:
-        """Return the bytes of memory in use."""
-        return resident(self._find())
+        """Return the bytes of memory in use, besides the files."""
+        found = pages(family(self._find()))
+        return found if self._first is None else found + sockets(self._first)
 
     def kill(self) -> None:
         """End all processes."""

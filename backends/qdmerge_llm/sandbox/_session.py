@@ -14,14 +14,24 @@ from pathlib import Path
 from typing import Any
 
 from qdmerge.errors import EvaluationError
+from qdmerge_llm.sandbox import _checks
 from qdmerge_llm.sandbox._bwrap import KEPT, Mode, session_args
 from qdmerge_llm.sandbox._filter import filter_program
 from qdmerge_llm.sandbox._processes import Limits, Result, end
 from qdmerge_llm.sandbox._system import ENVIRONMENT, system_files
 
-_SUPERVISOR = Path(__file__).with_name("_supervisor.py").read_bytes()
+_MODULES = {
+    name: Path(__file__).with_name(f"{name}.py").read_bytes()
+    for name in ("_memory", "_layout", "_supervisor")
+}
 # The supervisor's text comes over its stdin: its command line is seen inside.
-_BOOT = "import os; n, t = {size}, b''\nwhile len(t) < n: t += os.read(0, n - len(t))\nexec(t)"
+_BOOT = """import os, sys, types
+for name, size in {sizes}:
+    text, module = b"", types.ModuleType("{package}." + name)
+    while len(text) < size: text += os.read(0, size - len(text))
+    sys.modules[module.__name__] = module
+    exec(text, module.__dict__)
+module.main()"""
 _SLACK = 10.0  # seconds the supervisor may take beyond a command's own time
 
 
@@ -41,7 +51,9 @@ class Session:
     def __init__(self, mode: Mode, limits: Limits) -> None:
         self.over: str | None = None
         self._limits = limits
-        boot = _BOOT.format(size=len(_SUPERVISOR))
+        self._python = mode.python
+        sizes = [(name, len(text)) for name, text in _MODULES.items()]
+        boot = _BOOT.format(sizes=sizes, package=__name__.rpartition(".")[0])
         info, info_w = os.pipe()
         try:
             self._process = subprocess.Popen(
@@ -62,7 +74,7 @@ class Session:
             os.close(info_w)
         self._first: int | None = None
         try:
-            self._exchange(_orders(mode, limits), 30.0, _SUPERVISOR)
+            self._exchange(_orders(mode, limits), 30.0, b"".join(_MODULES.values()))
             with suppress(OSError, ValueError, KeyError):
                 os.set_blocking(info, False)
                 self._first = json.loads(os.read(info, 4096))["child-pid"]
@@ -78,7 +90,8 @@ class Session:
     def bash(self, command: str, wall: float | None = None) -> Result:
         """Run a command in the session's lasting shell: its directory and variables stay.
 
-        A new shell takes over where the last one has ended (``exit``, or a limit).
+        A new shell takes over where the last one has ended (``exit``, or a limit). A command that
+        is silent for ``idle`` of the limits goes on, and the next one comes after it.
 
         Args:
             command: What the shell evaluates; its standard input is empty.
@@ -87,16 +100,44 @@ class Session:
         Returns:
             The result; ``stdout`` holds standard output and error as they came.
         """
-        return self._run(command, wall)
+        return self._run(command, wall, self._limits.idle)
 
     def run(self, command: Sequence[str], wall: float | None = None) -> Result:
-        """Run a command of its own, outside the lasting shell, in ``/root``."""
+        """Run a command of its own, outside the lasting shell, in ``/``."""
         return self._run(list(command), wall)
 
-    def _run(self, command: str | list[str], wall: float | None) -> Result:
+    def check(self, language: str, code: str, *args: str, wall: float | None = None) -> Result:
+        """Look at the system with programs that nobody in it could replace.
+
+        All processes of the session are stopped for good, to be seen but not to act. The program's
+        own interpreter, and others that it names, are the host's, with the host's libraries.
+
+        Args:
+            language: "bash" or "python" (isolated, standard library only).
+            code: The program.
+            args: Its arguments.
+            wall: Seconds it may take, if not those of the limits.
+
+        Raises:
+            EvaluationError: The sandbox cannot set this up.
+        """
+        return self._run([*_checks.command(language, code, self._python), *args], wall, check=True)
+
+    def files(self) -> str:
+        """Return a digest of all that has been written to the system."""
+        return str(self._exchange({"files": True}, 60.0).get("files", self.over))
+
+    def _run(
+        self,
+        command: str | list[str],
+        wall: float | None,
+        idle: float | None = None,
+        check: bool = False,
+    ) -> Result:
         start = time.monotonic()
         wall = self._limits.wall if wall is None else wall
-        order = {"command": command, "wall": wall, "output": self._limits.output}
+        order = {"command": command, "check": check, "wall": wall, "idle": idle}
+        order["output"] = self._limits.output
         answer = {} if self.over else self._exchange(order, wall + _SLACK)
         if self.over:
             return Result(b"", b"", 137, time.monotonic() - start, False, False, self.over)
@@ -107,6 +148,7 @@ class Session:
             time.monotonic() - start,
             answer["timed_out"],
             answer["truncated"],
+            running=answer["running"],
         )
 
     def _exchange(
@@ -126,6 +168,8 @@ class Session:
         if "over" in answer:
             self.over = answer["over"]
             self._kill()
+        if "failed" in answer:
+            raise EvaluationError(f"a session's command could not be set up: {answer['failed']}")
         return answer
 
     def _read(self, count: int, deadline: float) -> bytes:
@@ -165,12 +209,19 @@ def _linux() -> tuple[int, ...]:
 
 
 def _orders(mode: Mode, limits: Limits) -> dict[str, Any]:
-    rlimits = limits.of_each_process()
+    rlimits = {name: (value, value) for name, value in limits.of_each_process().items()}
+    rlimits["RLIMIT_NOFILE"] = (1024, 4096)  # as in a container
     if mode.name != "root":
-        rlimits["RLIMIT_NPROC"] = limits.processes
+        rlimits["RLIMIT_NPROC"] = (limits.processes, limits.processes)
     return {
         "files": system_files(mode.python),
+        "tools": _checks.tools(mode.python),
+        "prefix": _checks.PREFIX,
+        "covered": _checks.COVERED,
+        "removed": _checks.REMOVED,
+        "renewed": _checks.RENEWED,
         "environment": ENVIRONMENT,
+        "checks": _checks.environment(),
         "disk": limits.disk,
         "processes": limits.processes,
         # Linux 6.14 and later have one kernel.pid_max for each process namespace.

@@ -19,13 +19,28 @@ import select
 import signal
 import struct
 import time
+import warnings  # noqa: F401  execvpe imports it, where modules would come from the system
 from typing import Any
+
+from qdmerge_llm.sandbox._layout import (
+    LIBC,
+    SYSTEM,
+    Cover,
+    enter,
+    furnish,
+    lay_out,
+    place,
+    state_of_files,
+)
+from qdmerge_llm.sandbox._memory import pages, sockets, told, written
 
 TICK = 0.05  # seconds between two looks at what is used, while a command runs
 IDLE = 0.25  # the same while none does
-LIBC = ctypes.CDLL(None, use_errno=True)
-RDONLY, NOSUID, NODEV, NOEXEC, REMOUNT, BIND = 1, 2, 4, 8, 32, 4096
-HOST_IN, HOST_OUT = 200, 201  # where the pipes to the host are kept; below, commands find nothing
+HOST_IN, HOST_OUT, FAILURE = (
+    200,
+    201,
+    202,
+)  # where the pipes to the host are kept; below, commands find nothing
 
 
 def read(count: int) -> bytes:
@@ -52,30 +67,6 @@ def send(message: dict[str, Any]) -> None:
         data = data[os.write(HOST_OUT, data) :]
 
 
-def mount(source: str | None, target: str, flags: int, options: str = "") -> None:
-    """Mount, or change a mount; the type of a new one is left open. OSError if it fails."""
-    names = [name.encode() if name else None for name in (source, target)]
-    if LIBC.mount(names[0], names[1], None, flags, options.encode() or None):
-        raise OSError(ctypes.get_errno(), f"mount {target}: {os.strerror(ctypes.get_errno())}")
-
-
-def enclose(disk: int) -> None:
-    """Bound the file systems in memory, and put the host's inodes out of root's reach."""
-    mount(None, "/", REMOUNT | NOSUID | NODEV, f"size={disk},nr_inodes={disk >> 11}")
-    mount(None, "/dev", REMOUNT | NOSUID | NODEV, "size=4m,nr_inodes=1024,mode=755")
-    # The devices are the host's own, and much of /proc is about the kernel: both obey root, so
-    # they are read-only (which does not keep data from /dev/null, or from a process's own files).
-    for entry in os.scandir("/dev"):
-        if not entry.is_symlink() and not entry.is_dir():
-            mount(None, entry.path, REMOUNT | BIND | RDONLY | NOSUID | NOEXEC)
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit() or entry.is_symlink():
-            continue
-        if entry.is_dir() or entry.stat().st_mode & 0o222:
-            mount(entry.path, entry.path, BIND)
-            mount(None, entry.path, REMOUNT | BIND | RDONLY | NOSUID | NOEXEC)
-
-
 def filter_calls(program: bytes) -> None:
     """Install a seccomp filter, for this process and all it starts."""
     text = ctypes.create_string_buffer(program, len(program))
@@ -89,7 +80,8 @@ def bound_processes(processes: int | None) -> None:
     namespace: writing the number there would change the host's.
     """
     if processes is not None:
-        with contextlib.suppress(OSError), open("/proc/sys/kernel/pid_max", "w") as file:
+        path = f"{SYSTEM}/proc/sys/kernel/pid_max"
+        with contextlib.suppress(OSError), open(path, "w") as file:
             file.write(str(301 + processes))  # numbers up to 300 are not given twice
 
 
@@ -110,28 +102,14 @@ def give_up(keep: int) -> None:
         raise OSError(ctypes.get_errno(), "capset")
 
 
-def furnish(files: list[list[Any]]) -> None:
-    """Write ``[path, mode, text]``; no text stands for a folder, no mode for a link to it."""
-    os.umask(0)
-    for path, mode, text in files:
-        if os.path.lexists(path):
-            continue
-        os.makedirs(os.path.dirname(path), 0o755, exist_ok=True)
-        if text is None:
-            os.mkdir(path)
-        elif mode is None:
-            os.symlink(text, path)
-        else:
-            with open(path, "wb") as file:
-                file.write(text.encode("utf-8", "surrogateescape"))
-        if mode is not None:
-            os.chmod(path, mode)
-    os.umask(0o022)
-
-
 def others() -> set[int]:
     """Return all processes but this one."""
-    return {int(name) for name in os.listdir("/proc") if name.isdigit()} - {1}
+    return {int(name) for name in os.listdir(f"{SYSTEM}/proc") if name.isdigit()} - {1}
+
+
+def state(pid: int) -> str:
+    """Return the letter of a process's state; X if it has ended."""
+    return (told(f"{SYSTEM}/proc/{pid}/stat").rpartition(")")[2].split() or ["X"])[0]
 
 
 # The lasting shell: takes a command up to a NUL from descriptor 60, says its status on 61.
@@ -139,6 +117,8 @@ SHELL = """while IFS= read -r -d '' -u 60 __; do
 { eval "$__"; } 60<&- 61>&-
 printf '%d\\n' "$?" >&61
 done"""
+SET_PIPE_SIZE = 1031
+STOPPED = "TtDZXx"  # D has to end a call of the kernel first, before it runs on
 
 
 class Supervisor:
@@ -147,8 +127,10 @@ class Supervisor:
     def __init__(self, orders: dict[str, Any]) -> None:
         self.orders = orders
         self.shell: dict[str, int] = {}  # its pid, and descriptors: ends, asks, tells, output
+        self.waiting = 0  # commands that the shell has not ended
         self.statuses: dict[int, int | None] = {}  # of what was started here; None: not ended yet
         self.looked = 0.0
+        self.truncated = False
 
     def reap(self) -> None:
         """Record children that ended, and reap orphans."""
@@ -162,94 +144,134 @@ class Supervisor:
         if time.monotonic() < self.looked + pause:
             return
         self.reap()
-        pids, used = others(), 0
+        pids = others()
         if len(pids) > self.orders["processes"]:
             self.end("too many processes")
-        for pid in pids:
-            with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/statm", "rb") as file:
-                used += int(file.read().split()[1]) * resource.getpagesize()
-        if used > self.orders["total"]:
+        proc = f"{SYSTEM}/proc"
+        if pages(pids, proc) + sockets(1, proc) + written("/") > self.orders["total"]:
             self.end("too much memory")
         self.looked = time.monotonic()
 
-    def end(self, reason: str) -> None:
+    def end(self, reason: str, key: str = "over") -> None:
         """End all that runs, and the session."""
-        os.kill(-1, signal.SIGKILL)
-        send({"over": reason})
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)
+        send({"over": reason, key: reason})
         os._exit(0)
 
-    def start(self, command: list[str], ends: dict[int, int]) -> dict[str, int]:
+    def start(
+        self, command: list[str], ends: dict[int, int], check: bool = False
+    ) -> dict[str, int]:
         """Start a command, confined, with descriptors (target: source); close the sources. Return
         its ``pid``, and ``ends``, which is readable once it has ended.
         """
+        failed, failure = os.pipe()
         pid = os.fork()
         if pid:
-            for end in set(ends.values()):
+            for end in {failure, *ends.values()}:
                 os.close(end)
+            with os.fdopen(failed, "rb") as file:
+                if said := file.read():
+                    self.end(said.decode(errors="replace"), "failed")
             self.statuses[pid] = None
             return {"pid": pid, "ends": os.pidfd_open(pid)}
         try:
             os.setsid()
-            os.chdir("/root")
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-            null = os.open("/dev/null", os.O_RDWR)
-            ends = {0: null, 1: null, 2: null, **ends}
-            ends = {target: fcntl.fcntl(end, fcntl.F_DUPFD, 100) for target, end in ends.items()}
+            null = os.open(f"{SYSTEM}/dev/null", os.O_RDWR)
+            ends = {0: null, 1: null, 2: null, FAILURE: failure, **ends}
+            ends = {target: fcntl.fcntl(end, fcntl.F_DUPFD, 300) for target, end in ends.items()}
             for target, end in ends.items():
                 os.dup2(end, target)
             edges = [*sorted(ends), 1 << 16]
             for low, high in itertools.pairwise(edges):
                 if low + 1 < high:
                     os.closerange(low + 1, high)
-            for name, value in self.orders["rlimits"].items():
+            os.set_inheritable(FAILURE, False)
+            cover = Cover(self.orders) if check else None
+            enter(SYSTEM)
+            for name, (soft, hard) in self.orders["rlimits"].items():
                 kind = getattr(resource, name)
-                hard = resource.getrlimit(kind)[1]
-                limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
-                resource.setrlimit(kind, (limit, limit))
-            os.execvpe(command[0], command, self.orders["environment"])
+                most = resource.getrlimit(kind)[1]
+                if most != resource.RLIM_INFINITY:
+                    soft, hard = min(soft, most), min(hard, most)
+                resource.setrlimit(kind, (soft, hard))
         except BaseException as error:
-            os.write(2, f"{error}\n".encode())
+            os.write(FAILURE, f"{error!r}".encode())
+            os._exit(127)
+        try:  # from here on, what fails is the fault of the system
+            if cover:
+                cover.lay()
+            give_up(self.orders["capabilities"])
+            filter_calls(bytes.fromhex(self.orders["filter"]))
+            name = "checks" if check else "environment"
+            os.execvpe(command[0], command, self.orders[name])
+        except OSError as error:
+            os.write(2, f"{command[0]}: {error.strerror}\n".encode())
         os._exit(127)
 
-    def alone(self, command: list[str]) -> dict[str, int]:
+    def alone(self, command: list[str], check: bool) -> dict[str, int]:
         """Start a command of its own, both outputs apart."""
         (output, stdout), (errors, stderr) = os.pipe(), os.pipe()
-        started = self.start(command, {1: stdout, 2: stderr})
+        started = self.start(command, {1: stdout, 2: stderr}, check)
         return {**started, "output": output, "errors": errors}
 
     def ask(self, command: str) -> dict[str, int]:
-        """Give a command to the lasting shell, started if there is none; outputs together."""
+        """Give a command to the lasting shell, started if there is none; outputs together. It comes
+        after those that still run.
+        """
         if not self.shell:
             (requests, asks), (tells, status), (output, both) = os.pipe(), os.pipe(), os.pipe()
+            fcntl.fcntl(asks, SET_PIPE_SIZE, 1 << 20)
             ends = {1: both, 2: both, 60: requests, 61: status}
             started = self.start(["bash", "--noprofile", "--norc", "-c", SHELL], ends)
             self.shell = {**started, "asks": asks, "tells": tells, "output": output}
+            self.waiting = 0
         data = command.replace("\0", "").encode("utf-8", "surrogateescape") + b"\0"
+        self.waiting += 1
         with contextlib.suppress(BrokenPipeError):  # it has ended, as will be seen
             while data:
                 data = data[os.write(self.shell["asks"], data) :]
         return self.shell
 
-    def follow(
-        self, job: dict[str, int], wall: float, size: int
-    ) -> tuple[bytes, bytes, bool, bool]:
-        """Collect both outputs until the job is done, or past its limit on time or output."""
+    def follow(self, job: dict[str, int], limits: dict[str, Any]) -> tuple[bytes, bytes, str, int]:
+        """Collect both outputs until the job is ``done``, or past its limit on time (``late``),
+        silence (``silent``) or output (``full``). Return them, which of these, and the last status
+        that the lasting shell has told, or -1.
+        """
         texts = {job[name]: bytearray() for name in ("output", "errors") if name in job}
         signs = [job[name] for name in ("ends", "tells") if name in job]
         pipes = list(texts)
-        deadline = time.monotonic() + wall
-        done = late = False
-        while not (done or late) and sum(map(len, texts.values())) <= size:
+        heard = time.monotonic()
+        deadline, size, idle, status = heard + limits["wall"], limits["output"], limits["idle"], -1
+        why = ""
+        while not why:
             pause = max(0.0, min(TICK, deadline - time.monotonic()))
             ready = select.select([HOST_IN, *pipes, *signs], [], [], pause)[0]
             if HOST_IN in ready:  # it says nothing while it waits, so it is gone
                 os._exit(0)
-            done = any(sign in ready for sign in signs)
-            late = time.monotonic() > deadline
+            before, now = sum(map(len, texts.values())), time.monotonic()
+            if "tells" in job and job["tells"] in ready:
+                lines = os.read(job["tells"], 100).split()
+                status = int(lines[-1]) if lines else -1
+                self.waiting -= len(lines)
+                if not lines or self.waiting <= 0:
+                    why = "done"
+            elif job["ends"] in ready:
+                why = "done"
             self.look(TICK)
             pipes = [pipe for pipe in pipes if self.take(pipe, texts[pipe], size)]
+            total = sum(map(len, texts.values()))
+            heard = now if total > before else heard
+            self.truncated = total > size
+            if not why and total > size:
+                why = "full"
+            elif not why and now > deadline:
+                why = "late"
+            elif not why and idle is not None and now > heard + idle:
+                why = "silent"
         out, err = (bytes(texts.get(job.get(name, -1), b"")) for name in ("output", "errors"))
-        return out[:size], err[: size - len(out[:size])], done, len(out) + len(err) > size
+        return out[:size], err[: size - len(out[:size])], why, status
 
     def take(self, pipe: int, text: bytearray, size: int) -> bool:
         """Take what has been written up to now; returns whether more may come."""
@@ -278,33 +300,55 @@ class Supervisor:
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.002)
 
+    def freeze(self) -> set[int]:
+        """Stop all processes, which stay to be seen; end the session if some go on."""
+        stopped: set[int] = set()
+        for _ in range(100):
+            self.reap()
+            found = others()
+            if found <= stopped and all(state(pid) in STOPPED for pid in found):
+                return found
+            for pid in found:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP)
+            stopped = found
+            time.sleep(0.005)
+        self.end("processes could not be stopped for the check")
+        return set()
+
     def serve(self) -> None:
         """Serve one request."""
         request = receive()
-        before = others() - {self.shell.get("pid", 0)}
-        shell = isinstance(request["command"], str)
-        job = self.ask(request["command"]) if shell else self.alone(request["command"])
-        out, err, done, truncated = self.follow(job, request["wall"], request["output"])
-        told = b""
-        if done and shell and select.select([job["tells"]], [], [], 0)[0]:
-            told = os.read(job["tells"], 100)  # empty where the shell itself has ended
-        if told:
-            status = int(told) if told.strip().isdigit() else 1
+        if request.get("files"):
+            send({"files": state_of_files()})
+            return
+        command, check = request["command"], request["check"]
+        if check:
+            place(self.orders["tools"], self.orders["prefix"])
+        before = self.freeze() if check else others() - {self.shell.get("pid", 0)}
+        shell = isinstance(command, str)
+        job = self.ask(command) if shell else self.alone(command, check)
+        out, err, why, last = self.follow(job, request)
+        if why == "silent" or (shell and last >= 0 and why == "done"):
+            status = max(last, 0)
         else:
-            if not done or truncated:
+            if why != "done" or check:
                 self.stop(before)
             status = self.status(job["pid"])
             for name in set(job) - {"pid"}:
                 os.close(job[name])
             if shell:
                 self.shell = {}
+        if check and any(state(pid) not in STOPPED for pid in before & others()):
+            self.end("processes could not be stopped for the check")
         send(
             {
                 "stdout": out.decode("latin-1"),
                 "stderr": err.decode("latin-1"),
                 "status": 128 - status if status < 0 else status,
-                "timed_out": not done and not truncated,
-                "truncated": truncated,
+                "timed_out": why in ("late", "silent"),
+                "running": why == "silent",
+                "truncated": self.truncated,
             }
         )
 
@@ -314,14 +358,12 @@ def main() -> None:
     os.dup2(0, HOST_IN, inheritable=False)
     os.dup2(1, HOST_OUT, inheritable=False)
     orders = receive()
-    furnish(orders["files"])
     bound_processes(orders["pids"])
-    enclose(orders["disk"])
+    lay_out(orders["disk"])
+    furnish(orders["files"], SYSTEM)
     come_first()
-    give_up(orders["capabilities"])
-    filter_calls(bytes.fromhex(orders["filter"]))
     LIBC.prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: closes /proc/1/mem, fd and environ
-    null = os.open("/dev/null", os.O_RDWR)
+    null = os.open(f"{SYSTEM}/dev/null", os.O_RDWR)
     send({"ready": True})
     for standard in range(3):
         os.dup2(null, standard)
@@ -331,7 +373,3 @@ def main() -> None:
             supervisor.serve()
         else:
             supervisor.look(0.0)
-
-
-if __name__ == "__main__":
-    main()

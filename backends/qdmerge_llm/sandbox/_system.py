@@ -79,10 +79,12 @@ _FILES = {
     "/var/log/dpkg.log": "",
 }
 _SECRET = {
+    "/etc/sudoers": "root ALL=(ALL:ALL) ALL\n%sudo ALL=(ALL:ALL) ALL\n",
     "/etc/shadow": "".join(f"{name}:*:19000:0:99999:7:::\n" for name in ("root", *_SERVICES)),
     "/etc/gshadow": "".join(f"{pair.split(':')[0]}:*::\n" for pair in _GROUPS.split()),
 }
-_FOLDERS = ("backups", "cache", "lib", "local", "log", "mail", "opt", "spool")
+_TOP = "boot etc home media mnt opt run srv sys var"
+_VAR = "backups cache lib local log mail opt spool"
 _LINKS = {
     "/etc/os-release": "../usr/lib/os-release",
     "/etc/mtab": "/proc/self/mounts",
@@ -96,8 +98,10 @@ def system_files(python: str) -> list[tuple[str, int | None, str | None]]:
     ``python`` is the interpreter for a system that has none.
     """
     files: list[tuple[str, int | None, str | None]] = []
-    files += [(f"/var/{name}", 0o755, None) for name in _FOLDERS]
-    files += [("/var/tmp", 0o1777, None), ("/run/lock", 0o1777, None)]
+    files += [(f"/{name}", 0o755, None) for name in _TOP.split()]
+    files += [(f"/var/{name}", 0o755, None) for name in _VAR.split()]
+    files += [("/root", 0o700, None)]
+    files += [(folder, 0o1777, None) for folder in ("/tmp", "/var/tmp", "/run/lock")]
     files += [(path, 0o644, text) for path, text in _FILES.items()]
     files += [(path, 0o640, text) for path, text in _SECRET.items()]
     files += [(path, None, target) for path, target in _LINKS.items()]

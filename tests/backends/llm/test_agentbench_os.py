@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,14 @@ from qdmerge.errors import EvaluationError
 from qdmerge_llm.sandbox import Sandbox
 from qdmerge_llm.tasks import KINDS, Episode, replay
 from qdmerge_llm.tasks.system import AgentBenchOSTask
-from qdmerge_llm.tasks.system._problems import COMPARISONS, size, stock_log, understand
+from qdmerge_llm.tasks.system._problems import (
+    COMPARISONS,
+    Source,
+    size,
+    stock_log,
+    sums,
+    understand,
+)
 from qdmerge_llm.tasks.system._protocol import Action, parse, report
 
 COUNT = {
@@ -81,12 +89,12 @@ def test_an_episode(task: AgentBenchOSTask) -> None:
     [
         (["Act: answer(3)"], "wrong answer"),
         (["Act: answer()"], "wrong answer"),
-        (["Act: answer"], "wrong answer"),
+        (["Act: answer"], "no action"),
         (["Act: finish"], "wrong answer"),
         (["There are 2."], "no action"),
-        (["Act: bash\nls"], "no action"),
+        (["Act: bash\nls"] * 5, "no answer within 5 rounds"),
         ([bash("true")] * 5, "no answer within 5 rounds"),
-        ([bash("touch /home/c"), "Act: answer(2)"], "wrong answer"),
+        ([bash("touch /home/c"), "Act: answer(3)"], "wrong answer"),
         ([bash(":(){ :|:& };: ; sleep 9"), "Act: answer(2)"], None),
     ],
 )
@@ -106,14 +114,18 @@ def test_failures_say_why(task: AgentBenchOSTask, turns: list[str], detail: str 
         ("Act: bash\n```bash\na\n```\nand\n```bash\nb\n\nc\n```", Action("bash", "a\n\nb\n\nc")),
         ("Act: bash\n```bash\n```", Action("bash", "")),
         ("act: bash\n```bash\nls\n```", None),
-        ("Act: bash\n```sh\nls\n```", None),
-        ("Act: bash\n```bash\nls", None),
+        ("Act: bash\n```sh\nls\n```", Action("bash", "")),
+        ("Act: bash\n```bash\nls", Action("bash", "")),
+        ("Act: bash", Action("bash", "")),
         ("Think: x\nAct: Finish.", Action("finish")),
         ("Act: answer(2)", Action("finish", "2")),
-        ("Act: **answer(2)**", Action("finish", "2")),
+        ("Act: **answer(2)**", None),
+        ("Act: answer )2(", Action("finish", "")),
+        ("Act: bash\n```bash\nls\n```\nAct: answer 2", Action("bash", "ls")),
         ("Act: answer(f(x) (y))", Action("finish", "f(x) (y)")),
         ("Act: Answer: (a, b) ", Action("finish", "a, b")),
-        ("Act: answer 2", Action("finish", "")),
+        ("Act: answer 2", None),
+        ("Act: answer", None),
         ("Act: bash\nAct: answer(1)", Action("finish", "1")),
         ("Act: answer(1)\nAct: something", Action("finish", "1")),
         ("Act: something", None),
@@ -125,20 +137,35 @@ def test_actions(turn: str, action: Action | None) -> None:
 
 
 def test_outputs_are_cut_and_said_so(sandbox: Sandbox) -> None:
-    assert report("", 800, None) == "The output of the OS is empty."
-    assert report("x" * 800, 800, None).endswith("x")
-    long = report("x" * 801, 800, None)
+    assert report("", 800) == "The output of the OS is empty."
+    assert report("x" * 800, 800).endswith("x")
+    long = report("x" * 801, 800)
     assert long.count("x") == 780
     assert long.endswith("[the output is longer; it was cut here]")
+    played = episode(AgentBenchOSTask(sandbox), COUNT, [bash("yes"), "Act: finish"])
+    assert len(played.messages[3]["content"]) < 900
+    assert "it was cut here" in played.messages[3]["content"]
+
+
+def test_a_silent_command_goes_on_and_the_next_comes_after_it(sandbox: Sandbox) -> None:
     task = AgentBenchOSTask(sandbox, seconds=0.5)
-    played = episode(task, COUNT, [bash("echo a; sleep 9"), bash("yes"), "Act: finish"])
-    slow, flood = (played.messages[k]["content"] for k in (3, 5))
-    assert (
-        slow
-        == "The output of the OS:\n\na\n[the command was stopped: it ran for more than 0.5 seconds]"
-    )
-    assert len(flood) < 900
-    assert "it was cut here" in flood
+    turns = [bash("echo a; sleep 1.5; echo b; touch /late"), bash("echo c"), bash("ls /late")]
+    played = episode(task, row({"check": "test -e /late"}), [*turns, turns[2], "Act: finish"])
+    said = [m["content"].removeprefix("The output of the OS:\n\n") for m in played.messages[3::2]]
+    assert said[0] == "a\n[the command has written nothing for 0.5 seconds; it goes on]"
+    assert said[-1].endswith("/late")
+    assert "b\nc" in "\n".join(said)
+    assert played.score == 1
+
+
+@pytest.mark.parametrize("command", ["tail -f /dev/null", "sleep 999"])
+def test_a_command_without_end_blocks_the_shell_as_in_a_terminal(
+    sandbox: Sandbox, command: str
+) -> None:
+    task = AgentBenchOSTask(sandbox, seconds=0.3)
+    played = episode(task, COUNT, [bash(command), bash("echo heard"), "Act: answer(2)"])
+    assert "heard" not in played.messages[5]["content"]
+    assert played.score == 1
 
 
 @pytest.mark.parametrize(
@@ -152,7 +179,9 @@ def test_outputs_are_cut_and_said_so(sandbox: Sandbox) -> None:
         ("string-match", "A", "a", False),
         ("containing", "it is yes", "yes", True),
         ("containing", "yes", "it is yes", False),
+        ("containing", "yes", "", False),
         ("in", "yes", "it is yes", True),
+        ("in", "", "it is yes", False),
         ("size-match", "1.5MB", "1536K", True),
         ("size-match", "4.0K\n", "4096", True),
         ("size-match", "4 KiB", "4k", True),
@@ -200,9 +229,8 @@ INLINE = {"language": "python", "code": "import sys; sys.exit(sys.argv[1:] != ['
         (row({"check": [None, INLINE]}, example={"code": "echo 4"}), "5", True),
         (row({"check": {"code": '[ "$1" = 5 ]'}}), "5", True),
         (row({"check": '[ "$1" = 5 ]'}), "6", False),
-        (row({"check": [None, "test -e /root/a"], "example": "true"}, start="touch a"), "", True),
+        (row({"check": [None, "test -e /a"], "example": "true"}, start="touch a"), "", True),
         (row({"check": "pgrep sleep"}, start="sleep 60 & until pgrep sleep; do :; done"), "", True),
-        (row({"check": "sleep 60"}), "", False),
         (row({"check": "test -e /b"}, create={"init": "touch /b"}), "", True),
     ],
 )
@@ -212,13 +240,22 @@ def test_evaluation(sandbox: Sandbox, given: Any, answer: str, right: bool) -> N
     assert episode(task, given, [f"Act: answer({answer})"]).score == right
 
 
+def test_a_check_that_takes_too_long_fails(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qdmerge_llm.tasks.system._agentbench._MOST_SECONDS", 1)
+    task = AgentBenchOSTask(sandbox, seconds=1)
+    assert episode(task, row({"check": "sleep 2"}), ["Act: finish"]).score == 0
+
+
 CALC = row({"check": {"file": "check/0.sh"}, "example": {"file": "example/0.sh"}})
 
 
 @pytest.mark.parametrize(
     ("script", "right"),
     [
-        ("echo 'calc() { python3 -c \"print($*)\"; }' >> ~/.bashrc", True),
+        ("echo 'calc() { python3 -c \"print($*)\"; }' >> ~/.bashrc", False),
+        ("echo 'print 6; exit 0' >> ~/.bashrc", False),
         ("printf '#!/bin/sh\\necho 6\\n' > /usr/bin/calc; chmod +x /usr/bin/calc", False),
         ("printf '#!/bin/sh\\npython3 -c \"print($*)\"\\n' > /bin/calc; chmod +x /bin/calc", True),
         ("printf '#!/bin/sh\\necho $(( $* ))\\n' > /usr/bin/calc; chmod +x /usr/bin/calc", False),
@@ -243,16 +280,97 @@ def test_the_calculator(task: AgentBenchOSTask, script: str, right: bool) -> Non
         (row({"match": "a"}, create={"init": ["true", 3]}), "'create.init' must be"),
         (row({"check": [None]}), "needs 'match' or 'check'"),
         (row({"check": [None, "true"]}), "needs 'example'"),
-        (row({"check": {"file": "check/7.sh"}}), "'check/7.sh', which did not come"),
+        (row({"check": {"file": "../check/7.sh"}}), "which is no path in a folder"),
+        (row({"check": {"file": "/etc/passwd"}}), "which is no path in a folder"),
         (row({"check": {"language": "c++", "code": ""}}), "bash and python"),
         (row({"check": {}}), "needs 'code' or 'file'"),
-        (row({"match": "a"}, create={"init": {"file": "init/x.sh"}}), "'init/x.sh', which did"),
-        (row({"match": "a"}, start={"file": "start/x.sh"}), "'start/x.sh', which did"),
         (row({"match": "a"}, create={"init": 3}), "'create.init' must be"),
     ],
 )
 def test_rows_of_another_form_are_refused(given: Any, message: str) -> None:
     assert message in str(AgentBenchOSTask.problem(AgentBenchOSTask.read(given, 1)))
+
+
+def test_scripts_come_from_a_folder_or_their_rows_are_named(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    file = {name: {"file": f"{name}/7.sh"} for name in ("check", "example", "start", "init")}
+    given = row(
+        {"check": [None, file["check"]], "example": file["example"]},
+        start=file["start"],
+        create={"init": [file["init"]]},
+    )
+    item = AgentBenchOSTask.read(given, 1)
+    assert AgentBenchOSTask.problem(item) is None
+    texts = {"check": '[ "$1$2" = 42 ]', "example": "cat /home/x", "start": "printf 2 > /home/x"}
+    texts["init"] = "mkdir /home/y"
+    for name, text in texts.items():
+        without = AgentBenchOSTask(sandbox, scripts=tmp_path)
+        assert "which is not in" in without.unusable([item])[item["id"]]
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "7.sh").write_text(text)
+    task = AgentBenchOSTask(sandbox, scripts=tmp_path)
+    assert task.unusable([item]) == {}
+    assert episode(task, given, ["Act: answer(4)"]).score == 1
+    assert episode(task, given, ["Act: answer(2)"]).score == 0
+    assert "set 'scripts'" in AgentBenchOSTask(sandbox).unusable([item])[item["id"]]
+    with pytest.raises(EvaluationError, match="set 'scripts'"):
+        AgentBenchOSTask(sandbox).start(item)
+    missing = AgentBenchOSTask.options_problem({"scripts": str(tmp_path / "no")})
+    assert "there is no folder" in str(missing)
+
+
+def test_the_text_of_a_script_counts_where_it_came_along(sandbox: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "check").mkdir()
+    (tmp_path / "check/integer-match.py").write_text("import sys; sys.exit(sys.argv[1] != '9')")
+    task = AgentBenchOSTask(sandbox, scripts=tmp_path)
+    assert [episode(task, COUNT, [f"Act: answer({n})"]).score for n in (2, 9)] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (row({"check": [None, "true"], "example": "exit 3"}), "its example failed (status 3)"),
+        (row({"match": "a"}, create={"init": "no-such & wait"}), "its init needs no-such"),
+        (row({"check": [None, "true"], "example": "no-such | wc -l"}), "its example needs no-such"),
+        (row({"match": "a"}, create={"init": "sudo true | cat"}), "needs sudo"),
+        (row({"check": "sudo -u root whoami | grep -q root"}), "needs sudo"),
+        (row({"check": "runuser -l bob -c 'sudo fdisk -l'"}), "needs sudo"),
+        (row({"match": "a"}, create={"init": "useradd -G sudo,sys bob; groups bob"}), ""),
+        (row({"check": "! groups lily | grep -q 'sudo'"}), ""),
+    ],
+)
+def test_rows_that_cannot_be_right_here_are_named(
+    sandbox: Sandbox, given: Any, reason: str
+) -> None:
+    if "sudo" in reason and shutil.which("sudo", path="/usr/bin:/usr/local/bin"):
+        pytest.skip("sudo is there")
+    item = AgentBenchOSTask.read(given, 1)
+    found = AgentBenchOSTask(sandbox).unusable([item])
+    assert reason in found.get(item["id"], ""), found
+    assert bool(found) == bool(reason)
+
+
+def test_examples_of_random_systems_are_about_the_models_own(sandbox: Sandbox) -> None:
+    draw = {"init": "echo $RANDOM$RANDOM > /home/x"}
+    given = row({"check": [None, {"file": "string-match"}], "example": "cat /home/x"}, create=draw)
+    task = AgentBenchOSTask(sandbox)
+    turns = [bash("cat /home/x"), "Act: answer({output})"]
+    assert [e.score for e in replay(task, [task.read(given, 1)] * 3, lambda item: turns)] == [1] * 3
+
+
+def test_an_example_leaves_nothing_in_the_models_system(task: AgentBenchOSTask) -> None:
+    example = "touch /home/left; useradd bob; ls /home | wc -l"
+    given = row({"check": [None, {"file": "integer-match.py"}], "example": example})
+    played = episode(task, given, [bash("ls /home; grep bob /etc/passwd"), "Act: answer(1)"])
+    assert played.messages[3]["content"] == "The output of the OS is empty."
+    assert played.score == 1
+
+
+def test_the_sums_are_different_ones_each_with_a_value() -> None:
+    drawn = [sums(str(k)) for k in range(50)]
+    assert len({text for texts in drawn for text in texts}) > 350
+    assert all(abs(eval(text)) < 1e5 for texts in drawn for text in texts)
 
 
 def test_ids_are_of_the_content_and_groups_of_the_request() -> None:
@@ -271,7 +389,7 @@ def test_the_stock_log_is_the_same_for_the_same_item() -> None:
     assert {line.split(" | ")[0] for line in lines} == {"Alice", "Bob"}
     assert stock_log("a") == stock_log("a") != stock_log("b")
     given = row({"match": "a"}, create={"init": {"file": "init/stock-log.sh"}})
-    init = understand(given, "a").init
+    init = understand(given, Source("a")).init
     assert stock_log("a") in init[0].code
 
 

@@ -33,14 +33,11 @@ def said(session: Session, command: str) -> str:
 
 
 def test_commands_share_files_directory_variables_and_processes(session: Session) -> None:
-    assert (
-        said(session, "pwd; whoami; x=3; cd /tmp; touch a; sleep 60 & echo $?")
-        == "/root\nroot\n0\n"
-    )
+    assert said(session, "pwd; whoami; x=3; cd /tmp; touch a; sleep 60 & echo $?") == "/\nroot\n0\n"
     assert said(session, "echo $x; pwd; ls; jobs | wc -l") == "3\n/tmp\na\n1\n"
     assert session.run(["pgrep", "sleep"]).status == 0
     result = session.run(["sh", "-c", "pwd; ls /tmp; echo problem >&2; exit 7"])
-    assert (result.stdout, result.stderr, result.status) == (b"/root\na\n", b"problem\n", 7)
+    assert (result.stdout, result.stderr, result.status) == (b"/\na\n", b"problem\n", 7)
 
 
 def test_outputs_come_together_as_written(session: Session) -> None:
@@ -54,9 +51,9 @@ def test_outputs_come_together_as_written(session: Session) -> None:
 
 @pytest.mark.parametrize("command", ["exit 3", "kill -9 $$", "exec false", "kill -9 -1", "break"])
 def test_a_shell_that_ends_is_replaced(session: Session, command: str) -> None:
-    session.bash("touch kept")
+    session.bash("touch /home/kept")
     session.bash(command)
-    assert said(session, "ls; pwd") == "kept\n/root\n"
+    assert said(session, "ls /home; pwd") == "kept\n/\n"
 
 
 def test_a_slow_command_is_ended_with_all_it_started(session: Session) -> None:
@@ -143,6 +140,30 @@ def test_nothing_of_the_hosts_environment_counts(
         assert "hunter2" not in said(session, "env; cat /proc/*/environ")
 
 
+def test_limits_are_those_of_a_container(session: Session) -> None:
+    assert said(session, "ulimit -n; ulimit -Hn") == "1024\n4096\n"
+    code = "files = [open('/dev/null') for _ in range(1000)]; print(len(files))"
+    assert said(session, f'python3 -c "{code}"') == "1000\n"
+
+
+def test_the_file_systems_are_a_containers(session: Session) -> None:
+    assert said(session, "stat -c %a / /usr /etc /home /var/lib; df --output=fstype / /usr") == (
+        "755\n755\n755\n755\n755\nType\ntmpfs\noverlay\n"
+    )
+    assert said(session, "ls -d /system /tools /layers 2>&1 | grep -c 'No such'") == "3\n"
+
+
+def test_equal_files_have_equal_digests(sandbox: Sandbox) -> None:
+    made = "useradd -m jack; echo x > /usr/x; ln -s /usr/x /home/l; rm /usr/bin/env; mkdir /home/d"
+    digests = []
+    for more in ("", "", "echo y > /usr/x", "chmod 600 /usr/x", "chown 7 /home/d", "touch /home/e"):
+        with sandbox.session() as session:
+            session.bash(f"{made}; {more}")
+            digests.append(session.files())
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 5
+
+
 def test_users(sandbox: Sandbox, session: Session) -> None:
     if not sandbox.users:
         pytest.skip("root is the only user in a user namespace")
@@ -224,6 +245,7 @@ def test_without_a_sandbox_there_is_no_session(monkeypatch: pytest.MonkeyPatch) 
 def test_a_session_that_cannot_start_is_an_error(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("qdmerge_llm.sandbox._session._SUPERVISOR", b"raise OSError('no room')")
+    broken = {"_supervisor": b"def main(): raise OSError('no room')"}
+    monkeypatch.setattr("qdmerge_llm.sandbox._session._MODULES", broken)
     with pytest.raises(EvaluationError, match=r"did not start: .*no room"):
         sandbox.session()

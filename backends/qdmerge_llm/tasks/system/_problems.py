@@ -6,10 +6,10 @@ import ast
 import operator
 import random
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import Any, NoReturn
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from qdmerge_llm.sandbox import Session
 
@@ -40,16 +40,28 @@ def _same(read: Callable[[str], Any]) -> Callable[[str, str], bool]:
     return lambda answer, expected: read(answer) is not None and read(answer) == read(expected)
 
 
+def _within(answer: str, expected: str) -> bool:
+    return bool(answer) and answer in expected
+
+
 COMPARISONS: dict[str, Callable[[str, str], bool]] = {
     "integer-match": _same(_integer),
     "string-match": _same(normal),
     "size-match": _same(size),
-    "containing": lambda answer, expected: normal(expected) in normal(answer),
-    "in": lambda answer, expected: normal(answer) in normal(expected),
+    "containing": lambda answer, expected: _within(normal(expected), normal(answer)),
+    "in": lambda answer, expected: _within(normal(answer), normal(expected)),
 }
 
-# What the command must work out, with the shell's own expansion of file names in the way or not.
-SUMS = ("1+2", "2 * (9 / 3)", "10 - 4 - 3", "7 / 2", "(1 + 2) * (3 + 4)", "1 / 3", "2 * 1", "0.5*8")
+_FORMS = (
+    "{} + ({} * {}) - {}",
+    "{} * ({} - {}) + {}",
+    "{} / ({} + {}) - {}",
+    "{} * ({} / {}) + {}",
+    "({} + {}) * ({} - {})",
+    "{} - {} - {} * {}.5",
+    "{} / {} / {}",
+    "{}.25 * {}",
+)
 _OPERATORS = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -58,26 +70,28 @@ _OPERATORS = {
 }
 
 
+def sums(seed: str) -> list[str]:
+    """Return what the command ``calc`` must work out."""
+    draw = random.Random(seed)
+    return [form.format(*(draw.randrange(2, 30) for _ in range(4))) for form in _FORMS]
+
+
 def _value(node: Any) -> float:
     if isinstance(node, ast.Constant):
         return float(str(node.value))
     return float(_OPERATORS[type(node.op)](_value(node.left), _value(node.right)))
 
 
-def calculator(session: Session) -> bool:
-    """Return whether the command ``calc`` works on each of ``SUMS``, within 1e-5. It may be a
-    program, or a function or alias in ``~/.bashrc``.
-    """
-    script = "shopt -s expand_aliases\n. ~/.bashrc\n" + "\n".join(
-        f"calc '{text}' || exit 1" for text in SUMS
-    )
-    result = session.run(["bash", "-c", script])
-    lines = result.stdout.decode("utf-8", "replace").split()
+def calculator(session: Session, seed: str) -> bool:
+    """Return whether the program ``calc`` works on each of the :func:`sums`, within 1e-5."""
+    given = sums(seed)
+    script = 'for sum; do found=$(calc "$sum") || exit 1; printf \'%s\\0\' "$found"; done'
+    result = session.check("bash", script, *given)
     try:
-        found = [float(line) for line in lines]
+        found = [float(part) for part in result.stdout.split(b"\0")[:-1]]
     except ValueError:
         return False
-    expected = [_value(ast.parse(text, mode="eval").body) for text in SUMS]
+    expected = [_value(ast.parse(text, mode="eval").body) for text in given]
     return len(found) == len(expected) and all(
         abs(one - other) < 1e-5 for one, other in zip(found, expected, strict=True)
     )
@@ -89,9 +103,9 @@ CHECKERS: Sequence[str] = (*COMPARISONS, "0")
 
 @dataclass(frozen=True)
 class Script:
-    """A program that a row gives, run by ``interpreter -c code``."""
+    """A program that a row gives, in "bash" or "python"."""
 
-    interpreter: str
+    language: str
     code: str
 
 
@@ -115,7 +129,7 @@ class Match:
 @dataclass(frozen=True)
 class Problem:
     """What a row means: ``init`` prepares the system, the episode's shell runs ``start`` first. A
-    check is a script, a name in ``CHECKERS``, or None to run ``example``, a perfect agent's.
+    check is a script, a name in ``CHECKERS``, or None for the output of ``example``.
     """
 
     init: tuple[Script, ...]
@@ -124,8 +138,19 @@ class Problem:
     checks: tuple[Script | str | None, ...]
     example: Script | None
 
+    @property
+    def needs_example(self) -> bool:
+        """Whether a check is about the example's output."""
+        return None in self.checks
 
-_INTERPRETERS = {"bash": "bash", "sh": "bash", "shell": "bash", "python": "python3"}
+    @property
+    def texts(self) -> list[str]:
+        """The programs of set-up and checks."""
+        scripts = [*self.init, *self.checks, self.example]
+        return [self.start or "", *(one.code for one in scripts if isinstance(one, Script))]
+
+
+_LANGUAGES = {"bash": "bash", "sh": "bash", "shell": "bash", "python": "python"}
 
 
 def stock_log(seed: str) -> str:
@@ -145,44 +170,58 @@ def _stock_log_script(seed: str) -> Script:
 _INIT_FILES = {"stock-log": _stock_log_script}
 
 
-def _script(value: Any, where: str, seed: str = "") -> Script | str | None:
-    """Return a script in any form of the rows, or the stem of a known file; or raise ValueError."""
-    if value is None:
-        return None
-    if isinstance(value, str):
-        return Script("bash", value)
-    if not isinstance(value, Mapping):
-        raise ValueError(f"'{where}' must be text, or a mapping with 'code' or 'file'")
-    language = value.get("language", "bash")
-    if isinstance(value.get("code"), str):
-        if language not in _INTERPRETERS:
+@dataclass(frozen=True)
+class Source:
+    """Where a row's scripts come from: the ``seed`` of what is drawn at random, and the ``folder``
+    of those that it names as files, which must be there if ``complete``.
+    """
+
+    seed: str
+    folder: Path | None = None
+    complete: bool = True
+
+    def script(self, value: Any, where: str) -> Script | str | None:
+        """Return a script in any form of the rows, the stem of a known file that is not in the
+        folder, or None. Raises ValueError for another form, and for a file that is missing.
+        """
+        if value is None:
+            return None
+        if isinstance(value, str):
+            return Script("bash", value)
+        if not isinstance(value, Mapping):
+            raise ValueError(f"'{where}' must be text, or a mapping with 'code' or 'file'")
+        language = value.get("language", "bash")
+        if language not in _LANGUAGES:
             raise ValueError(f"'{where}' is in {language!r}; bash and python are understood")
-        return Script(_INTERPRETERS[language], value["code"])
-    if isinstance(value.get("file"), str):
-        name = PurePosixPath(value["file"]).stem
-        if where in ("evaluation.check", "example"):
-            return name
-        if where == "create.init" and name in _INIT_FILES:
-            return _INIT_FILES[name](seed)
-        _unknown(value["file"], where, _INIT_FILES)
-    raise ValueError(f"'{where}' needs 'code' or 'file'")
+        if isinstance(value.get("file"), str):
+            return self._file(value["file"], _LANGUAGES[language], where)
+        if isinstance(value.get("code"), str):
+            return Script(_LANGUAGES[language], value["code"])
+        raise ValueError(f"'{where}' needs 'code' or 'file'")
+
+    def _file(self, name: str, language: str, where: str) -> Script | str:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"'{where}' names the file {name!r}, which is no path in a folder")
+        if self.folder is not None and (self.folder / path).is_file():
+            try:
+                return Script(language, (self.folder / path).read_text(encoding="utf-8"))
+            except (OSError, UnicodeDecodeError) as error:
+                raise ValueError(f"'{where}': cannot read {self.folder / path}: {error}") from error
+        if where == "create.init" and path.stem in _INIT_FILES:
+            return _INIT_FILES[path.stem](self.seed)
+        if where == "evaluation.check" and path.stem in CHECKERS:
+            return path.stem
+        if not self.complete:
+            return Script(language, "")
+        where = f"'{where}' names the file {name!r}, which"
+        if self.folder is None:
+            raise ValueError(f"{where} did not come with the rows; set 'scripts' to its folder")
+        raise ValueError(f"{where} is not in {self.folder}")
 
 
-def _unknown(file: str, where: str, known: Collection[str]) -> NoReturn:
-    raise ValueError(
-        f"'{where}' names the file {file!r}, which did not come with the rows; give its text as "
-        f"'code' (known by name: {', '.join(known)})"
-    )
-
-
-def _init(value: Any, seed: str) -> tuple[Script, ...]:
-    scripts = [_script(one, "create.init", seed) for one in _listed(value)]
-    return tuple(script for script in scripts if isinstance(script, Script))
-
-
-def _start(value: Any) -> str | None:
-    script = _script(value, "start")
-    if isinstance(script, Script) and script.interpreter != "bash":
+def _start(script: Script | str | None) -> str | None:
+    if isinstance(script, Script) and script.language != "bash":
         raise ValueError("'start' is what the episode's shell runs, so it must be bash")
     return script.code if isinstance(script, Script) else None
 
@@ -208,28 +247,28 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def understand(row: Mapping[str, Any], seed: str) -> Problem:
-    """Return what a row means; ``seed`` decides what its files draw at random. Raises ValueError
-    for another form.
+def understand(row: Mapping[str, Any], source: Source) -> Problem:
+    """Return what a row means. Raises ValueError for another form, and for files that are missing
+    where there is a folder of them.
     """
     create = row.get("create")
     create = create if isinstance(create, Mapping) else {}  # one row of the original has a list
     evaluation = row.get("evaluation")
     if not isinstance(evaluation, Mapping):
         raise ValueError("'evaluation' must be a mapping with 'match' or 'check'")
-    init = _init(create.get("init"), seed)
-    start = _start(row.get("start", create.get("start")))
-    example = _script(evaluation.get("example", row.get("example")), "example")
+    init = [source.script(one, "create.init") for one in _listed(create.get("init"))]
+    start = _start(source.script(row.get("start", create.get("start")), "start"))
     match = _match(evaluation.get("match"))
     checks: tuple[Script | str | None, ...] = ()
+    example = None
     if match is None:
         given = _listed(evaluation.get("check"))
-        checks = tuple(_script(check, "evaluation.check") for check in given)
-        for check, value in zip(checks, given, strict=True):
-            if isinstance(check, str) and check not in CHECKERS:
-                _unknown(value["file"], "evaluation.check", CHECKERS)
+        checks = tuple(source.script(check, "evaluation.check") for check in given)
         if checks == (None,):
             raise ValueError("'evaluation' needs 'match' or 'check'")
+        if checks != ("0",):
+            example = source.script(evaluation.get("example", row.get("example")), "example")
         if None in checks and not isinstance(example, Script):
-            raise ValueError("a check that is null needs 'example' as text or 'code'")
-    return Problem(init, start, match, checks, example if isinstance(example, Script) else None)
+            raise ValueError("a check that is null needs 'example' as text, 'code' or 'file'")
+    scripts = tuple(script for script in init if isinstance(script, Script))
+    return Problem(scripts, start, match, checks, example if isinstance(example, Script) else None)

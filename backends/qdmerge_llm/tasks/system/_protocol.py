@@ -36,7 +36,8 @@ You have a few turns only. One turn, one action."""
 OUTPUT = "The output of the OS:\n\n"
 EMPTY = "The output of the OS is empty."
 _CUT = "\n[the output is longer; it was cut here]"
-_SLOW = "[the command was stopped: it ran for more than {seconds:g} seconds]"
+SILENT = "[the command has written nothing for {seconds:g} seconds; it goes on]"
+SLOW = "[the command was stopped: it ran for more than {seconds:g} seconds]"
 
 
 @dataclass(frozen=True)
@@ -48,30 +49,30 @@ class Action:
 
 
 _ACT = re.compile(r"Act:\s*(.+)")
-_BLOCK = re.compile(r"```bash\r?\n(.*?)\r?\n?```", re.DOTALL)
+_BLOCK = re.compile(r"```bash\n(.*?)\n```", re.DOTALL)
 
 
 def parse(turn: str) -> Action | None:
     """Return the action of a turn as the original reads it: the last ``Act:`` with an action
-    counts, all bash blocks are one script, an answer fills its line's outermost parentheses.
+    counts, all bash blocks (maybe none) are one script, an answer needs parentheses.
     """
     for act in reversed(_ACT.findall(turn)):
-        name = act.strip().strip("*`").lower()
+        name = act.lower()
         if name.startswith("bash"):
-            blocks = _BLOCK.findall(turn)
-            return Action("bash", "\n\n".join(blocks)) if blocks else None
+            return Action("bash", "\n\n".join(_BLOCK.findall(turn)))
         if name.startswith("finish"):
             return Action("finish")
-        if name.startswith("answer"):
-            first, last = act.find("("), act.rfind(")")
-            return Action("finish", act[first + 1 : last] if 0 <= first < last else "")
+        first, last = act.find("("), act.rfind(")")
+        if name.startswith("answer") and first >= 0 and last >= 0:
+            return Action("finish", act[first + 1 : last])
     return None
 
 
-def report(output: str, limit: int, stopped_after: float | None) -> str:
-    """Return the user turn about a script's output, at most ``limit`` characters of it."""
+def report(output: str, limit: int, note: str = "") -> str:
+    """Return the user turn about a script's output, at most ``limit`` characters of it, and a note
+    on how it went.
+    """
     if len(output) > limit:
         output = output[: limit - 20] + _CUT
-    if stopped_after is not None:
-        output = f"{output}\n{_SLOW.format(seconds=stopped_after)}".lstrip()
+    output = f"{output}\n{note}".strip() if note else output
     return f"{OUTPUT}{output}" if output.strip() else EMPTY
