@@ -53,7 +53,7 @@ def read_items(path: Path, kind: Reader) -> list[Item]:
     """Read the items of a data file.
 
     Args:
-        path: JSON lines, or one JSON list; either may be compressed (``.gz``).
+        path: JSON lines, one JSON list, or one JSON object; each may be compressed (``.gz``).
         kind: Reads its rows and says what is wrong with them.
 
     Raises:
@@ -76,21 +76,24 @@ def read_rows(path: Path) -> Iterator[tuple[str, Any]]:
     """Yield each row of a file, and where it stands: "line 3".
 
     Args:
-        path: JSON lines, or one JSON list; either may be compressed (``.gz``).
+        path: JSON lines, one JSON list, or one JSON object; each may be compressed (``.gz``).
 
     Raises:
         ConfigError: The file cannot be read, or a row is not JSON.
     """
     try:
         data = path.read_bytes()
-        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+        text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}") from error
-    if text.lstrip().startswith("["):
-        try:
-            rows = json.loads(text)
-        except ValueError as error:
+    found: Any = None
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        if text.lstrip().startswith("["):
             raise ConfigError(f"{path}: not JSON ({error})") from error
+    if isinstance(found, list) or (isinstance(found, dict) and "\n" in text.strip()):
+        rows = found if isinstance(found, list) else [found]
         yield from ((f"entry {number}", row) for number, row in enumerate(rows, start=1))
         return
     for number, line in enumerate(text.split("\n"), start=1):

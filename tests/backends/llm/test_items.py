@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from qdmerge.errors import ConfigError
-from qdmerge_llm.items import SPLITS, leaked_items, read_items, split_of
+from qdmerge_llm.items import SPLITS, leaked_items, read_items, read_rows, split_of
 from qdmerge_llm.sandbox import Sandbox
 from qdmerge_llm.task_settings import SideTaskConfig, TaskConfig
 from qdmerge_llm.tasks import AgentBenchDBTask, HumanEvalTask, MBPPTask, ShellTask
@@ -246,3 +246,14 @@ def test_known_groups_keep_their_split() -> None:
     """A changed hash would silently move test items into training."""
     groups = ("coding/list/even/square/sum", "db/star/all/top", "")
     assert [split_of(group) for group in groups] == ["train", "selection", "test"]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_file_may_be_one_object(tmp_path: Path, indent: int | None, mark: str) -> None:
+    row = {"id": "a", "prompt": "p [", "nested": {"x": [1]}}
+    path = tmp_path / "items.json"
+    path.write_text(mark + json.dumps(row, indent=indent) + "\n", encoding="utf-8")
+    assert [found for _, found in read_rows(path)] == [row]
+    path.write_text(mark + f"{json.dumps(row)}\n\n{json.dumps(row)}", encoding="utf-8")
+    assert list(read_rows(path)) == [("line 1", row), ("line 3", row)]
