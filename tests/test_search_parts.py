@@ -416,3 +416,38 @@ def test_a_score_beyond_its_range_is_told_once(toy: Toy) -> None:
     with pytest.warns(Hint, match="score on task 'task0' is 1, beyond its range") as told:
         CycleQD(backend).run(6)
     assert sum(issubclass(one.category, Hint) for one in told) == 3
+
+
+RANGES = [((0, 1), 1.0, 0.0), ((0, 100), 100.0, 0.0), ((-5, -4), 1.0, -5.0)]
+UNBOUNDED = [((-np.inf, np.inf), 1e6, -3e5), ((0, np.inf), 1e6, 0.0), ((-np.inf, 0), 1.0, -9.0)]
+
+
+@pytest.mark.parametrize(("limits", "factor", "shift"), RANGES + UNBOUNDED)
+@pytest.mark.parametrize("elite", ["quality", "mean"])
+def test_the_aggregate_does_not_depend_on_the_units_of_a_score(
+    limits: Any, factor: float, shift: float, elite: Any, toy: Toy
+) -> None:
+    """Scores in other units give the aggregate of scores in (0, 1); unbounded ones go by seeds."""
+    backend = toy()
+    plain = told_seeds(CycleQD(backend, archive="dns"))
+    more = np.random.default_rng(3).normal([0.3, 0, 0, 0], 0.05, (6, 4))
+    plain.scheduler.offer(more, backend.evaluate(more, "validation").scores)
+    found = [plain.best(task, by=elite) for task in plain.tasks]
+    scores = np.array([best.scores[task] for task, best in zip(plain.tasks, found, strict=True)])
+    if not np.isfinite(limits).all():
+        seeds = np.stack(list(plain.seed_scores.values()))
+        scores = (scores - seeds.min(axis=0)) / np.ptp(seeds, axis=0)
+    shares = np.exp(scores) / np.exp(scores).sum()
+    expected = shares @ np.stack([best.x for best in found])
+    scored = backend.evaluate
+    backend.evaluate = lambda xs, split: qm.Evaluation(scored(xs, split).scores * factor + shift)
+    backend.tasks = [replace(task, range=limits) for task in backend.tasks]
+    search = told_seeds(CycleQD(backend, archive="dns"))
+    search.scheduler.offer(more, backend.evaluate(more, "validation").scores)
+    np.testing.assert_allclose(search.aggregate(elite), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_the_factory_of_spaces_can_be_imported() -> None:
+    from qdmerge.backend import SpaceFactory
+
+    assert SpaceFactory

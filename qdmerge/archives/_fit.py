@@ -32,13 +32,13 @@ def check_archive(archive: Any, spec: ArchiveSpec) -> None:
     """
     kind = type(archive).__name__
     where = f"archive of task '{spec.task}' ({kind})"
+    if reason := UNFIT_ARCHIVES.get(kind):
+        raise UnsupportedError(f"{where} cannot be used: it {reason}")
     if not all(hasattr(archive, name) for name in ("add", "data", "measure_dim", "solution_dim")):
         raise ConfigError(
             f"archive of task '{spec.task}': the factory returned {kind_of(archive)}; it must "
             "return a pyribs archive"
         )
-    if reason := UNFIT_ARCHIVES.get(kind):
-        raise UnsupportedError(f"{where} cannot be used: it {reason}")
     if archive.solution_dim != spec.solution_dim:
         raise ConfigError(
             f"{where} is for solutions of {archive.solution_dim} coordinates, and the space has "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qdmerge import __version__
 from qdmerge.cli._common import (
     Settings,
     Source,
@@ -20,6 +21,7 @@ from qdmerge.cli._common import (
     print_warning,
     refuse_unsandboxed,
 )
+from qdmerge.cli._execute import execute, report_results
 from qdmerge.cli._group import CommandGroup
 from qdmerge.errors import ConfigError, RunError, hint_renamed, nearest
 from qdmerge.storage import moved_into_place, write_whole
@@ -28,13 +30,12 @@ if TYPE_CHECKING:
     import numpy as np
 
     from qdmerge.backend import GenomeBackend
-    from qdmerge.runs import Run, RunFolder
+    from qdmerge.runs import Run
 
 app = typer.Typer(
     name="qdmerge",
     cls=CommandGroup,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Merge fine-tuned experts into multi-skill models by quality diversity (CycleQD).",
 )
@@ -43,6 +44,22 @@ RunPath = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=F
 SearchPreset = Annotated[
     str | None, typer.Option("--search", "--recipe", help="See `qdmerge list searches`.")
 ]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        console.print(f"qdmerge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=_print_version),
+    ] = False,
+) -> None:
+    """Merge fine-tuned experts into multi-skill models by quality diversity (CycleQD)."""
 
 
 def main() -> None:
@@ -67,8 +84,15 @@ def list_parts(
     kinds = catalog_kinds()
     if kind is not None and kind not in kinds:
         raise ConfigError(f"unknown kind '{kind}'{nearest(kind, kinds)} Kinds: {', '.join(kinds)}")
+    listed = catalog(None if kind is None else [kind])
+    if not console.is_terminal:
+        for name, entries in listed.items():
+            console.print(name)
+            for entry, summary in entries:
+                console.print(escape(f"  {entry}  {summary}".rstrip()))
+        return
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    for name, entries in catalog(None if kind is None else [kind]).items():
+    for name, entries in listed.items():
         table.add_row(f"[bold]{name}[/]")
         for entry, summary in entries:
             table.add_row(f"  {escape(entry)}", f"[dim]{escape(summary)}[/]")
@@ -96,9 +120,11 @@ def copy(
 @app.command()
 def check(source: Source, search: SearchPreset = None, settings: Settings = None) -> None:
     """Report all mistakes in a configuration at once, without loading weights."""
+    from qdmerge.runs import refuse_unfit
     from qdmerge.settings import load_config
 
     config = load_config(source, settings or [], search_preset=search)
+    refuse_unfit(config)
     space = f"space {config.space.name}, " if config.space else ""
     console.print(
         f"{source} is fine: backend {config.backend.name}, {space}{config.evaluations} "
@@ -224,7 +250,7 @@ def run(
     parts = {"archive": archive, "emitters": emitter, "scheduler": scheduler, "space": space}
     config = load_config(source, overrides + (settings or []), parts, search_preset=search)
     refuse_unsandboxed(config, allow_unsandboxed)
-    _execute(Run.create(config, to or new_folder(source)))
+    execute(Run.create(config, to or new_folder(source)))
 
 
 @app.command()
@@ -232,7 +258,7 @@ def resume(run_path: RunPath) -> None:
     """Resume a run from its event log."""
     from qdmerge.runs import Run
 
-    _execute(Run.open(run_path))
+    execute(Run.open(run_path))
 
 
 @app.command()
@@ -276,7 +302,7 @@ def report(
     if examples:
         with show_progress(console) as listener:
             Run.open(run_path).illustrate(listener)
-    _report(RunFolder.open(run_path))
+    report_results(RunFolder.open(run_path))
 
 
 @app.command()
@@ -354,41 +380,3 @@ def _preferred(run: Run, backend: GenomeBackend, weights: Mapping[str, float]) -
     rest = f" (then {', '.join(others)})" if others else ""
     console.print(f"Best on selection by these weights: {escape(best + rest)}")
     return ranked[0].x
-
-
-def _execute(run: Run) -> None:
-    from qdmerge.cli._progress import show_progress
-
-    end_like_interrupt()
-    try:
-        with show_progress(console) as listener:
-            run.execute(listener)
-    except KeyboardInterrupt:
-        error_console.print(
-            f"Interrupted; everything so far is in {run.folder.path}. "
-            f"To continue: qdmerge resume {run.folder.path}"
-        )
-        raise typer.Exit(130) from None
-    for warning in run.warnings:
-        print_warning(warning)
-    _report(run.folder)
-
-
-def _report(folder: RunFolder) -> None:
-    from qdmerge.reports import results_markdown, results_table, side_tasks_table
-    from qdmerge.runs import draw_figures
-
-    figures = draw_figures(folder)
-    if folder.results.is_file():
-        results = folder.read_results()
-        write_whole(folder.table, results_markdown(results))
-        console.print(results_table(results))
-        side_tasks = side_tasks_table(results)
-        if side_tasks is not None:
-            console.print(side_tasks)
-    console.print(f"In {folder.path}:")
-    own = {path for path in folder.figures.rglob("*") if path.is_file()} - {*figures}
-    written = [folder.results, folder.table, *figures, *sorted(own), folder.model]
-    for path in written:
-        if path.exists():
-            console.print(f"  {path.relative_to(folder.path)}")

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from qdmerge.cli._common import error_console, escape, print_warning
-from qdmerge.errors import ConfigError, Hint, QDMergeError
+from qdmerge.errors import EvaluationError, Hint, QDMergeError
 from qdmerge.plugins import installed
 
 COMMANDS = "qdmerge.commands"
@@ -46,7 +46,7 @@ class CommandGroup(TyperGroup):
                 return super().invoke(ctx)
         except QDMergeError as error:
             error_console.print(f"[bold red]Error:[/] {escape(str(error))}")
-            raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from error
+            raise typer.Exit(1 if isinstance(error, EvaluationError) else 2) from error
 
 
 def _command(point: EntryPoint) -> Any:

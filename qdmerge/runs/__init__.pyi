@@ -2,6 +2,8 @@ from ._building import BuildBackend as BuildBackend
 from ._building import SharedBackend as SharedBackend
 from ._building import build_search as build_search
 from ._building import load_backend as load_backend
+from ._check import check_parts as check_parts
+from ._check import refuse_unfit as refuse_unfit
 from ._figures import draw_figures as draw_figures
 from ._folder import RunFolder as RunFolder
 from ._forecast import forecast as forecast

@@ -100,6 +100,7 @@ def build_search(config: RunConfig, backend: GenomeBackend) -> CycleQD:
         scheduler=config.scheduler,
         axes=config.axes,
         start=_start(config) if config.start else None,
+        reevaluate=config.reevaluate,
         seed=config.seed,
     )
     for objective in objectives(config, search):

@@ -215,6 +215,24 @@ class TaskScheduler(ABC):
         """
         self._queued.append((solutions, tuple(errands)))
 
+    def recall(self, batch: Batch) -> None:
+        """Take a batch back without its scores: no archive is offered it, no emitter told.
+
+        Raises:
+            ValueError: The batch is not out, or has other solutions than were asked for.
+        """
+        self._check_out(batch)
+        del self._out[batch.id]
+
+    def _check_out(self, batch: Batch) -> Out:
+        if batch.id not in self._out:
+            raise ValueError(
+                f"batch {batch.id} is not out: it was told already, or never asked for here "
+                f"(out: {self.out})"
+            )
+        self._out[batch.id].check(batch)
+        return self._out[batch.id]
+
     def tell(
         self,
         batch: Batch,
@@ -245,13 +263,7 @@ class TaskScheduler(ABC):
                 for Jacobians and there are none.
             EvaluationError: An array has a wrong shape.
         """
-        if batch.id not in self._out:
-            raise ValueError(
-                f"batch {batch.id} is not out: it was told already, or never asked for here "
-                f"(out: {self.out})"
-            )
-        out = self._out[batch.id]
-        out.check(batch)
+        out = self._check_out(batch)
         asked = replace(out.batch, solutions=out.solutions)
         if solutions is not None:
             asked = replace(asked, solutions=solutions)

@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
-from qdmerge.search._cycle import CycleQD, archive_stats
+from qdmerge.search._cycle import CycleQD
 from qdmerge.search._elites import Elite, Stats, archive_seeds, first_elites
+from qdmerge.search._stats import archive_stats
 
 __all__ = [
     "CycleQD",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 
@@ -23,7 +23,8 @@ from qdmerge.search._arguments import (
     emitter_factories,
     scheduler_factory,
 )
-from qdmerge.search._elites import Elite, Leaders, Stats, elites_of, first_elites
+from qdmerge.search._elites import Elite, Leaders, elites_of, first_elites, scaled
+from qdmerge.search._noise import Noise
 from qdmerge.search._parts import SearchParts
 from qdmerge.search._progress import progress_bar
 
@@ -62,6 +63,9 @@ class CycleQD:
         start: What is evaluated right after the seeds, such as merges without search: a generator
             function of the backend's space and tasks, see :data:`~qdmerge.guide.Start`; None for
             nothing.
+        reevaluate: Where the backend is ``noisy``, how many leading elites of an archive are
+            evaluated again in turn: after every batch of children the one of them that was
+            evaluated least. Archives keep the means. 0 for none.
         seed: Decides everything random in the search.
 
     Raises:
@@ -81,6 +85,7 @@ class CycleQD:
         scheduler: SchedulerFactory | Named = CycleScheduler,
         axes: AxisSizing | None = None,
         start: Callable[[Space, Sequence[Task]], Start] | None = None,
+        reevaluate: int = 3,
         seed: int = 0,
     ) -> None:
         check_backend(backend)
@@ -106,7 +111,10 @@ class CycleQD:
         self._leaders = Leaders(backend.tasks)
         self._scheduler: TaskScheduler | None = None
         self._seeds: Batch | None = None
-        self.guided = self._parts.try_out()
+        self._noise: Noise | None = None
+        if getattr(backend, "noisy", False) and reevaluate:
+            self._noise = Noise(backend.tasks, reevaluate)
+        self.guided = self._parts.try_out(self._noise)
         """Whether emitters ask for a guide."""
 
     def __repr__(self) -> str:
@@ -160,6 +168,8 @@ class CycleQD:
                 "`ready` before ask() when several batches are out at once"
             )
         batch = self.scheduler.ask()
+        if self._noise is not None:
+            self._noise.note(batch)
         if self._start is not None:
             self._started = batch.id
         return batch
@@ -245,6 +255,8 @@ class CycleQD:
                 f"batch {batch.id} was to be improved by the guide before it was scored: score it "
                 "with CycleQD.evaluate(batch), or give Evaluation(solutions=...)"
             )
+        if self._noise is not None and self._noise.asked(batch):
+            return self._noise.tell(self.scheduler, batch, evaluation)
         status = self.scheduler.tell(
             batch,
             evaluation.scores,
@@ -258,6 +270,8 @@ class CycleQD:
         if batch.id == self._started:
             self._started = None
             self._go_on(replace(evaluation, solutions=scored))
+        if self._noise is not None and self._start is None:
+            self._noise.enqueue(self.scheduler, batch.task)
         return status
 
     def _go_on(self, told: Evaluation | None) -> None:
@@ -309,7 +323,7 @@ class CycleQD:
         """
         held = elites_of(self.archives[task], self.tasks, task)
         best = self._leaders.best[task]
-        if all(elite.scores[task] < best.scores[task] for elite in held):
+        if self._noise is None and all(elite.scores[task] < best.scores[task] for elite in held):
             held.append(best)
         return held
 
@@ -335,7 +349,8 @@ class CycleQD:
 
         Args:
             task: Name of the task.
-            by: "quality", the score on the task itself, or "mean", the mean over all tasks.
+            by: "quality", the score on the task itself, or "mean", the mean over all tasks, scaled
+                as :meth:`aggregate` says.
 
         Raises:
             KeyError: Unknown task.
@@ -343,16 +358,22 @@ class CycleQD:
         """
         keys: dict[str, Callable[[Elite], float]] = {
             "quality": lambda elite: elite.scores[task],
-            "mean": lambda elite: float(np.mean(list(elite.scores.values()))),
+            "mean": lambda elite: float(np.mean(self._normal(elite.scores))),
         }
         if by not in keys:
             raise ValueError(f"by must be 'quality' or 'mean'; got {by!r}")
         return max(self.elites(task), key=keys[by])
 
+    def _normal(self, scores: Mapping[str, float]) -> list[float]:
+        return scaled(scores, self.backend.tasks, self.seed_scores)
+
     def aggregate(
         self, elite: Literal["quality", "mean"] = "quality", scale: float = 1.0
     ) -> np.ndarray:
         """Merge one elite of each archive; see :func:`qdmerge.operators.softmax_aggregate`.
+
+        Where tasks have other ranges than (0, 1), scores are scaled to it: from the task's range,
+        or where that is not finite, from the lowest and highest score of a seed.
 
         Args:
             elite: Which elite of each archive: the best by "quality", as in the paper, or by
@@ -365,24 +386,7 @@ class CycleQD:
         chosen = {task: self.best(task, by=elite) for task in self.tasks}
         x = softmax_aggregate(
             np.stack([best.x for best in chosen.values()]),
-            np.array([best.scores[task] for task, best in chosen.items()]),
+            np.array([self._normal({task: one.scores[task]})[0] for task, one in chosen.items()]),
             scale,
         )
         return np.clip(x, self.backend.space.lower_bounds, self.backend.space.upper_bounds)
-
-
-def archive_stats(search: CycleQD) -> Stats:
-    """Return the statistics of a search's archives; None where one is undefined."""
-
-    def number(value: Any) -> float | None:
-        return float(value) if value is not None and np.isfinite(value) else None
-
-    return {
-        task: {
-            "elites": len(archive),
-            "coverage": number(archive.stats.coverage),
-            "qd_score": number(archive.stats.qd_score),
-            "best": number(archive.stats.obj_max),
-        }
-        for task, archive in search.archives.items()
-    }

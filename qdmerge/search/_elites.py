@@ -70,6 +70,23 @@ def elites_of(archive: ArchiveBase, tasks: Sequence[str], task: str) -> list[Eli
     ]
 
 
+def scaled(
+    scores: Mapping[str, float], tasks: Sequence[Task], seed_scores: Mapping[str, np.ndarray]
+) -> list[float]:
+    """Return scores by task name, scaled to (0, 1): from the range of each task, or where that is
+    not finite, from the lowest and highest score of a seed.
+    """
+    columns = {task.name: column for column, task in enumerate(tasks)}
+    found = []
+    for task, score in scores.items():
+        low, high = tasks[columns[task]].range
+        if not np.isfinite([low, high]).all():
+            seen = [row[columns[task]] for row in seed_scores.values()]
+            low, high = min(seen), max(seen)
+        found.append(float((score - low) / ((high - low) or 1.0)))
+    return found
+
+
 class Leaders:
     """The best model of each task, which an archive may drop, among all that were told.
 

@@ -16,6 +16,7 @@ from qdmerge.errors import ConfigError, QDMergeError, described, kind_of, naming
 from qdmerge.schedulers import TaskScheduler
 from qdmerge.search._arguments import SchedulerFactory, makes_new, takes_seed
 from qdmerge.search._elites import archive_seeds, streams
+from qdmerge.search._noise import Noise
 from qdmerge.search._trial import made_up_scores, stand_in, try_parts
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class SearchParts:
     seed: int
     _own: dict[str, ArchiveBase] | None = field(default=None, init=False)
     """The archives, where they are built before the seeds' scores are known."""
+    _noise: Noise | None = field(default=None, init=False)
 
     def __repr__(self) -> str:
         archive, *emitters, scheduler = map(
@@ -45,16 +47,20 @@ class SearchParts:
             f"scheduler {scheduler}, seed {self.seed}"
         )
 
-    def try_out(self) -> bool:
+    def try_out(self, noise: Noise | None) -> bool:
         """Let the parts have one turn with made-up scores, on archives that are thrown away.
 
         A function of the user's may keep the archives that it makes. So it is called once: now,
         if the axes do not depend on scores, else when there are scores; something else stands for
         its archives here, and what cannot work there may still work on them.
 
+        Args:
+            noise: Checks the archives too, if scores are noisy.
+
         Returns:
             Whether emitters ask for a guide.
         """
+        self._noise = noise
         scores = made_up_scores(len(self.backend.tasks))
         own = not makes_new(self.archive)
         if own and self.axes.known(self.backend.tasks):
@@ -79,7 +85,7 @@ class SearchParts:
         self, factory: ArchiveFactory, expert_scores: np.ndarray
     ) -> dict[str, ArchiveBase]:
         space = self.backend.space
-        return build_archives(
+        archives = build_archives(
             factory,
             self.backend.tasks,
             self.backend.measures,
@@ -89,6 +95,9 @@ class SearchParts:
             solution_dtype=space.dtype,
             seeds=archive_seeds(self.seed, len(self.backend.tasks)),
         )
+        if self._noise is not None:
+            self._noise.check(archives)
+        return archives
 
     def scheduler(self, archives: Mapping[str, ArchiveBase]) -> TaskScheduler:
         """Build the scheduler with all emitters."""

@@ -250,6 +250,8 @@ class RunConfig(_Settings):
             "plane" learns one.
         emitters: Each is made for every task's archive. [] ends the search after its ``start``.
         scheduler: Which task is active when.
+        reevaluate: Where scores are noisy, how many leading elites of an archive are evaluated
+            again in turn; see :class:`qdmerge.search.CycleQD`.
         execution: Where evaluations run.
         final: How the result is chosen.
     """
@@ -270,6 +272,7 @@ class RunConfig(_Settings):
     ] = []
     emitters: list[EmitterPart] = [Part(name="merge")]
     scheduler: SchedulerPart = Part(name="cycle")
+    reevaluate: Annotated[int, Field(ge=0)] = 3
     execution: ExecutionConfig = ExecutionConfig()
     final: FinalConfig = FinalConfig()
 

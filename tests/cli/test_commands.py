@@ -87,7 +87,7 @@ def test_status_resume_and_report_of_a_killed_run(run, tmp_path):
     assert code == 0, output
     assert sorted((path / "figures").glob("*.png"))
     code, output = call("export", path)
-    assert (code, "there is no model 'chosen' in this run" in output) == (1, True)
+    assert (code, "there is no model 'chosen' in this run" in output) == (2, True)
     code, output = call("resume", path)
     assert code == 0, output
     first, second = (json.loads((p / "results.json").read_text()) for p in (run[0], path))
@@ -232,12 +232,12 @@ def test_bad_yaml_is_explained(tmp_path):
 
 def test_an_out_folder_that_holds_a_run_is_refused(run):
     code, output = call("run", "toy", "--out", run[0])
-    assert (code, "already holds a run" in output) == (1, True)
+    assert (code, "already holds a run" in output) == (2, True)
 
 
 def test_export_of_an_unknown_model_suggests_one(run):
     code, output = call("export", run[0], "best:task9")
-    assert (code, "did you mean 'best:task" in output) == (1, True)
+    assert (code, "did you mean 'best:task" in output) == (2, True)
 
 
 def test_new_folders_are_numbered(tmp_path, monkeypatch):
