@@ -22,8 +22,9 @@ class Limits:
 
     ``memory``, ``cpu`` and ``file_size`` hold for each process; ``processes``, ``output`` (stdout
     and stderr together), ``disk`` (the private ``/tmp``; in a session, all that is written),
-    ``wall`` and ``total`` for all of them together. ``total`` is resident memory, looked at 20
-    times a second, so it may be passed for a moment.
+    ``wall`` and ``total`` for all of them together. ``total`` is memory: of processes, sockets,
+    shared mappings and, in a session, files; looked at 20 times a second, so it may be passed for a
+    moment.
     ``idle`` is the longest silence: who writes nothing for so long is stopped as timed out, or left
     alone in the shell of a session.
     """

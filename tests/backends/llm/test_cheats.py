@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from qdmerge_llm.sandbox import Sandbox
+from qdmerge_llm.tasks import replay
 from qdmerge_llm.tasks.system import AgentBenchOSTask
 
 
@@ -261,7 +260,7 @@ RIGHT: dict[str, tuple[dict[str, Any], str, str]] = {
     "grep while something runs": (GREP, "sleep 999 & disown; echo done > /home/flag", ""),
     "absent": (ABSENT, "rm /home/bad", ""),
     "absolute": (ABSOLUTE, "echo done > /home/flag", ""),
-    "a process": (row("pgrep -x sleep"), "sleep 999 &", ""),
+    "a process": (row("pgrep -x sleep"), "sleep 999 & sleep 0.5", ""),
     "Python": (PYTHON, "printf done > /home/flag", ""),
     "Python in bash": (PYTHON_IN_BASH, "echo 1 > /home/flag", ""),
     "Perl": (PERL, "touch /home/flag", ""),
@@ -286,21 +285,26 @@ RIGHT: dict[str, tuple[dict[str, Any], str, str]] = {
 }
 
 
-def played(sandbox: Sandbox, given: dict[str, Any], work: str, answer: str) -> float | None:
-    if (given is USERS or given is NO_LOGIN) and not sandbox.users:
-        pytest.skip("root is the only user here")
-    turns = [f"Act: bash\n```bash\n{work}\n```", f"Act: answer({answer})"]
+def scores(sandbox: Sandbox, cases: dict[str, tuple[dict[str, Any], str, str]]) -> dict[str, Any]:
+    """The score of each: a model runs the script, then answers."""
     task = AgentBenchOSTask(sandbox, seconds=3)
-    episode = task.play([task.read(given, 1)], lambda prompts: [turns.pop(0)])[0]
-    print(episode.messages[-2]["content"], episode.detail)
-    return episode.score
+    needs_users = (USERS, NO_LOGIN)
+    items = [
+        {**task.read(given, 1), "id": name}
+        for name, (given, _, _) in cases.items()
+        if sandbox.users or given not in needs_users
+    ]
+
+    def turns(item: Any) -> list[str]:
+        _, work, answer = cases[item["id"]]
+        return [f"Act: bash\n```bash\n{work}\n```", f"Act: answer({answer})"]
+
+    return {e.item["id"]: e.score for e in replay(task, items, turns)}
 
 
-@pytest.mark.parametrize("name", CHEATS)
-def test_a_cheat_scores_nothing(name: str, sandbox: Sandbox) -> None:
-    assert played(sandbox, *CHEATS[name]) == 0
+def test_cheats_score_nothing(sandbox: Sandbox) -> None:
+    assert {name for name, score in scores(sandbox, CHEATS).items() if score} == set()
 
 
-@pytest.mark.parametrize("name", RIGHT)
-def test_right_work_scores(name: str, sandbox: Sandbox) -> None:
-    assert played(sandbox, *RIGHT[name]) == 1
+def test_right_work_scores(sandbox: Sandbox) -> None:
+    assert {name for name, score in scores(sandbox, RIGHT).items() if not score} == set()
