@@ -55,6 +55,17 @@ def test_markdown_numbers_equal_the_results(run_of):
         np.testing.assert_allclose(numbers, expected, atol=5e-4)
 
 
+def test_further_scores_stand_beside_their_task(results):
+    task = results["tasks"][0]
+    name = f"{task} (base)"
+    rows = [{**row, "test_also": {name: 0.125}} for row in results["candidates"]]
+    results = {**results, "candidates": rows}
+    head = results_markdown(results).split("\n")[4]
+    assert f"| {task} | {name} |" in head
+    assert all("0.125" in row for row in map(" ".join, markdown_rows(results_markdown(results))))
+    assert rendered(results_table(results)).count("0.125") == len(rows)
+
+
 def test_both_tables_tell_cost_archives_and_how_the_model_was_chosen(results):
     text = rendered(results_table(results))
     page = results_markdown(results)
