@@ -239,7 +239,7 @@ ALIKE = Table(
 )
 AS_IN_MYSQL = {  # statement: the texts of ``n`` that it gives
     "SELECT n FROM `2nd t` WHERE 1st = 'CAFE'": ["9", "30"],
-    "SELECT n FROM `2nd t` WHERE `2nd t`.1st = 'cafe'": ["9", "30"],
+    "SELECT n FROM `2nd t` WHERE `2nd t`.`1st` = 'cafe'": ["9", "30"],
     "SELECT n FROM `2nd t` WHERE 1st LIKE 'caf_'": ["9", "30"],
     "SELECT n FROM `2nd t` WHERE 1st IN ('CAFÉ', 'x')": ["9", "30"],
     "SELECT n FROM `2nd t` WHERE x LIKE 'C\\_d' OR x LIKE 'a\\%'": [""],
