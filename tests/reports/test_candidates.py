@@ -183,3 +183,21 @@ def test_one_task_needs_one_number_per_row(run_of):
     assert panel.get_xlabel().startswith("test score on task0")
     assert len(panel.texts) == 1 + len(panel.patches) + 3
     assert panel.get_legend() is None
+
+
+@pytest.mark.parametrize("shift", [0.0, -5.0, -1e6])
+def test_a_longer_bar_is_a_better_model(results, shift):
+    """Of negative scores, too; and bars end at their scores."""
+    for row in results["candidates"]:
+        row["test"] = {task: score + shift for task, score in row["test"].items()}
+        row["test_mean"] += shift
+        row["test_mean_ci95"] = [end + shift for end in row["test_mean_ci95"]]
+    (panel,) = candidates_chart(results).axes
+    by_name = {row["name"]: row for row in results["candidates"]}
+    shown = [by_name[name.removeprefix("★ ").split(" ")[0]] for name in names(panel)]
+    means = [row["test_mean"] for row in shown]
+    widths = [bar.get_width() for bar in panel.patches]
+    assert min(widths) >= 0
+    assert np.argsort(widths).tolist() == np.argsort(means).tolist()
+    ends = [bar.get_x() + bar.get_width() for bar in panel.patches]
+    np.testing.assert_allclose(ends, means)
