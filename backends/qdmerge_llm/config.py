@@ -72,6 +72,8 @@ class LLMConfig(BackendConfig):
         device: "cpu", "cuda", "cuda:N", or "auto" (a GPU if there is one).
         training: Expert name to how it is made if it is missing.
         guide: How a guided search learns what the experts say.
+        config_differences: Entries of ``config.json`` that experts may have otherwise than the
+            base, although the forward pass uses them.
         allow_unsandboxed: Execute answers without a sandbox where none works.
     """
 
@@ -91,6 +93,7 @@ class LLMConfig(BackendConfig):
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     training: dict[str, TrainingConfig] = Field(default_factory=dict)
     guide: GuideConfig = GuideConfig()
+    config_differences: tuple[str, ...] = ()
     allow_unsandboxed: bool = False
 
     def problems(self) -> list[str]:
@@ -148,7 +151,11 @@ class LLMConfig(BackendConfig):
         try:
             base = Base(self.base) if is_local(self.base) and not lines["base"] else None
             if experts:
-                found += base.problems(experts) if base else checkpoint_problems(None, experts)
+                found += (
+                    base.problems(experts, self.config_differences)
+                    if base
+                    else checkpoint_problems(None, experts)
+                )
         except QDMergeError as error:
             base = None
             found.append(f"base: {error}")
@@ -338,9 +345,10 @@ class LLMConfig(BackendConfig):
         experts = {name: resolve(source, self.scheme) for name, source in self.experts.items()}
         asked = [*self.tasks.values(), *self.side_tasks.values()]
         lm_eval = any(task.kind_class() is LMEvalTask for task in asked)
+        vectors = TaskVectors(base, experts, config_differences=self.config_differences)
         backend = LLMBackend(
             base,
-            (space or SpectralSpace)(TaskVectors(base, experts)),
+            (space or SpectralSpace)(vectors),
             [self._ready(name, task, box, task.expert) for name, task in self.tasks.items()],
             box,
             self.batch_size,
@@ -374,11 +382,8 @@ class LLMConfig(BackendConfig):
 
         kind = KINDS.build(task.kind, task.options, {"sandbox": box})
         described = Task(name, kind.metric, (0.0, 1.0), expert)
-        left_out: dict[str, str] = {}
-        tries = kind if kind.leaves_out else None
-        items = {} if kind.side_only else task.items(self.scheme, tries, left_out)
-        stop = (*kind.stop, *task.stop)
-        return LLMTask(described, kind, items, task.max_new_tokens, stop, tuple(left_out))
+        items = {} if kind.side_only else task.items(self.scheme)
+        return LLMTask(described, kind, items, task.max_new_tokens, (*kind.stop, *task.stop))
 
 
 def _loosely(item: Item) -> Item:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from qdmerge.checkpoints import checkpoint_problems, weights_digest
+from qdmerge.checkpoints import checkpoint_problems, loading_problems, weights_digest
 from qdmerge.errors import ConfigError
 from qdmerge.storage import file_digest, read_json_or_empty
 from qdmerge_llm import gguf
@@ -36,11 +36,19 @@ class Base:
         self.folder = gguf.converted(path) if is_gguf(source) else path
         self.header = None if self.folder else gguf.read_header(path)
 
-    def problems(self, experts: Mapping[str, Path]) -> list[str]:
-        """Return what keeps experts on this machine from being merged on it."""
-        found = checkpoint_problems(self.folder, experts)
+    def problems(
+        self, experts: Mapping[str, Path], config_differences: Collection[str] = ()
+    ) -> list[str]:
+        """Return what keeps experts on this machine from being merged on it.
+
+        Args:
+            experts: The experts.
+            config_differences: Entries of ``config.json`` that they may have otherwise.
+        """
+        found = checkpoint_problems(self.folder, experts, config_differences)
         if self.folder:
-            return found
+            loading = loading_problems(self.folder, "AutoModelForCausalLM") if not found else []
+            return found + [f"base: {line}" for line in loading]
         lines = {name: self._against_header(path) for name, path in experts.items()}
         return found + [
             f"expert '{name}' ({experts[name]}): {line}" for name, line in lines.items() if line

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,6 +114,7 @@ class SegmentationBackend(GenomeBackend):
         device: str = "auto",
         batch_size: int = 16,
         reestimate_images: int | None = 32,
+        config_differences: Collection[str] = (),
         guide: GuideConfig | None = None,
         **options: Any,
     ) -> SegmentationBackend:
@@ -129,6 +130,7 @@ class SegmentationBackend(GenomeBackend):
             batch_size: Images evaluated together.
             reestimate_images: Training images of each task that BatchNorm layers are measured on;
                 None to merge their statistics like weights.
+            config_differences: See :class:`TaskVectors`.
             guide: Images on which the experts' masks guide a search; None for training images.
             **options: Of :func:`qdmerge_segmentation.models.load_segmenter`.
 
@@ -146,7 +148,7 @@ class SegmentationBackend(GenomeBackend):
         if reestimate_images is not None and has_batch_norm(segmenter.module):
             statistics = _joined([read(reestimate_images) for read in training.values()])
         experts = {name: path for name, path in models.items() if name != "base"}
-        vectors = TaskVectors(models["base"], experts)
+        vectors = TaskVectors(models["base"], experts, config_differences=config_differences)
         chosen = space(vectors) if space else SpectralSpace(vectors)
         backend = cls(segmenter, chosen, tasks, statistics, batch_size)
         chosen.calibrate(ExpertCalibration(segmenter, backend.tasks, training))
@@ -200,7 +202,7 @@ class SegmentationBackend(GenomeBackend):
 
     def express(self, x: np.ndarray) -> None:
         """Write the model of ``x`` into :attr:`segmenter`, statistics included."""
-        self.space.express(x, self.segmenter.weights)
+        self.space.express(x, self.segmenter.module)
         if self._statistics is not None and not self._is_seed(x):
             reestimate_batch_norm(self.segmenter, self._statistics, self._batch_size)
 
@@ -243,7 +245,7 @@ class SegmentationBackend(GenomeBackend):
             self.express(x)
             statistics = {
                 name: tensor
-                for name, tensor in self.segmenter.weights.state_dict().items()
+                for name, tensor in self.segmenter.module.state_dict().items()
                 if name.endswith(("running_mean", "running_var"))
             }
         return self.space.export(x, Path(path), replace=statistics)

@@ -31,7 +31,7 @@ class ExpertCalibration:
         tasks: Sequence[Task],
         images: Mapping[str, Callable[[int], ImageSet]],
     ) -> None:
-        self.module = segmenter.weights
+        self.module = segmenter.module
         self._segmenter = segmenter
         self._images = images
         self._tasks: dict[str, list[str]] = {}

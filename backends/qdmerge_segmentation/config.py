@@ -16,10 +16,12 @@ from qdmerge.checkpoints import (
     fetch,
     is_hub_id,
     is_local,
+    loading_problems,
     missing,
     scheme_name,
 )
 from qdmerge.errors import ConfigError, nearest
+from qdmerge.storage import read_json_or_empty
 from qdmerge_segmentation.data import ImageFolder, ImageSet
 from qdmerge_segmentation.guide_config import GuideConfig
 from qdmerge_segmentation.metrics import MEANS, METRICS, MetricName
@@ -88,6 +90,8 @@ class SegmentationConfig(BackendConfig):
             computes in it, else float32.
         device: "cpu", "cuda", "cuda:N", or "auto" (a GPU if there is one).
         guide: Unlabeled images on which the experts' masks guide a search.
+        config_differences: Entries of ``config.json`` that experts may have otherwise than the
+            base, although the forward pass uses them.
         training: How `qdmerge experts` trains missing models.
     """
 
@@ -114,6 +118,7 @@ class SegmentationConfig(BackendConfig):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     guide: GuideConfig = GuideConfig()
+    config_differences: tuple[str, ...] = ()
     training: TrainingConfig = TrainingConfig()
 
     @field_validator("fractions", mode="before")
@@ -190,7 +195,11 @@ class SegmentationConfig(BackendConfig):
             found += [f"{who}: {line}" for line in wrong]
         place = here.pop("base", None)
         if place and here:
-            found += checkpoint_problems(place, here)
+            problems = checkpoint_problems(place, here, self.config_differences)
+            own_code = self.factory or "auto_map" in read_json_or_empty(place / "config.json")
+            if not problems and not own_code:
+                problems = [f"base: {line}" for line in loading_problems(place)]
+            found += problems
         return found
 
     def name_problems(self) -> list[str]:
@@ -377,5 +386,6 @@ class SegmentationConfig(BackendConfig):
             device=self.device,
             batch_size=self.batch_size,
             reestimate_images=self.reestimate_images if self.reestimate_batch_norm else None,
+            config_differences=self.config_differences,
             guide=self.guide,
         )

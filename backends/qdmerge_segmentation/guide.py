@@ -75,7 +75,7 @@ class SegmentationGuide(ModuleGuide):
         checkpointing: bool = False,
         cache: Path | None = None,
     ) -> None:
-        super().__init__(space, segmenter.weights, self._disagreement, {}, entropy=self._entropy)
+        super().__init__(space, segmenter.module, self._disagreement, {}, entropy=self._entropy)
         self._segmenter = segmenter
         self._express = express
         self._experts = experts

@@ -5,6 +5,7 @@
 - :class:`TaskVectors`: a base and its experts (whole models or LoRA adapters), read lazily.
 - :class:`Adapter`, :class:`LowRank`: an expert that is a LoRA adapter, and its change of a matrix.
 - :func:`checkpoint_problems`: what prevents merging checkpoints, found without torch.
+- :func:`loading_problems`: why transformers cannot make a whole model of a checkpoint.
 - :func:`weights_digest`: the SHA-256 of a base's weights, to record beside what is trained on them.
 - :func:`as_matrix`: the shape of a tensor viewed as a matrix.
 - :func:`fetch`, :func:`is_hub_id`, :func:`is_local`, :func:`missing`: sources, here or on the Hub.

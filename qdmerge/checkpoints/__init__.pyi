@@ -6,6 +6,7 @@ from ._checkpoint import as_matrix as as_matrix
 from ._checkpoint import weights_digest as weights_digest
 from ._experts import checkpoint_problems as checkpoint_problems
 from ._export import write_checkpoint as write_checkpoint
+from ._layout import loading_problems as loading_problems
 from ._sources import Progress as Progress
 from ._sources import Scheme as Scheme
 from ._sources import SourceKind as SourceKind

@@ -9,21 +9,25 @@ The folder holds ``adapter_config.json`` and ``adapter_model.safetensors``. With
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qdmerge.checkpoints._adapter_config import (
+    ADAPTER_CONFIG,
+    pattern_value,
+    unsupported,
+    wrong_base,
+)
 from qdmerge.checkpoints._checkpoint import INDEX, SINGLE, Checkpoint, findings, listing
-from qdmerge.checkpoints._names import is_embedding, is_head, ties, vocabulary_change
+from qdmerge.checkpoints._names import is_embedding, is_head, ties_head, vocabulary_change
 from qdmerge.errors import CheckpointError
 from qdmerge.storage import read_json
 
 if TYPE_CHECKING:
     import torch
 
-ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _PICKLED = "adapter_model.bin"
 
@@ -43,25 +47,6 @@ _ENDINGS = {
     ".base_layer.bias": "bias",
 }
 """Ends of tensors' names, and the parts of a module that they are."""
-
-_PATTERNS = {"r": "rank_pattern", "lora_alpha": "alpha_pattern"}
-
-_VARIANTS = {
-    "use_dora": "DoRA, whose update depends on the norm of the base's weights",
-    "use_qalora": "QA-LoRA, for quantized layers",
-    "use_bdlora": "block-diagonal LoRA",
-    "alora_invocation_tokens": "activated LoRA, which only works on the tokens after its cue",
-    "arrow_config": "Arrow, which routes every token to adapters of its own",
-    "kasa_config": "KaSA, which changes the base's weights",
-    "monteclora_config": "MonteCLoRA, which samples its weights",
-    "layer_replication": "layer replication, which changes the base's layers",
-    "target_parameters": "LoRA on bare parameters (target_parameters)",
-    "trainable_token_indices": "trained rows of the embedding (trainable_token_indices)",
-}
-"""Options under which an adapter is more than ``B A`` added to the base's weights."""
-
-_CHANGING = ("pissa", "olora", "corda", "lora_ga", "loftq")
-"""Initializations that change the base's weights while training."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +123,8 @@ class Adapter:
         if base is not None:
             problems += wrong_base(config, base.path)
             problems += _mismatches(checkpoint, changes, base)
-            problems += _untied(config, changes, base)
+            problems += _other_copies(checkpoint, base)
+            problems += _untied(checkpoint, config, changes, base)
         return cls(checkpoint, config, changes), problems
 
     @property
@@ -235,7 +221,7 @@ def _changes(
                     parts[b],
                     rank=int(rank),
                     scale=scale,
-                    transposed=embedding or bool(config.get("fan_in_fan_out")),
+                    transposed=embedding or _in_by_out(base, weight, config),
                     embedding=embedding,
                 )
         bias = weight.removesuffix("weight") + "bias"
@@ -255,9 +241,22 @@ def _changes(
 
 def _name_in(base: Checkpoint | None, name: str) -> str:
     """Return the base's name of a tensor: without its head, it lacks a prefix."""
-    if base is None or name in base.tensors or f"model.{name}" not in base.tensors:
+    if base is None or name in base.tensors:
         return name
-    return f"model.{name}"
+    if base.layout is not None:
+        return base.layout.renamed(name)
+    return f"model.{name}" if f"model.{name}" in base.tensors else name
+
+
+def _in_by_out(base: Checkpoint | None, weight: str, config: Mapping[str, Any]) -> bool:
+    """Return whether the weight of a layer is stored as ``in x out``: the layer's class decides, as
+    for peft, or else what the configuration says.
+    """
+    if base is not None and base.layout is not None:
+        layer = base.layout.module(weight.removesuffix(".weight"))
+        if layer is not None:
+            return type(layer).__name__ == "Conv1D"
+    return bool(config.get("fan_in_fan_out"))
 
 
 def _mismatches(
@@ -266,7 +265,7 @@ def _mismatches(
     lacking, vocabulary, shapes, kinds = [], [], [], []
     for name, change in changes.items():
         if name not in base.tensors:
-            if not (is_head(name) and ties(base.config())):  # else the embedding stands for it
+            if not (is_head(name) and ties_head(base)):  # else the embedding stands for it
                 lacking.append(name)
             continue
         ours = base.tensors[name].shape
@@ -298,18 +297,22 @@ def _adapted_shape(checkpoint: Checkpoint, change: Change) -> tuple[int, ...]:
 
 
 def _untied(
-    config: Mapping[str, Any], changes: Mapping[str, Change], base: Checkpoint
+    checkpoint: Checkpoint,
+    config: Mapping[str, Any],
+    changes: Mapping[str, Change],
+    base: Checkpoint,
 ) -> list[str]:
     """Return a problem if embedding and output layer change apart, but the base ties them."""
-    if not ties(base.config()) or config.get("ensure_weight_tying"):
+    if not ties_head(base) or config.get("ensure_weight_tying"):
         return []
     saved = tuple(config.get("modules_to_save") or ())
     apart = [
         name
         for name, change in changes.items()
-        if (is_embedding(name) or is_head(name))
+        if (is_embedding(name) or is_head(name) or name in _tied_names(base))
         and (isinstance(change, LowRank) or name.removesuffix(".weight").endswith(saved))
     ]
+    apart += [n for n in changes if n not in apart and _differs(checkpoint, changes, base, n)]
     if not apart:
         return []
     return [
@@ -318,71 +321,42 @@ def _untied(
     ]
 
 
-def pattern_value(config: Mapping[str, Any], key: str, module: str) -> float:
-    """Return ``r`` or ``lora_alpha`` of a module: the first pattern matching its name's end."""
-    for pattern, value in (config.get(_PATTERNS[key]) or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            return float(value)
-    return float(config.get(key, 8))  # peft's default of both
-
-
-def unsupported(config: Mapping[str, Any]) -> list[str]:
-    """Return why an adapter of this configuration cannot be merged; empty if it can."""
-    kind = config.get("peft_type")
-    if kind != "LORA":
-        return [f"is a {kind!r} adapter in its {ADAPTER_CONFIG}; only 'LORA' can be merged"]
-    problems = [
-        f"cannot be merged: it uses {what} ({option})"
-        for option, what in _VARIANTS.items()
-        if config.get(option)
+def _other_copies(checkpoint: Checkpoint, base: Checkpoint) -> list[str]:
+    """Return a problem if what the adapter keeps of the base beside LoRA is not the base's."""
+    ending = ".base_layer.weight"
+    copies = {
+        tensor: _name_in(base, tensor.removeprefix(PREFIX).replace(ending, ".weight"))
+        for tensor in checkpoint.tensors
+        if tensor.endswith(ending)
+    }
+    odd = [
+        own
+        for tensor, own in copies.items()
+        if own in base.tensors and not _close(checkpoint.read(tensor), base.read(own))
     ]
-    start = str(config.get("init_lora_weights")).lower()
-    if start.startswith(_CHANGING):
-        problems.append(
-            f"cannot be merged: init_lora_weights {start!r} changed the base's own weights; save "
-            "it as plain LoRA: save_pretrained(..., path_initial_model_for_weight_conversion=...)"
-        )
-    if start == "mica":
-        problems.append("cannot be merged: it uses MiCA (init_lora_weights)")
-    problems += _not_numbers(config)
-    return problems
+    return findings({"keeps other weights under its LoRA than the base's": odd})
 
 
-def wrong_base(config: Mapping[str, Any], base: Path) -> list[str]:
-    """Return a problem if the Hub ids of base and adapter show that they do not belong together."""
-    # The base's _name_or_path does not count: it may name what the base was trained from. Nor does
-    # another owner of the same model name: it may be a copy.
-    ours, theirs = _hub_id(base), config.get("base_model_name_or_path")
-    if ours is None or not isinstance(theirs, str) or not re.fullmatch(r"[\w.-]+/[\w.-]+", theirs):
-        return []
-    if Path(theirs).exists() or _model(ours) == _model(theirs):
-        return []
-    return [
-        f"was made for another base: {theirs} (base_model_name_or_path in its {ADAPTER_CONFIG}), "
-        f"this base is {ours}; if both are the same model, correct that entry"
-    ]
+def _tied_names(base: Checkpoint) -> set[str]:
+    aliases = base.layout.aliases if base.layout else {}
+    return {*aliases, *aliases.values()}
 
 
-def _hub_id(path: Path) -> str | None:
-    """Return ``owner/model`` from a path like ``.../models--owner--model/snapshots/...``."""
-    found = [part for part in path.absolute().parts if part.startswith("models--")]
-    return found[-1].removeprefix("models--").replace("--", "/") if found else None
+def _differs(
+    checkpoint: Checkpoint, changes: Mapping[str, Change], base: Checkpoint, name: str
+) -> bool:
+    """Return whether a stored copy of a tied tensor is another than the tensor it is tied to."""
+    tied = base.layout.aliases.get(name) if base.layout else None
+    copy, own = changes[name], changes.get(tied or name)
+    if tied is None or not isinstance(copy, Whole):
+        return False
+    there = checkpoint.read(own.tensor) if isinstance(own, Whole) else base.read(tied)
+    return not _close(checkpoint.read(copy.tensor), there)
 
 
-def _model(hub_id: str) -> str:
-    return hub_id.rpartition("/")[2].casefold()
-
-
-def _not_numbers(config: Mapping[str, Any]) -> list[str]:
-    problems = []
-    for key, patterns in _PATTERNS.items():
-        table = config.get(patterns) or {}
-        values = {key: config.get(key, 8), **table} if isinstance(table, dict) else {patterns: None}
-        for name, value in values.items():
-            if not isinstance(value, int | float) or (key == "r" and value < 1):
-                problems.append(f"has an impossible value of {name!r} in its {ADAPTER_CONFIG}")
-            try:
-                re.compile(name)
-            except re.error:
-                problems.append(f"has {name!r} in {patterns}, which is no regular expression")
-    return problems
+def _close(copy: torch.Tensor, own: torch.Tensor) -> bool:
+    """Return whether two tensors are the same but for the rounding of a number type."""
+    if copy.shape != own.shape:
+        return False
+    gap = (copy.float() - own.float()).abs().max()
+    return bool(gap <= 0.01 * own.float().abs().max())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,8 @@ from qdmerge.storage import file_digest, read_json
 
 if TYPE_CHECKING:
     import torch
+
+    from qdmerge.checkpoints._parts import Layout
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -57,14 +59,19 @@ class Checkpoint:
     Attributes:
         path: The file or folder as the user named it.
         files: The weight files, in order.
-        tensors: Every tensor by name, file after file, in the order the files hold them.
+        tensors: Every tensor by name, file after file, in the order the files hold them; with a
+            layout, every tensor of the live model, without those that are tied to another.
         sharded: Whether an index belongs to the files.
+        layout: How the files' tensors become those of a live model; None if they are the same.
+        in_files: Every tensor of the files by name, where there is a layout.
     """
 
     path: Path
     files: tuple[Path, ...]
     tensors: Mapping[str, TensorInfo]
     sharded: bool
+    layout: Layout | None = None
+    in_files: Mapping[str, TensorInfo] | None = None
 
     @classmethod
     def open(cls, path: Path) -> Checkpoint:
@@ -81,11 +88,11 @@ class Checkpoint:
                 if name in tensors:
                     raise CheckpointError(f"{path}: tensor {name} is in two files")
                 tensors[name] = info
-        if expected is not None and expected != set(tensors):
-            odd = sorted(expected ^ set(tensors))
+        if expected is not None and not expected <= set(tensors):
+            lacking = sorted(expected - set(tensors))
             raise CheckpointError(
-                f"{path}: {INDEX} and the shards disagree about {listing(odd)}; "
-                "download the checkpoint again"
+                f"{path}: {INDEX} lists tensors that no shard holds: {listing(lacking)}; a "
+                "shard or the index is of another model"
             )
         return cls(path, files, tensors, sharded=expected is not None)
 
@@ -95,7 +102,23 @@ class Checkpoint:
         Raises:
             CheckpointError: If the file was removed or damaged since its header was read.
         """
-        place = self.tensors[name].file
+        if self.layout is None:
+            return self.read_stored(name)
+        return self.layout.live(self.layout.parts[name], self.read_stored)[name]
+
+    @property
+    def stored(self) -> Mapping[str, TensorInfo]:
+        """Every tensor of the files by name."""
+        return self.tensors if self.in_files is None else self.in_files
+
+    @property
+    def used(self) -> Collection[str]:
+        """The tensors of the files that the model consists of."""
+        return self.tensors if self.layout is None else self.layout.used
+
+    def read_stored(self, name: str) -> torch.Tensor:
+        """Return a tensor of the files; see :meth:`read`."""
+        place = self.stored[name].file
         try:
             # Reopened each time: a mapping kept open counts every page ever read as memory in use.
             with safe_open(str(place), framework="pt") as file:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qdmerge.checkpoints._adapter import Adapter, is_adapter
+from qdmerge.checkpoints._adapter import Adapter, LowRank, is_adapter
 from qdmerge.checkpoints._checkpoint import Checkpoint, findings, listing
+from qdmerge.checkpoints._configuration import other_computation, quantized
+from qdmerge.checkpoints._layout import as_loaded
 from qdmerge.checkpoints._names import is_embedding, is_head, ties, vocabulary_change
 from qdmerge.checkpoints._values import not_finite
 from qdmerge.errors import CheckpointError
@@ -34,16 +36,20 @@ class FullExpert:
         return self.checkpoint.read(self.tied.get(name, name))
 
 
-def full_expert(base: Checkpoint, checkpoint: Checkpoint) -> tuple[FullExpert, list[str]]:
+def full_expert(
+    base: Checkpoint, checkpoint: Checkpoint, allowed: Collection[str] = ()
+) -> tuple[FullExpert, list[str]]:
     """Return the expert in a checkpoint, and everything that prevents merging it on the base."""
-    problems = []
-    ours, theirs = base.config().get("model_type"), checkpoint.config().get("model_type")
+    ours, theirs = _kind(base), _kind(checkpoint)
     if ours and theirs and ours != theirs:
-        problems.append(f"is a {theirs!r} model, the base is a {ours!r} model")
-    tied, surplus, untied = _tying(base, checkpoint)
-    problems += untied
+        return FullExpert(checkpoint), [f"is a {theirs!r} model, the base is a {ours!r} model"]
+    tied, surplus, problems = _tying(base, checkpoint)
+    untied = list(problems)
     missing = [n for n in base.tensors if n not in checkpoint.tensors and n not in tied]
     extra = [n for n in checkpoint.tensors if n not in base.tensors and n not in surplus]
+    if base.layout and checkpoint.layout:
+        problems += checkpoint.layout.failed
+        extra += [n for n in checkpoint.layout.unused if n not in base.layout.unused]
     if untied:  # reported already
         missing = [name for name in missing if not is_head(name)]
         extra = [name for name in extra if not is_head(name)]
@@ -66,13 +72,15 @@ def full_expert(base: Checkpoint, checkpoint: Checkpoint) -> tuple[FullExpert, l
             "has tensors of another kind (base -> expert)": kinds,
         }
     )
-    return FullExpert(checkpoint, tied), problems
+    return FullExpert(checkpoint, tied), problems or other_computation(base, checkpoint, allowed)
 
 
 def _tying(base: Checkpoint, expert: Checkpoint) -> tuple[dict[str, str], set[str], list[str]]:
     """Return output layers tied to the embedding, ones to ignore, and differences in tying: a model
     that ties its output layer to its input embedding may store it or not.
     """
+    if base.layout and expert.layout:
+        return _live_tying(base, expert, base.layout.aliases, expert.layout.aliases)
     ours, theirs = ties(base.config()), ties(expert.config())
     ours, theirs = (theirs if ours is None else ours), (ours if theirs is None else theirs)
     missing = [n for n in base.tensors if is_head(n) and n not in expert.tensors]
@@ -93,23 +101,63 @@ def _tying(base: Checkpoint, expert: Checkpoint) -> tuple[dict[str, str], set[st
     return tied, set(extra), []
 
 
+def _live_tying(
+    base: Checkpoint, expert: Checkpoint, ours: Mapping[str, str], theirs: Mapping[str, str]
+) -> tuple[dict[str, str], set[str], list[str]]:
+    """Do the same where the model that each becomes, and its values, say what is tied."""
+    tied = {n: theirs[n] for n in base.tensors if n not in expert.tensors and n in theirs}
+    apart = [n for n in expert.tensors if ours.get(n) in expert.tensors]
+    found = [
+        f"does not tie {name} to {ours[name]}: its file holds other values; the base ties them, "
+        "and both must be alike"
+        for name in apart
+    ]
+    return tied, {n for n in expert.tensors if n in ours}, found
+
+
+def _kind(checkpoint: Checkpoint) -> str | None:
+    """Return the class of the live model if it is known, else what config.json says."""
+    if checkpoint.layout:
+        return str(checkpoint.layout.model.config.model_type)
+    return checkpoint.config().get("model_type")
+
+
 Expert = FullExpert | Adapter
 
 
-def checkpoint_problems(base: Path | None, experts: Mapping[str, Path]) -> list[str]:
+def checkpoint_problems(
+    base: Path | None, experts: Mapping[str, Path], config_differences: Collection[str] = ()
+) -> list[str]:
     """List every reason why the experts cannot be merged on the base; empty if they can.
 
     Experts are whole checkpoints or LoRA adapters as peft saves them, mixed freely; float dtypes
-    may differ. Headers and values are read, without torch or peft. Without a base (None: it does
-    not exist yet), each expert is checked by itself.
+    may differ. Headers and values are read, without torch or peft; transformers is only asked where
+    files differ. Without a base (None: it does not exist yet), each expert is checked by itself.
+
+    Args:
+        base: The base.
+        experts: The experts by name.
+        config_differences: Entries of ``config.json`` that experts may have otherwise than the
+            base, although the forward pass uses them.
     """
-    return open_all(base, experts)[2]
+    reference, models, problems = _open(base, experts, config_differences, live=False)
+    if base is None or (not problems and reference and not _uncertain(reference, models)):
+        return problems
+    return open_all(base, experts, config_differences)[2]
 
 
 def open_all(
-    base: Path | None, experts: Mapping[str, Path]
+    base: Path | None, experts: Mapping[str, Path], config_differences: Collection[str] = ()
 ) -> tuple[Checkpoint | None, dict[str, Expert], list[str]]:
-    """Open all models; return the base, the experts that opened, and all problems."""
+    """Open all models, as transformers loads them where it does; return the base, the experts that
+    opened, and all problems.
+    """
+    return _open(base, experts, config_differences, live=True)
+
+
+def _open(
+    base: Path | None, experts: Mapping[str, Path], allowed: Collection[str], live: bool
+) -> tuple[Checkpoint | None, dict[str, Expert], list[str]]:
     problems: list[str] = []
     if not experts:
         problems.append("no experts were given; merging needs at least one")
@@ -123,6 +171,10 @@ def open_all(
             )
         if base is not None:
             reference = _opened(base)
+            if live:
+                loaded = as_loaded(reference)
+                sound = loaded.layout is not None and not loaded.layout.problems
+                reference = loaded if sound else reference
             problems += _unmergeable(reference)
             problems += [f"base ({base}): {line}" for line in _values(reference)]
     except CheckpointError as error:
@@ -130,7 +182,7 @@ def open_all(
     usable: dict[str, Expert] = {}
     for name, path in experts.items():
         try:
-            usable[name], found = _expert(reference, Path(path))
+            usable[name], found = _expert(reference, Path(path), allowed)
             found += _values(usable[name].checkpoint)
         except CheckpointError as error:
             problems.append(f"expert {name!r}: {error}")
@@ -139,20 +191,39 @@ def open_all(
     return reference, usable, problems
 
 
-def _expert(base: Checkpoint | None, path: Path) -> tuple[Expert, list[str]]:
+def _uncertain(base: Checkpoint, experts: Mapping[str, Expert]) -> bool:
+    """Return whether only transformers can tell what fits: what is tied, above all."""
+    whole = [base, *(e.checkpoint for e in experts.values() if isinstance(e, FullExpert))]
+    if any(ties(one.config()) is not False and any(map(is_head, one.tensors)) for one in whole):
+        return base.config().get("model_type") is not None
+    changes = [
+        (n, c) for e in experts.values() if isinstance(e, Adapter) for n, c in e.changes.items()
+    ]
+    return any(not isinstance(c, LowRank) or c.embedding or is_head(n) for n, c in changes)
+
+
+def _expert(
+    base: Checkpoint | None, path: Path, allowed: Collection[str]
+) -> tuple[Expert, list[str]]:
     if is_adapter(path):
         return Adapter.open(path, base)
     checkpoint = _opened(path)
-    return (FullExpert(checkpoint), []) if base is None else full_expert(base, checkpoint)
+    if base is None:
+        return FullExpert(checkpoint), []
+    if base.layout is not None:
+        checkpoint = as_loaded(checkpoint, base)
+    return full_expert(base, checkpoint, allowed)
 
 
 def _values(checkpoint: Checkpoint) -> list[str]:
-    return not_finite(checkpoint.files, checkpoint.tensors)
+    return not_finite(checkpoint.files, checkpoint.used)
 
 
 def _opened(path: Path) -> Checkpoint:
     checkpoint = Checkpoint.open(path)
     checkpoint.config()  # raises if it is damaged
+    if problem := quantized(checkpoint):
+        raise CheckpointError(f"{path}: {problem}")
     return checkpoint
 
 

@@ -15,13 +15,13 @@ from safetensors.torch import save_file
 from torch.nn.functional import pad
 
 from qdmerge.checkpoints._adapter import (
-    ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     PREFIX,
     RECORD,
     Adapter,
     LowRank,
 )
+from qdmerge.checkpoints._adapter_config import ADAPTER_CONFIG
 from qdmerge.checkpoints._checkpoint import (
     INDEX,
     SINGLE,
@@ -31,7 +31,7 @@ from qdmerge.checkpoints._checkpoint import (
     listing,
     weights_digest,
 )
-from qdmerge.checkpoints._task_vectors import TaskVectors
+from qdmerge.checkpoints._task_vectors import DTYPES, TaskVectors
 from qdmerge.errors import CheckpointError
 from qdmerge.storage import new_folder, write_json
 
@@ -48,26 +48,57 @@ _KIND = ("task_type", "auto_mapping")
 """Entries for the kind of the base model; not from experts trained without its head."""
 
 
-def write_checkpoint(
-    base: Checkpoint, tensors: Iterator[tuple[str, torch.Tensor]], path: Path
-) -> Path:
-    """Write ``tensors`` with the layout of ``base`` into the new folder ``path``.
+def write_checkpoint(base: Checkpoint, tensor: Callable[[str], torch.Tensor], path: Path) -> Path:
+    """Write a model with the layout of ``base`` into the new folder ``path``.
 
     Args:
-        base: Determines shards, key order, dtypes and shapes, and the files copied beside.
-        tensors: All tensors of ``base``, in its order and dtypes.
+        base: Determines names, shards, key order, dtypes and shapes of the files, and what is
+            copied beside them: other files, and tensors that are no part of the model.
+        tensor: Returns a tensor of the model by its name in ``base``, on the CPU.
         path: A folder that does not exist yet, or is empty.
 
     Raises:
         CheckpointError: If ``path`` is taken or cannot be written.
     """
     with _export_folder(path) as folder:
+        stored = _as_stored(base, tensor)
         for file in base.files:
-            infos = {name: info for name, info in base.tensors.items() if info.file == file}
-            _write_file(folder / (file.name if base.sharded else SINGLE), infos, tensors)
+            infos = {name: info for name, info in base.stored.items() if info.file == file}
+            _write_file(folder / (file.name if base.sharded else SINGLE), infos, stored)
+        if base.sharded:
+            names = {name: info.file.name for name, info in base.stored.items()}
+            size = sum(info.nbytes for info in base.stored.values())
+            write_json(folder / INDEX, {"metadata": {"total_size": size}, "weight_map": names})
         if base.folder is not None:
             _copy_companions(base, folder)
     return path
+
+
+def _as_stored(
+    base: Checkpoint, tensor: Callable[[str], torch.Tensor]
+) -> Callable[[str], torch.Tensor]:
+    """Return a function from names in files to tensors, from one from names in the model."""
+    layout = base.layout
+    if layout is None:
+        return tensor
+    parts = {file: part for part in layout.parts.values() for file in part.files}
+    members = {
+        part.files: [name for name, other in layout.parts.items() if other == part]
+        for part in parts.values()
+    }
+    made: dict[str, torch.Tensor] = {}
+
+    def stored(name: str) -> torch.Tensor:
+        if name not in parts:
+            return base.read_stored(name)
+        if name not in made:
+            part = parts[name]
+            live = {one: tensor(layout.aliases.get(one, one)) for one in members[part.files]}
+            made.clear()
+            made.update(layout.stored(part, live))
+        return made.pop(name)
+
+    return stored
 
 
 @contextlib.contextmanager
@@ -83,17 +114,18 @@ def _export_folder(path: Path) -> Iterator[Path]:
 
 
 def _write_file(
-    file: Path, infos: dict[str, TensorInfo], tensors: Iterator[tuple[str, torch.Tensor]]
+    file: Path, infos: dict[str, TensorInfo], tensor: Callable[[str], torch.Tensor]
 ) -> None:
-    """Write the next ``len(infos)`` tensors as one safetensors file."""
+    """Write tensors as one safetensors file."""
     with file.open("wb") as stream:
         stream.write(_header(infos))
-        for expected, info in infos.items():
-            name, tensor = next(tensors)
-            if name != expected or tuple(tensor.shape) != info.shape:
-                raise ValueError(f"expected tensor {expected} {info.shape}, received {name}")
+        for name, info in infos.items():
+            value = tensor(name)
+            if tuple(value.shape) != info.shape:
+                raise ValueError(f"expected {name} {info.shape}, received {tuple(value.shape)}")
+            value = value.to(DTYPES.get(info.dtype, value.dtype)).contiguous()
             # Bytes of any dtype, also those numpy lacks; a scalar has to become a vector first.
-            stream.write(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            stream.write(value.reshape(-1).view(torch.uint8).numpy().data)
         stream.flush()
         os.fsync(stream.fileno())
 
@@ -113,9 +145,7 @@ def _copy_companions(base: Checkpoint, target: Path) -> None:
     assert base.folder is not None
     for file in sorted(base.folder.iterdir()):
         wanted = file.suffix in _COPIED and file.name not in _NOT_COPIED
-        if file.name.endswith(".index.json"):
-            wanted = base.sharded and file.name == INDEX
-        if wanted and file.is_file():
+        if wanted and file.is_file() and not file.name.endswith(".index.json"):
             shutil.copyfile(file, target / file.name)
 
 
@@ -135,7 +165,7 @@ def write_adapter(vectors: TaskVectors, merged: Callable[[str], torch.Tensor], p
             )
             tensors |= _named(name, left, right, changes[name], vectors.shapes[name])
         save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
-        config = _config(vectors, list(changes), rank)
+        config = _config(vectors, changes, rank)
         write_json(folder / ADAPTER_CONFIG, config)
         record = {"base": {"sha256": weights_digest(vectors.checkpoint.path)}}
         write_json(folder / RECORD, record)
@@ -196,7 +226,7 @@ def _named(
     return {key: tensor.contiguous() for key, tensor in found.items()}
 
 
-def _config(vectors: TaskVectors, names: list[str], rank: int) -> Mapping[str, Any]:
+def _config(vectors: TaskVectors, changes: Mapping[str, LowRank], rank: int) -> Mapping[str, Any]:
     configs = [adapter.config for adapter in vectors.adapters.values()]
     whole = [a.config for a in vectors.adapters.values() if not _headless(a)]
     return {
@@ -208,8 +238,8 @@ def _config(vectors: TaskVectors, names: list[str], rank: int) -> Mapping[str, A
         "lora_alpha": rank,  # a scale of 1
         "lora_dropout": 0.0,
         "bias": "none",
-        "fan_in_fan_out": any(config.get("fan_in_fan_out") for config in configs),
-        "target_modules": [name.removesuffix(".weight") for name in names],
+        "fan_in_fan_out": any(c.transposed and not c.embedding for c in changes.values()),
+        "target_modules": [name.removesuffix(".weight") for name in changes],
         "inference_mode": True,
     }
 

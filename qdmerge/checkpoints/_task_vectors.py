@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from qdmerge.checkpoints._experts import FullExpert, open_all
 from qdmerge.errors import CheckpointError
 from qdmerge.storage import content_digest, file_digest
 
-_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _COMPANIONS = (".jinja", ".json", ".model", ".py", ".txt")
 
 
@@ -35,12 +35,15 @@ class TaskVectors:
         experts: By name, checkpoints of the same architecture, or folders of LoRA adapters. Dtypes
             may differ.
         memory: Budget in bytes for keeping tensors in memory; 0 keeps none.
+        config_differences: Entries of ``config.json`` that experts may have otherwise than the
+            base, although the forward pass uses them.
 
     Attributes:
         checkpoint: The base's checkpoint.
         experts: Names of the experts, in order.
         adapters: The adapters among the experts, by name.
-        names: Names of all tensors, in the base's order.
+        names: Names of all tensors, in the base's order: those of the live model that transformers
+            makes of the base's files, or the files' own.
         shapes: Shape of each tensor.
         memory: The budget.
         resident: Whether tensors are kept in memory.
@@ -50,9 +53,14 @@ class TaskVectors:
     """
 
     def __init__(
-        self, base: Path, experts: Mapping[str, Path], *, memory: int = 256 * 2**20
+        self,
+        base: Path,
+        experts: Mapping[str, Path],
+        *,
+        memory: int = 256 * 2**20,
+        config_differences: Collection[str] = (),
     ) -> None:
-        checkpoint, self._experts, problems = open_all(base, experts)
+        checkpoint, self._experts, problems = open_all(base, experts, config_differences)
         self.adapters = {k: e for k, e in self._experts.items() if isinstance(e, Adapter)}
         if not problems and checkpoint is not None:
             problems = _of_another_base(checkpoint.path, self.adapters)
@@ -69,6 +77,7 @@ class TaskVectors:
         self._kept: dict[tuple[str, str], tuple[torch.Tensor, torch.Tensor | None]] = {}
         self._kept_factors: dict[tuple[str, str], tuple[torch.Tensor, torch.Tensor]] = {}
         self._constants: dict[str, torch.Tensor] = {}
+        self._alike: dict[tuple[str, str], bool] = {}
 
     def floating(self, name: str) -> bool:
         """Return whether the tensor is merged; other tensors are the base's."""
@@ -94,9 +103,18 @@ class TaskVectors:
             return 0
         return min(change.rank, whole) if isinstance(change, LowRank) else whole
 
+    def are_alike(self, first: str, second: str) -> bool:
+        """Return whether two tensors are one in every model: of the same values throughout."""
+        key = (first, second)
+        if first != second and key not in self._alike:
+            self._alike[key] = torch.equal(self.base(first), self.base(second)) and all(
+                torch.equal(*(self.delta(expert, name) for name in key)) for expert in self.experts
+            )
+        return first == second or self._alike[key]
+
     def dtype(self, name: str) -> torch.dtype | None:
         """Return the base's dtype of a floating-point tensor; None for any other."""
-        return _DTYPES.get(self.checkpoint.tensors[name].dtype)
+        return DTYPES.get(self.checkpoint.tensors[name].dtype)
 
     @functools.cached_property
     def dtypes(self) -> dict[str, str]:
@@ -108,7 +126,7 @@ class TaskVectors:
         experts = {name: expert.checkpoint for name, expert in self._experts.items()}
         found = {}
         for name, checkpoint in {"base": self.checkpoint, **experts}.items():
-            kinds = {_DTYPES[info.dtype] for info in checkpoint.tensors.values() if info.floating}
+            kinds = {DTYPES[info.dtype] for info in checkpoint.tensors.values() if info.floating}
             found[name] = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds))
         return found
 

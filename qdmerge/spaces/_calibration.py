@@ -11,8 +11,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from qdmerge.checkpoints._binding import bind
 from qdmerge.checkpoints._checkpoint import as_matrix
-from qdmerge.checkpoints._names import bind
 from qdmerge.checkpoints._sources import Progress, silent
 from qdmerge.checkpoints._task_vectors import TaskVectors
 from qdmerge.errors import EvaluationError
@@ -124,7 +124,7 @@ def _of_expert(
     weights = torch.eye(len(vectors.experts))[number]
     layers: dict[str, torch.Tensor] = {}
     with torch.no_grad():
-        for name, target in bind(vectors.shapes, calibration.module):
+        for name, target in bind(vectors, calibration.module):
             target.copy_(vectors.combine(name, weights, target.device))
         try:
             for run in calibration.passes(expert, examples):
@@ -168,7 +168,7 @@ def _measured_layers(
     vectors: TaskVectors, module: torch.nn.Module
 ) -> list[tuple[str, torch.nn.Module]]:
     """Return the measured layers, with the names of their weights."""
-    names = {id(tensor): name for name, tensor in bind(vectors.shapes, module)}
+    names = {id(tensor): name for name, tensor in bind(vectors, module)}
     others = {
         id(parameter)
         for layer in module.modules()

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from qdmerge.checkpoints._binding import bind
 from qdmerge.checkpoints._export import write_checkpoint
-from qdmerge.checkpoints._names import bind
 from qdmerge.checkpoints._sources import Progress, silent
 from qdmerge.checkpoints._task_vectors import TaskVectors
 from qdmerge.errors import CheckpointError, UnsupportedError, nearest
@@ -149,7 +149,7 @@ class WeightSpace(Space, ABC):
             ValueError: If ``x`` is no solution of this space.
         """
         merged = self._merger(self._coordinates(x))
-        for name, target in bind(self.vectors.shapes, module):
+        for name, target in bind(self.vectors, module):
             target.copy_(merged(name, target.device))
 
     @contextmanager
@@ -189,7 +189,7 @@ class WeightSpace(Space, ABC):
             if tensor.requires_grad:
                 total.add_(torch.autograd.grad(tensor, coordinates, gradient.float())[0])
 
-        bound = bind(self.vectors.shapes, module)
+        bound = bind(self.vectors, module)
         weights = [(n, target) for n, target in bound if isinstance(target, torch.nn.Parameter)]
         before = [target.requires_grad for _, target in weights]
         hooks = []
@@ -249,11 +249,14 @@ class WeightSpace(Space, ABC):
         """
         replace = replace or {}
         self._check_replacements(replace)
-        tensors = (
-            (name, replace.get(name, tensor).detach().to("cpu", tensor.dtype))
-            for name, tensor in self.tensors(x)
-        )
-        return write_checkpoint(self.vectors.checkpoint, tensors, Path(path))
+        merged, vectors = self._merger(self._coordinates(x)), self.vectors
+
+        @torch.no_grad()
+        def tensor(name: str) -> torch.Tensor:
+            own = merged(name, "cpu").to(vectors.dtype(name))
+            return replace.get(name, own).detach().to("cpu", own.dtype)
+
+        return write_checkpoint(vectors.checkpoint, tensor, Path(path))
 
     def export_adapter(self, x: npt.ArrayLike, path: Path) -> Path:
         """Write the model of ``x`` as a LoRA adapter on the base; see :class:`LinearSpace`.

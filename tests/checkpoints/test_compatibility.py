@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from qdmerge.checkpoints import TaskVectors, checkpoint_problems
 from qdmerge.errors import CheckpointError
+from qdmerge.spaces import ExpertSpace
 from tests.trios import Trio, write
 
 GOOD = {"a.weight": torch.ones(3, 2), "b.weight": torch.ones(4), "n": torch.tensor([1])}
@@ -143,7 +144,20 @@ def test_index_that_promises_more(base: Path, tmp_path: Path) -> None:
     content = json.loads(index.read_text())
     content["weight_map"]["ghost"] = "model-00001-of-00002.safetensors"
     index.write_text(json.dumps(content))
-    assert "disagree about ghost" in one_problem(base, expert)
+    assert "lists tensors that no shard holds: ghost" in one_problem(base, expert)
+
+
+def test_index_that_lists_too_few(base: Path, tmp_path: Path) -> None:
+    """transformers reads every tensor of the shards; so do we, and an export lists them all."""
+    folder = write(tmp_path / "db", GOOD, shards=2)
+    index = folder / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    del content["weight_map"]["n"]
+    index.write_text(json.dumps(content))
+    assert checkpoint_problems(base, {"db": folder}) == []
+    space = ExpertSpace(TaskVectors(folder, {"a": base}))
+    out = space.export(space.seeds["a"], tmp_path / "out")
+    assert set(json.loads((out / index.name).read_text())["weight_map"]) == set(GOOD)
 
 
 def test_several_files_without_index(base: Path, tmp_path: Path) -> None:

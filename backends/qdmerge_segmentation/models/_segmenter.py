@@ -9,15 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch.nn.functional import interpolate
-from transformers import PreTrainedModel
 
-from qdmerge.errors import CheckpointError, ConfigError
+from qdmerge.errors import ConfigError
 from qdmerge_segmentation.models._preprocessing import Preprocessing
-
-try:
-    from transformers.core_model_loading import revert_weight_conversion
-except ImportError:  # before transformers 5, a model had the names of its checkpoint
-    revert_weight_conversion = None
 
 Inputs = Mapping[str, torch.Tensor]
 """What :meth:`Segmenter.inputs` prepares, or a batch of it."""
@@ -30,14 +24,11 @@ class Segmenter(ABC):
         module: The module.
 
     Attributes:
-        module: Makes the predictions; it is trained and saved.
-        weights: Holds the same tensors under the checkpoint's names; weight spaces express into
-            it. Often the module itself.
+        module: Makes the predictions; it is trained and saved, and weight spaces express into it.
     """
 
     def __init__(self, module: torch.nn.Module) -> None:
         self.module = module
-        self.weights = with_checkpoint_names(module)
 
     @abstractmethod
     def inputs(
@@ -195,37 +186,3 @@ def predict(
             one = interpolate(one[None, None], size, mode="bilinear", align_corners=False)[0, 0]
         masks.append((one > 0).cpu().numpy())
     return masks
-
-
-class CheckpointNames(torch.nn.Module):
-    """A view of a model whose ``state_dict`` has the names that ``save_pretrained`` writes."""
-
-    def __init__(self, model: PreTrainedModel, names: dict[str, str]) -> None:
-        super().__init__()
-        self.model = model
-        self._names = names
-
-    def state_dict(self, *args: Any, **options: Any) -> Any:
-        """Return the model's own tensors by the checkpoint's names."""
-        state = self.model.state_dict(*args, **options)
-        return {self._names[name]: tensor for name, tensor in state.items()}
-
-
-def with_checkpoint_names(module: torch.nn.Module) -> torch.nn.Module:
-    """Return a view with the checkpoint's names, which transformers 5 changes at loading for some
-    models (SegFormer, BEiT, Swin). Refuse models whose tensors it joins or splits.
-    """
-    if revert_weight_conversion is None or not isinstance(module, PreTrainedModel):
-        return module
-    # One tensor object for each name, also where two names share a tensor.
-    own = {name: tensor.detach() for name, tensor in module.state_dict().items()}
-    saved = revert_weight_conversion(module, own)
-    origin = {id(tensor): name for name, tensor in own.items()}
-    if not all(id(tensor) in origin for tensor in saved.values()) or len(saved) != len(own):
-        raise CheckpointError(
-            f"transformers keeps the tensors of {type(module).__name__} in another form than its "
-            "checkpoints do, so the model cannot be merged"
-        )
-    names = {origin[id(tensor)]: name for name, tensor in saved.items()}
-    changed = any(name != saved_name for name, saved_name in names.items())
-    return CheckpointNames(module, names) if changed else module

@@ -77,7 +77,13 @@ def test_preset_is_complete_and_right(resource: str) -> None:
     assert config.problems() == []
     assert tuple(config.tasks) == tuple(config.experts) == config.sources["tiny"].spec.names
     # Every setting that people may want to change is in the file.
-    elsewhere = {"side_tasks", "training", "chat_template", "guide"}  # of real models
+    elsewhere = {
+        "side_tasks",
+        "training",
+        "chat_template",
+        "guide",
+        "config_differences",
+    }  # of real models
     assert set(settings) == set(LLMConfig.model_fields) - elsewhere
     assert preset["evaluations"] >= 32
 

@@ -47,7 +47,7 @@ def test_an_expressed_expert_segments_like_the_expert(family, make_space, kind, 
     live = loaded(family, kind, family(kind).base)
     own = maps(live)
     for name, path in [*family(kind).experts.items(), ("base", family(kind).base)]:
-        space.express(space.seeds[name], live.weights)
+        space.express(space.seeds[name], live.module)
         expected = maps(loaded(family, kind, path))
         scale = expected.std().item()
         torch.testing.assert_close(maps(live), expected, rtol=1e-4, atol=1e-4 * scale)
@@ -59,7 +59,7 @@ def test_an_exported_model_is_loaded_by_transformers_alone(family, make_space, k
     space = make_space(kind, "spectral")
     live = loaded(family, kind, family(kind).base)
     x = random_x(space)
-    space.express(x, live.weights)
+    space.express(x, live.module)
     out = space.export(x, tmp_path / "out")
     auto = SamModel if kind == "sam" else AutoModelForSemanticSegmentation
     model, info = auto.from_pretrained(out, output_loading_info=True)
@@ -74,26 +74,11 @@ def test_an_exported_model_is_loaded_by_transformers_alone(family, make_space, k
         assert (out / "modeling_unet.py").is_file()
 
 
-def test_weights_have_the_checkpoints_names_and_are_the_modules_own(family):
-    """transformers 5 renames the tensors of a SegFormer when it loads one."""
-    for kind in KINDS:
-        segmenter = loaded(family, kind, family(kind).base)
-        saved = load_file(family(kind).base / "model.safetensors")
-        named = segmenter.weights.state_dict(keep_vars=True)
-        assert set(saved) <= set(named)
-        assert {id(t) for t in named.values()} == {
-            id(t) for t in segmenter.module.state_dict(keep_vars=True).values()
-        }
-        with torch.no_grad():
-            for name, tensor in saved.items():
-                assert torch.equal(named[name], tensor)
-
-
 def test_a_module_by_factory_is_exported_as_weights(family, make_space, tmp_path):
     space = make_space("plain", "spectral")
     live = loaded(family, "plain", family("plain").base)
     x = random_x(space)
-    space.express(x, live.weights)
+    space.express(x, live.module)
     out = space.export(x, tmp_path / "out")
     assert torch.allclose(maps(loaded(family, "plain", out)), maps(live), atol=1e-5)
 
@@ -114,7 +99,7 @@ def test_tied_and_fixed_tensors_of_segment_anything_stay_one(family, make_space)
     named = [name for name in space.vectors.names if "positional_embedding" in name]
     assert named == ["shared_image_embedding.positional_embedding"]
     live = loaded(family, "sam", family("sam").base)
-    space.express(random_x(space), live.weights)
+    space.express(random_x(space), live.module)
     module = live.module
     ours = module.prompt_encoder.shared_embedding.positional_embedding
     assert torch.equal(ours, module.shared_image_embedding.positional_embedding)
