@@ -1,7 +1,7 @@
 """Options: the arguments of a callable, checked by its own annotations.
 
 A bound is written once, in the annotation (``Annotated[float, Field(ge=0)]``). :func:`checked`
-enforces it in Python, and :class:`qdmerge.settings.Registry` in text, before anything is built.
+enforces it in Python, and :class:`qdmerge.parts.Registry` in text, before anything is built.
 """
 
 from __future__ import annotations

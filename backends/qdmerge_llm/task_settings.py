@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator, model_
 from qdmerge.backend import SIDE, SPLITS
 from qdmerge.checkpoints import scheme_name
 from qdmerge.errors import ConfigError, QDMergeError, nearest
-from qdmerge.settings import load_target
+from qdmerge.parts import load_target
 from qdmerge_llm.items import Item, Split, check_disjoint, read_items, split_items
 from qdmerge_llm.sandbox import Sandbox, available
 from qdmerge_llm.sources import DEFAULT_SCHEMES, SchemeOf, resolve, source_problem

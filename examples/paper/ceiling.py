@@ -22,7 +22,8 @@ from _objectives import objective_of
 
 from qdmerge.errors import nearest
 from qdmerge.merges import grid, recipe_solutions
-from qdmerge.settings import SPACES, load_config
+from qdmerge.parts import SPACES
+from qdmerge.settings import load_config
 from qdmerge.spaces import ExpertSpace, RegMeanSpace
 
 SCALES = (0.2, 0.3, 0.4, 0.5, 0.6)

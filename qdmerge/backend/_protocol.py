@@ -46,7 +46,7 @@ class GenomeBackend(Protocol):
         Args:
             xs: ``(n, dim)`` solutions of :attr:`space`.
             split: "validation", "selection" or "test", disjoint by content; or, for a backend
-                with side tasks, :data:`~qdmerge.backend.SIDE`.
+                with side tasks, ``qdmerge.backend.SIDE``.
 
         Returns:
             Scores of the n models, in order. Columns are :attr:`tasks`; for ``SIDE`` they are

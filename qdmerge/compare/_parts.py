@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from qdmerge.settings import Entry
+from qdmerge.parts import Entry
 
 PARTS: Mapping[str, Mapping[str, Entry]] = {
     "emitter": {

@@ -53,7 +53,7 @@ def guided_start(
         seed: Decides the items of the steps.
 
     Yields:
-        Solutions with their climbs; see :data:`qdmerge.guide.Start`.
+        Solutions with their climbs, a ``qdmerge.guide.Start``.
 
     Raises:
         EvaluationError: All uniform merges, or all points of a climb, failed.
@@ -108,7 +108,7 @@ def plane_start(
         seed: Decides items and weights.
 
     Yields:
-        Solutions with their errands; see :data:`qdmerge.guide.Start`.
+        Solutions with their errands, a ``qdmerge.guide.Start``.
 
     Raises:
         EvaluationError: All uniform merges failed.

@@ -17,19 +17,12 @@ from qdmerge.criteria import Criterion, CriterionName, fitting_criteria
 from qdmerge.errors import ConfigError, QDMergeError, RunError
 from qdmerge.execution import Executor
 from qdmerge.guide import Start, guide_of
+from qdmerge.parts import SPACES, build_part
 from qdmerge.runs._folder import RunFolder
 from qdmerge.runs._scores import REFERENCES
 from qdmerge.runs._search import Listener, stage_progress
 from qdmerge.search import CycleQD
-from qdmerge.settings import (
-    SPACES,
-    FinalConfig,
-    GuidedStart,
-    PlaneStart,
-    RunConfig,
-    build_part,
-    load_config,
-)
+from qdmerge.settings import FinalConfig, GuidedStart, PlaneStart, RunConfig, load_config
 from qdmerge.storage import building_seconds
 
 if TYPE_CHECKING:

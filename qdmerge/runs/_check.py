@@ -9,8 +9,9 @@ import numpy as np
 
 from qdmerge.backend import Evaluation, GenomeBackend, Task
 from qdmerge.errors import ConfigError, QDMergeError
+from qdmerge.parts import Part
 from qdmerge.runs._building import build_search
-from qdmerge.settings import Part, RunConfig
+from qdmerge.settings import RunConfig
 from qdmerge.spaces import VectorSpace
 
 _DIM = 64

@@ -17,9 +17,10 @@ from qdmerge.errors import EvaluationError, UnsupportedError
 from qdmerge.execution import Evaluator, SerialExecutor, limit_threads
 from qdmerge.guide import Climb, draw_rows, guide_of
 from qdmerge.merges import Mergeable, plain_average, task_arithmetic
+from qdmerge.parts import Part
 from qdmerge.runs._building import BuildBackend, SharedBackend, final_criteria
 from qdmerge.runs._search import Listener, RunProgress, stage_progress
-from qdmerge.settings import Part, RunConfig
+from qdmerge.settings import RunConfig
 
 if TYPE_CHECKING:
     from qdmerge.backend import GenomeBackend

@@ -13,10 +13,11 @@ from qdmerge.backend import GenomeBackend, Measure, Task
 from qdmerge.errors import RunError, nearest
 from qdmerge.guide import Plane
 from qdmerge.operators import softmax_aggregate
+from qdmerge.parts import ARCHIVES, build_part
 from qdmerge.runs._folder import RunFolder
 from qdmerge.runs._log import Event, SolutionStore
 from qdmerge.search import Stats, archive_seeds, first_elites
-from qdmerge.settings import ARCHIVES, RunConfig, build_part
+from qdmerge.settings import RunConfig
 
 if TYPE_CHECKING:
     from ribs.archives import ArchiveBase

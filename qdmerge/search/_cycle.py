@@ -61,7 +61,7 @@ class CycleQD:
             ``seed``, it gets one.
         axes: How the axes of the archives are sized.
         start: What is evaluated right after the seeds, such as merges without search: a generator
-            function of the backend's space and tasks, see :data:`~qdmerge.guide.Start`; None for
+            function of the backend's space and tasks, a ``qdmerge.guide.Start``; None for
             nothing.
         reevaluate: Where the backend is ``noisy``, how many leading elites of an archive are
             evaluated again in turn: after every batch of children the one of them that was

@@ -2,7 +2,6 @@
 
 - :func:`load_config`, :func:`parse_config`: configurations, checked all at once.
 - :class:`RunConfig`: everything that decides a run.
-- :class:`Registry`, :class:`Entry`: names of parts, and the callables that they stand for.
 """
 
 import lazy_loader

@@ -21,7 +21,7 @@ from ribs.archives import (
 from qdmerge.archives import ArchiveSpec, Axis, AxisSizing, build_archives, grid, role_of
 from qdmerge.backend import Measure, Task
 from qdmerge.errors import ConfigError
-from qdmerge.settings import ARCHIVES
+from qdmerge.parts import ARCHIVES
 
 TASKS = [Task("coding"), Task("db", range=(-math.inf, math.inf)), Task("os", range=(-1, 1))]
 MEASURES = [Measure("length", (0.0, 9.0))]

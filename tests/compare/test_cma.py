@@ -13,8 +13,8 @@ import pytest
 
 from qdmerge.compare import CMAESEmitter
 from qdmerge.errors import ConfigError
+from qdmerge.parts import EMITTERS
 from qdmerge.schedulers import learns
-from qdmerge.settings import EMITTERS
 
 OBJECTIVES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "mean": lambda s: (s[:, 0] + s[:, 1] + s[:, 2]) / 3,

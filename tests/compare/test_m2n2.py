@@ -14,8 +14,8 @@ from hypothesis.extra.numpy import arrays
 from qdmerge.compare import M2N2Emitter
 from qdmerge.compare._populations import attraction, merge_at_split, resource_shares
 from qdmerge.errors import ConfigError
+from qdmerge.parts import EMITTERS
 from qdmerge.schedulers import learns
-from qdmerge.settings import EMITTERS
 
 unit = st.floats(0, 1, width=16)
 scores_of_models = arrays(

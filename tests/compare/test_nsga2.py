@@ -15,8 +15,8 @@ from pymoo.optimize import minimize
 
 from qdmerge.compare import NSGA2Emitter
 from qdmerge.errors import ConfigError
+from qdmerge.parts import EMITTERS
 from qdmerge.schedulers import learns
-from qdmerge.settings import EMITTERS
 
 
 @pytest.mark.usefixtures("no_global_randomness")

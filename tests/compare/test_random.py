@@ -10,8 +10,8 @@ import pytest
 
 from qdmerge.compare import RandomEmitter
 from qdmerge.errors import ConfigError
+from qdmerge.parts import EMITTERS
 from qdmerge.schedulers import learns
-from qdmerge.settings import EMITTERS
 
 
 def test_gaussian_is_centered_at_the_average(told: Any) -> None:

@@ -19,8 +19,9 @@ from qdmerge.checkpoints import TaskVectors
 from qdmerge.emitters import EmitterSpec, MergeEmitter, build_emitters, expert_of, paper_emitter
 from qdmerge.errors import ConfigError, UnsupportedError
 from qdmerge.operators import Chain, GaussianMutation, NoCrossover, RankSelection, SVDMutation
+from qdmerge.parts import EMITTERS
 from qdmerge.runs import build_search
-from qdmerge.settings import EMITTERS, parse_config
+from qdmerge.settings import parse_config
 from qdmerge.spaces import CoreSpace, Space, SpectralSpace, VectorSpace
 
 SPACE = VectorSpace(

@@ -14,8 +14,9 @@ from qdmerge.archives import grid as grid_archive
 from qdmerge.emitters import EmitterSpec
 from qdmerge.errors import ConfigError
 from qdmerge.merges import Axes, RecipeEmitter, grid_size, plain_average
+from qdmerge.parts import EMITTERS, SPACES
 from qdmerge.runs import Run, build_search
-from qdmerge.settings import EMITTERS, SPACES, parse_config
+from qdmerge.settings import parse_config
 from qdmerge.spaces import Space, VectorSpace
 from tests.trios import Trio
 

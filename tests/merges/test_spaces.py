@@ -27,7 +27,7 @@ from qdmerge.merges import (
     slerp,
     ties,
 )
-from qdmerge.settings import SPACES
+from qdmerge.parts import SPACES
 from tests.checkpoints.test_adapter import llama, trained
 from tests.trios import SHAPES, Trio, write
 

@@ -13,17 +13,10 @@ import pytest
 from pydantic import Field
 
 from qdmerge.errors import ConfigError, nearest
+from qdmerge.parts import Entry, Registry, load_target
 from qdmerge.parts import _named as parts
 from qdmerge.parts._registry import PARTS_GROUP
-from qdmerge.settings import (
-    SEARCH_PRESETS,
-    Entry,
-    Registry,
-    SearchPreset,
-    catalog,
-    load_config,
-    load_target,
-)
+from qdmerge.settings import SEARCH_PRESETS, SearchPreset, catalog, load_config
 
 HERE = __name__
 

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from qdmerge.checkpoints import TaskVectors
 from qdmerge.errors import CheckpointError, UnsupportedError
-from qdmerge.settings import SPACES
+from qdmerge.parts import SPACES
 from qdmerge.spaces import WeightSpace
 from tests.spaces.dense import Inputs, dense
 from tests.trios import SHAPES, Trio, with_adapters

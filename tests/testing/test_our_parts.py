@@ -19,8 +19,8 @@ from qdmerge.archives import ArchiveSpec
 from qdmerge.checkpoints import TaskVectors
 from qdmerge.emitters import EmitterSpec, paper_emitter
 from qdmerge.execution import ProcessExecutor, SerialExecutor
+from qdmerge.parts import ARCHIVES, EMITTERS, SPACES
 from qdmerge.schedulers import BanditScheduler, CycleScheduler, FixedScheduler
-from qdmerge.settings import ARCHIVES, EMITTERS, SPACES
 from qdmerge.spaces import RegMeanSpace, Space, VectorSpace
 from qdmerge.testing import (
     ArchiveContract,

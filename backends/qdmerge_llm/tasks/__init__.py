@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qdmerge.settings import Entry, Registry
+from qdmerge.parts import Entry, Registry
 from qdmerge_llm.items import Item
 from qdmerge_llm.tasks._executed import ExecutedTask
 from qdmerge_llm.tasks._kind import (

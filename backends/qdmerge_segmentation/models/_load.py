@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForSemanticSegmentation, SamModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
 
 from qdmerge.errors import CheckpointError, ConfigError, nearest
-from qdmerge.settings import load_target
+from qdmerge.parts import load_target
 from qdmerge_segmentation.models._check import Prompt, model_problems, read_config
 from qdmerge_segmentation.models._preprocessing import Preprocessing, as_size
 from qdmerge_segmentation.models._sam import SamSegmenter
