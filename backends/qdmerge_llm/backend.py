@@ -41,6 +41,7 @@ class LLMTask:
         max_new_tokens: Longest completion, in tokens.
         stop: Strings that end a completion. Those of the kind stay in it for the kind to see, as
             does a first block of code; any other is cut off, with what follows.
+        left_out: Names of the items of its files that cannot be used.
     """
 
     task: Task
@@ -48,6 +49,7 @@ class LLMTask:
     items: Mapping[str, Sequence[Item]]
     max_new_tokens: int
     stop: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 class LLMBackend(GenomeBackend):
@@ -185,14 +187,19 @@ class LLMBackend(GenomeBackend):
         self, x: np.ndarray, tasks: Sequence[LLMTask], split: str
     ) -> dict[str, np.ndarray]:
         self.space.express(x, self.model)
-        return {task.task.name: self._score(task, split) for task in tasks}
+        found: dict[str, np.ndarray] = {}
+        for task in tasks:
+            name = task.task.name
+            for also, scores in self._score(task, split).items():
+                found[f"{name} ({also})" if also else name] = scores
+        return found
 
-    def _score(self, task: LLMTask, split: str) -> np.ndarray:
-        """Score of the live model on a task's items."""
+    def _score(self, task: LLMTask, split: str) -> dict[str, np.ndarray]:
+        """Return the scores of the live model on a task's items, its further ones by name."""
         if task.kind.side_only:
-            return task.kind.evaluate_model(self.model, self.tokenizer)
+            return {"": task.kind.evaluate_model(self.model, self.tokenizer)}
         before = self._generator.too_long
-        scores = task.kind.evaluate(task.items[split], self._completer(task))
+        scores = task.kind.evaluate_all(task.items[split], self._completer(task))
         self._warn_of_length(task, self._generator.too_long - before)
         return scores
 
@@ -296,6 +303,7 @@ class LLMBackend(GenomeBackend):
             },
             "chat_template": content_hash(self._template),
             **({"guide": self.guide.facts()} if self.guide else {}),
+            **({"left_out": left_out} if (left_out := self._left_out()) else {}),
             "weights": self.space.vectors.fingerprint,
             "items": {
                 task.task.name: {
@@ -309,6 +317,11 @@ class LLMBackend(GenomeBackend):
                 for task in [*self.llm_tasks, *self.side_llm_tasks]
             },
         }
+
+    def _left_out(self) -> dict[str, list[str]]:
+        """Return the items that cannot be used, by task."""
+        tasks = [*self.llm_tasks, *self.side_llm_tasks]
+        return {task.task.name: list(task.left_out) for task in tasks if task.left_out}
 
     def _asked(self, kind: TaskKind, items: Sequence[Item]) -> dict[str, str]:
         """Return a hash of how conversations begin: system prompt, questions, and chat template."""

@@ -382,8 +382,11 @@ class LLMConfig(BackendConfig):
 
         kind = KINDS.build(task.kind, task.options, {"sandbox": box})
         described = Task(name, kind.metric, (0.0, 1.0), expert)
-        items = {} if kind.side_only else task.items(self.scheme)
-        return LLMTask(described, kind, items, task.max_new_tokens, (*kind.stop, *task.stop))
+        left_out: dict[str, str] = {}
+        tries = kind if kind.leaves_out else None
+        items = {} if kind.side_only else task.items(self.scheme, tries, left_out)
+        stop = (*kind.stop, *task.stop)
+        return LLMTask(described, kind, items, task.max_new_tokens, stop, tuple(left_out))
 
 
 def _loosely(item: Item) -> Item:

@@ -49,12 +49,13 @@ class Reader(Protocol):
         """Return what is wrong with an item, or None."""
 
 
-def read_items(path: Path, kind: Reader) -> list[Item]:
+def read_items(path: Path, kind: Reader, left_out: dict[str, str] | None = None) -> list[Item]:
     """Read the items of a data file.
 
     Args:
         path: JSON lines, one JSON list, or one JSON object; each may be compressed (``.gz``).
         kind: Reads its rows and says what is wrong with them.
+        left_out: Receives the name and the fault of each wrong row; None refuses the file.
 
     Raises:
         ConfigError: The file cannot be read, or a row is wrong; the first such row is named.
@@ -65,8 +66,11 @@ def read_items(path: Path, kind: Reader) -> list[Item]:
         item, wrong = _item(kind, row, number)
         if wrong is None and item["id"] in seen:
             wrong = f"id '{item['id']}' is that of {seen[item['id']]} already"
-        if wrong:
+        if wrong and left_out is None:
             raise ConfigError(f"{path}, {where}: {wrong}")
+        if wrong and left_out is not None:
+            left_out[f"item '{item['id']}', {where}" if "id" in item else where] = wrong
+            continue
         seen[item["id"]] = where
         items.append(item)
     return items
@@ -113,7 +117,7 @@ def _item(kind: Reader, row: Any, number: int) -> tuple[Item, str | None]:
         item = kind.read(row, number)
     except KeyError as error:
         return {}, f"field {error} is missing"
-    except (ConfigError, TypeError, ValueError) as error:
+    except (ConfigError, AttributeError, TypeError, ValueError) as error:
         return {}, str(error)
     return item, _common_problem(item) or kind.problem(item)
 
@@ -128,7 +132,10 @@ def _common_problem(item: Item) -> str | None:
 
 
 def split_items(
-    items: Iterable[Item], counts: Mapping[str, int | None], whole: bool = False
+    items: Iterable[Item],
+    counts: Mapping[str, int | None],
+    whole: bool = False,
+    missing: int = 0,
 ) -> dict[str, list[Item]]:
     """Return the items of each split, disjoint by content.
 
@@ -139,6 +146,7 @@ def split_items(
         items: All items of a file.
         counts: Items wanted per split; None for all there are.
         whole: Whether all items of the file belong to the one split of ``counts``.
+        missing: How many items a split may have less than asked for, but not none.
 
     Raises:
         ConfigError: A split has fewer items than asked for, or two splits share a prompt.
@@ -150,7 +158,7 @@ def split_items(
     short = []
     for split, count in counts.items():
         found[split].sort(key=lambda item: hashlib.sha256(item["id"].encode()).digest())
-        if len(found[split]) < (1 if count is None else count):
+        if len(found[split]) < max(1, (count or 1) - missing):
             short.append(f"{split} {len(found[split])} of {1 if count is None else count}")
         found[split] = found[split][:count]
     check_disjoint(found)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, field_validator, model_validator
 
 from qdmerge.backend import SIDE, SPLITS
 from qdmerge.checkpoints import scheme_name
-from qdmerge.errors import ConfigError, QDMergeError, nearest
+from qdmerge.errors import ConfigError, Hint, QDMergeError, nearest
 from qdmerge.parts import load_target
 from qdmerge_llm.items import Item, Split, check_disjoint, read_items, split_items
 from qdmerge_llm.sandbox import Sandbox, available
@@ -19,6 +21,13 @@ from qdmerge_llm.tasks import KINDS, TaskKind
 
 Count = PositiveInt | Literal["all"]
 _SHOWN = 5  # items of a file that cannot be used
+
+
+def _lines(path: Path, faults: Mapping[str, str]) -> list[str]:
+    """Return lines about the first items of a file that cannot be used."""
+    lines = [f"{path}: {name}: {fault}" for name, fault in faults.items()]
+    more = [f"{path}: and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+    return lines[:_SHOWN] + more
 
 
 class Unlabeled:
@@ -69,27 +78,53 @@ class _TaskSettings(BaseModel):
         raise NotImplementedError
 
     def items(
-        self, schemes: SchemeOf = DEFAULT_SCHEMES, task: TaskKind | None = None
+        self,
+        schemes: SchemeOf = DEFAULT_SCHEMES,
+        task: TaskKind | None = None,
+        left_out: dict[str, str] | None = None,
     ) -> dict[str, list[Item]]:
-        """Return the items of each split; ConfigError if any cannot be used or they are too few.
-        ``task``, the ready kind, tries the items; None reads them only.
+        """Return the items of each split; ConfigError if any cannot be used, where the kind does
+        not leave such out, or they are too few.
+
+        Args:
+            schemes: Gives the scheme that a source belongs to.
+            task: The ready kind, which tries the items; None reads them only.
+            left_out: Receives the name and the fault of each item that is left out.
         """
-        kind = self.kind_class()
         chosen: dict[str, list[Item]] = {}
+        faults: dict[str, str] = {} if left_out is None else left_out
         for source, counts in self.files().items():
             path = resolve(source, schemes)
-            items = read_items(path, kind)
-            try:
-                found = split_items(items, counts, whole=len(counts) == 1)
-            except ConfigError as error:
-                raise ConfigError(f"{path}: {error}") from error
-            if task and (wrong := task.unusable([i for items in found.values() for i in items])):
-                lines = [f"{path}: item '{name}': {reason}" for name, reason in wrong.items()]
-                more = [f"{path}: and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-                raise ConfigError("\n".join(lines[:_SHOWN] + more))
-            chosen |= found
+            chosen |= self._chosen(path, counts, task, faults)
         check_disjoint(chosen)
         return chosen
+
+    def _chosen(
+        self,
+        path: Path,
+        counts: Mapping[str, int | None],
+        task: TaskKind | None,
+        left_out: dict[str, str],
+    ) -> dict[str, list[Item]]:
+        """Return the items that the splits take from a file."""
+        kind = self.kind_class()
+        faults: dict[str, str] = {}
+        items = read_items(path, kind, faults if kind.leaves_out else None)
+        while True:
+            try:
+                found = split_items(items, counts, whole=len(counts) == 1, missing=len(faults))
+            except ConfigError as error:
+                raise ConfigError("\n".join([f"{path}: {error}", *_lines(path, faults)])) from error
+            wrong = task.unusable([i for items in found.values() for i in items]) if task else {}
+            more = {f"item '{name}'": reason for name, reason in wrong.items()}
+            if more and not kind.leaves_out:
+                raise ConfigError("\n".join(_lines(path, more)))
+            faults |= more
+            if not more:
+                break
+            items = [item for item in items if item["id"] not in wrong]
+        left_out |= {f"{path}: {name}": reason for name, reason in faults.items()}
+        return found
 
     def _task(self) -> Any:
         """Build the kind."""
@@ -116,10 +151,17 @@ class _TaskSettings(BaseModel):
         wrong = [source_problem(source, "data", schemes) for source in self.files()]
         found += [problem for problem in wrong if problem]
         if not found and self.files() and not any(map(scheme_name, self.files())):
+            left_out: dict[str, str] = {}
             try:
-                items = self.items(task=None if available() else self._task())
+                task = None if available() else self._task()
+                items = self.items(task=task, left_out=left_out)
+                chosen = [item for split in items.values() for item in split]
+                for line in task.remarks(chosen) if task else ():
+                    warnings.warn(line, Hint, stacklevel=2)
             except QDMergeError as error:
                 found += str(error).split("\n")
+            for name, fault in left_out.items():
+                warnings.warn(f"{name} is left out: {fault}", Hint, stacklevel=2)
         return found, items
 
     def _lacking(self, kind: type[TaskKind]) -> list[str]:
@@ -214,8 +256,9 @@ class TaskConfig(_TaskSettings):
             "train" and items of the training part of a file that is divided by content; else
             "validation" and those that evolution sees.
         """
+        kind = self.kind_class()
         if isinstance(self.data, str):
-            items = read_items(resolve(self.data, schemes), self.kind_class())
+            items = read_items(resolve(self.data, schemes), kind, {} if kind.leaves_out else None)
             with contextlib.suppress(ConfigError):  # there are none
                 return "train", split_items(items, {"train": None})["train"][:count]
         return "validation", self.items(schemes)["validation"][:count]
@@ -233,7 +276,9 @@ class TaskConfig(_TaskSettings):
         if self.guide.data is None:
             return self.unscored(self.guide.examples, schemes)
         path = resolve(self.guide.data, schemes)
-        items = read_items(path, Unlabeled(self.kind_class()))[: self.guide.examples]
+        kind = self.kind_class()
+        left_out: dict[str, str] | None = {} if kind.leaves_out else None
+        items = read_items(path, Unlabeled(kind), left_out)[: self.guide.examples]
         if not items:
             raise ConfigError(f"{path}: there are no prompts")
         return self.guide.data, items

@@ -23,7 +23,11 @@ from qdmerge_llm.tasks.database import parse_values, same_answer
 
 
 def table(task: EpisodeTask, path: Path) -> str:
-    items = read_items(path, type(task))
+    left_out: dict[str, str] = {}
+    items = read_items(path, type(task), left_out)
+    wrong = task.unusable(items)
+    left_out |= {f"item '{name}'": reason for name, reason in wrong.items()}
+    items = [item for item in items if item["id"] not in wrong]
     replay(task, items[:1])  # the first sandbox of a process takes longer
     start = time.perf_counter()
     results = replay(task, items)
@@ -38,6 +42,8 @@ def table(task: EpisodeTask, path: Path) -> str:
     ]
     if passed == len(items):
         del lines[1:]
+    lines += [f"{name} is left out: {reason}" for name, reason in left_out.items()]
+    lines += task.remarks(items)
     if isinstance(task, AgentBenchDBTask):
         lines += ["", queries(task, items)]
     return "\n".join(lines)

@@ -74,7 +74,8 @@ class Evaluation:
         scores: ``(n, K)`` float64, one column per task. A row that is not finite counts as failed.
         measures: ``(n, M)`` float64, the backend's own measures, or None if it has none.
         items: Per model, task name to ``(n_items,)`` scores of single items: what bootstrap
-            intervals are computed from. None if the domain has no items, and for a failed model.
+            intervals are computed from. Names that are no task's are further scores: results show
+            their means beside the tasks'. None if the domain has no items, and for a failed model.
         solutions: ``(n, dim)``, what was scored; None where it is what was asked for.
         jacobians: ``(n, K + M, dim)`` gradients of scores and measures, where they were asked for.
         planes: ``(n, K, dim)`` corners of the planes that were learned; see

@@ -94,11 +94,12 @@ def _draw_rows(
     panel: Axes, rows: Sequence[Candidate], results: Mapping[str, Any], headings: bool
 ) -> None:
     heights = _heights(rows, headings)
+    left = _set_score_axis(panel, rows)
     names = []
     for row, height in zip(rows, heights, strict=True):
         chosen = row["name"] == results["chosen"]
         names.append(("\u2605 " if chosen else "") + shorten(label(row), 36))
-        _draw_row(panel, row, height, _color(row, chosen), chosen)
+        _draw_row(panel, row, height, _color(row, chosen), chosen, left)
     if headings:
         for row, height in _firsts(rows, heights):
             panel.text(
@@ -117,7 +118,6 @@ def _draw_rows(
     panel.set_ylim(heights[-1] + 0.6, heights[0] - (1.5 if headings else 0.6))
     panel.tick_params(axis="y", length=0)
     panel.spines["left"].set_visible(False)
-    _set_score_axis(panel, rows)
     for column, title in enumerate(_columns(rows[0]).values()):
         panel.annotate(
             title,
@@ -131,12 +131,16 @@ def _draw_rows(
         )
 
 
-def _set_score_axis(panel: Axes, rows: Sequence[Candidate]) -> None:
+def _set_score_axis(panel: Axes, rows: Sequence[Candidate]) -> float:
+    """Set the axis of scores; return where bars begin: at 0, or left of all scores if there are
+    negative ones, so that a longer bar is always the better one.
+    """
     scores = [score for row in rows for score in row["test"].values()]
     ends = [end for row in rows for end in row["test_mean_ci95"] or ()]
-    low, high = min(0.0, *scores, *ends), max(0.0, *scores, *ends)
+    low, high = min(*scores, *ends, 0.0), max(*scores, *ends)
     margin = 0.02 * (high - low or 1)
-    panel.set_xlim(low and low - margin, high + margin)
+    left = low and low - margin
+    panel.set_xlim(left, high + margin)
     task, *others = rows[0]["test"]
     interval = " with 95 % interval" if ends else ""
     panel.set_xlabel(
@@ -146,6 +150,7 @@ def _set_score_axis(panel: Axes, rows: Sequence[Candidate]) -> None:
     )
     panel.xaxis.set_major_locator(MaxNLocator(6))
     panel.grid(axis="x")
+    return left
 
 
 def _heights(rows: Sequence[Candidate], headings: bool) -> list[float]:
@@ -178,9 +183,11 @@ def _color(row: Candidate, chosen: bool) -> str:
     return FOUND_COLOR if row["kind"] in FOUND else REFERENCE_COLOR
 
 
-def _draw_row(panel: Axes, row: Candidate, height: float, color: str, chosen: bool) -> None:
+def _draw_row(
+    panel: Axes, row: Candidate, height: float, color: str, chosen: bool, left: float
+) -> None:
     mean = row["test_mean"]
-    panel.barh(height + 0.2, mean, height=0.4, color=color)
+    panel.barh(height + 0.2, mean - left, left=left, height=0.4, color=color)
     if row["test_mean_ci95"] is not None:
         low, high = row["test_mean_ci95"]
         error = [[mean - low], [high - mean]]

@@ -122,7 +122,7 @@ def results_table(results: Mapping[str, Any]) -> Table:
     caption = [_chosen(results), _spent(results), *_archive_lines(results)]
     table = _terminal_table("Test scores", caption)
     table.add_column("", overflow="fold")
-    for title in (*results["tasks"], "mean", "95 % CI", "geo.\nmean", "min"):
+    for title in (*_columns(results), "mean", "95 % CI", "geo.\nmean", "min"):
         widest = 11 if title == "95 % CI" else 5
         table.add_column(
             Text(title), justify="right", overflow="fold", vertical="bottom", min_width=widest
@@ -148,7 +148,7 @@ def results_markdown(results: Mapping[str, Any]) -> str:
         results: ``results.json``.
     """
     lines = ["# Results", "", "Scores on the test split; \u2605 is the chosen model.", ""]
-    rows = [["model", "kind", *results["tasks"], "mean (95 % CI)", "geometric mean", "minimum"]]
+    rows = [["model", "kind", *_columns(results), "mean (95 % CI)", "geometric mean", "minimum"]]
     for row in ordered(results):
         cells = [
             _name(row, results),
@@ -193,14 +193,21 @@ def _side_rows(results: Mapping[str, Any]) -> list[list[str]]:
     found = results.get("reported")
     if not found:
         return []
-    columns = [title for task in found["tasks"] for title in (task, "relative")]
+    also = sorted({name for row in found["rows"] for name in row.get("also", {})})
+    names = _with_also(found["tasks"], also)
+    columns = [
+        title for name in names for title in ((name,) if name in also else (name, "relative"))
+    ]
     rows = [["model", *columns, "mean, relative (95 % CI)"]]
     for row in found["rows"]:
         if "failed" in row:
             cells = [f"failed {row['failed']}", *[""] * len(columns)]
         else:
             cells = []
-            for task in found["tasks"]:
+            for task in names:
+                if task in also:
+                    cells.append(number(row.get("also", {}).get(task)))
+                    continue
                 cells.append(_with_interval(row["scores"][task], row.get("ci95", {}).get(task)))
                 cells.append(number(row["relative"][task]))
             cells.append(_with_interval(row["mean"], row.get("mean_ci95")))
@@ -237,7 +244,21 @@ def _name(row: Candidate, results: Mapping[str, Any]) -> str:
 
 
 def _task_scores(row: Candidate, results: Mapping[str, Any]) -> list[str]:
-    return [number(row["test"][task]) for task in results["tasks"]]
+    scores = {**row.get("test_also", {}), **row["test"]}
+    return [number(scores.get(name)) for name in _columns(results)]
+
+
+def _columns(results: Mapping[str, Any]) -> list[str]:
+    """Return the tasks, and behind each its further scores."""
+    also = sorted({name for row in results["candidates"] for name in row.get("test_also", {})})
+    return _with_also(results["tasks"], also)
+
+
+def _with_also(tasks: Sequence[str], also: Sequence[str]) -> list[str]:
+    """Return tasks, each followed by its further scores ``TASK (NAME)``; others come last."""
+    placed = {task: [name for name in also if name.startswith(f"{task} (")] for task in tasks}
+    last = [name for name in also if not any(name in names for names in placed.values())]
+    return [name for task, names in placed.items() for name in (task, *names)] + last
 
 
 def _with_interval(value: float | None, ends: Sequence[float] | None) -> str:

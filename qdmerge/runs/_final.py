@@ -244,6 +244,7 @@ def _row(candidate: Candidate, scores: SplitScores, resamples: int, seed: int) -
         "solution": solution_id(candidate.x),
         "details": candidate.details,
         **splits,
+        "test_also": scores.also(candidate.x, "test"),
         "validation_mean": float(np.mean(list(splits["validation"].values()))),
         "selection_mean": float(np.mean(list(splits["selection"].values()))),
         "test_mean": float(np.mean(test)),

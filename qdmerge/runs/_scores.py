@@ -98,6 +98,11 @@ class SplitScores:
             return {}
         return {task: np.asarray(items[task], float) for task in self._tasks[split]}
 
+    def also(self, x: np.ndarray, split: str) -> dict[str, float]:
+        """Return the means of further scores: of items under names that are no task's."""
+        items = self._known[split, solution_id(x)].get("items") or {}
+        return {k: float(np.mean(v)) for k, v in items.items() if k not in self._tasks[split]}
+
 
 def _interval(
     samples: Sequence[np.ndarray],
@@ -197,6 +202,7 @@ def score_side_tasks(
             {
                 "name": one.name,
                 "scores": values,
+                "also": scores.also(one.x, SIDE),
                 "ci95": {
                     task: mean_interval([items[task]], resamples, seed) if task in items else None
                     for task in values

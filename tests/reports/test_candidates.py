@@ -55,6 +55,17 @@ def test_markdown_numbers_equal_the_results(run_of):
         np.testing.assert_allclose(numbers, expected, atol=5e-4)
 
 
+def test_further_scores_stand_beside_their_task(results):
+    task = results["tasks"][0]
+    name = f"{task} (base)"
+    rows = [{**row, "test_also": {name: 0.125}} for row in results["candidates"]]
+    results = {**results, "candidates": rows}
+    head = results_markdown(results).split("\n")[4]
+    assert f"| {task} | {name} |" in head
+    assert all("0.125" in row for row in map(" ".join, markdown_rows(results_markdown(results))))
+    assert rendered(results_table(results)).count("0.125") == len(rows)
+
+
 def test_both_tables_tell_cost_archives_and_how_the_model_was_chosen(results):
     text = rendered(results_table(results))
     page = results_markdown(results)
@@ -172,3 +183,21 @@ def test_one_task_needs_one_number_per_row(run_of):
     assert panel.get_xlabel().startswith("test score on task0")
     assert len(panel.texts) == 1 + len(panel.patches) + 3
     assert panel.get_legend() is None
+
+
+@pytest.mark.parametrize("shift", [0.0, -5.0, -1e6])
+def test_a_longer_bar_is_a_better_model(results, shift):
+    """Of negative scores, too; and bars end at their scores."""
+    for row in results["candidates"]:
+        row["test"] = {task: score + shift for task, score in row["test"].items()}
+        row["test_mean"] += shift
+        row["test_mean_ci95"] = [end + shift for end in row["test_mean_ci95"]]
+    (panel,) = candidates_chart(results).axes
+    by_name = {row["name"]: row for row in results["candidates"]}
+    shown = [by_name[name.removeprefix("★ ").split(" ")[0]] for name in names(panel)]
+    means = [row["test_mean"] for row in shown]
+    widths = [bar.get_width() for bar in panel.patches]
+    assert min(widths) >= 0
+    assert np.argsort(widths).tolist() == np.argsort(means).tolist()
+    ends = [bar.get_x() + bar.get_width() for bar in panel.patches]
+    np.testing.assert_allclose(ends, means)

@@ -112,6 +112,10 @@ class TaskKind(ABC):
         """
         return {}
 
+    def remarks(self, items: Sequence[Item]) -> list[str]:
+        """Return what a user should know of items that can be used, a line each."""
+        return []
+
     @classmethod
     def unaskable(cls, item: Item) -> str | None:
         """Return what keeps an item that may lack labels from being asked, or None."""

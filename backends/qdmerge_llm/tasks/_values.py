@@ -40,11 +40,11 @@ def _numbers(value: Any) -> bool:
 
 
 def same(value: Any, expected: Any) -> bool:
-    """Return whether JSON values are equal as Python sees it, floats within 1e-6."""
+    """Return whether JSON values are equal as Python sees it, floats within 1e-6, NaN to none."""
     if isinstance(value, float) or isinstance(expected, float):
         numbers = isinstance(value, (int, float)) and isinstance(expected, (int, float))
-        near = value == expected or close(value, expected, _TOLERANCE, _TOLERANCE)
-        return numbers and near
+        near = expected == expected and close(value, expected, _TOLERANCE, _TOLERANCE)
+        return numbers and (value == expected or near)
     if isinstance(value, list) and isinstance(expected, list):
         return len(value) == len(expected) and all(map(same, value, expected))
     if isinstance(value, dict) and isinstance(expected, dict):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import ast
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -230,6 +232,93 @@ def test_the_mysql_that_models_write(engine: Engine) -> None:
     engine.close(session)
 
 
+ALIKE = Table(
+    "2nd t",
+    (("1st", "TEXT"), ("n", "TEXT"), ("x", "TEXT")),
+    (("Café", "9", "a"), ("cafe", "30", "1st"), ("Łódź", "100", "b"), ("none", "", "c_d")),
+)
+AS_IN_MYSQL = {  # statement: the texts of ``n`` that it gives
+    "SELECT n FROM `2nd t` WHERE 1st = 'CAFE'": ["9", "30"],
+    "SELECT n FROM `2nd t` WHERE `2nd t`.`1st` = 'cafe'": ["9", "30"],
+    "SELECT n FROM `2nd t` WHERE 1st LIKE 'caf_'": ["9", "30"],
+    "SELECT n FROM `2nd t` WHERE 1st IN ('CAFÉ', 'x')": ["9", "30"],
+    "SELECT n FROM `2nd t` WHERE x LIKE 'C\\_d' OR x LIKE 'a\\%'": [""],
+    "SELECT n FROM `2nd t` WHERE n > 10": ["30", "100"],
+    "SELECT n FROM `2nd t` WHERE n > '10'": ["9", "30", "100"],
+    "SELECT n FROM `2nd t` WHERE 10 < n AND n <> 30": ["100"],
+    "SELECT n FROM `2nd t` WHERE n BETWEEN 8 AND 31": ["9", "30"],
+    "SELECT n FROM `2nd t` WHERE n NOT IN (9, 30.0) AND n != 0": ["100"],
+    "SELECT n FROM `2nd t` WHERE n = 0": [""],
+    "SELECT n FROM `2nd t` WHERE \"n\" = 'n' AND n = 9": ["9"],
+    "SELECT n FROM `2nd t` WHERE 1st = 'cafe' && n = 9 || n = 100": ["9", "100"],
+    "SELECT n FROM `2nd t` WHERE n / 4 = 7.5": ["30"],
+    "SELECT n FROM `2nd t` WHERE x = 1": ["30"],
+    "SELECT n FROM '2nd t'": None,
+    "SELECT n FROM [2nd t]": None,
+    "SELECT n FROM `2nd t` WHERE n == 9": None,
+    "INSERT INTO `2nd t` ('1st', 'n', 'x') VALUES (1, 2, 3)": None,
+    "UPDATE `2nd t` SET n = 5 WHERE x = 1": None,
+}
+
+
+def test_statements_mean_what_they_mean_in_mysql(engine: Engine) -> None:
+    session = engine.open(ALIKE)
+    before = engine.contents([session])
+    found: dict[str, Any] = {}
+    for statement in AS_IN_MYSQL:
+        (reply,) = engine.execute([(session, statement)])
+        found[statement] = [row[0] for row in ast.literal_eval(reply.text)] if reply.ok else None
+    assert {k: v and sorted(v, key=len) for k, v in found.items()} == AS_IN_MYSQL
+    assert engine.contents([session]) == before
+    engine.execute([(session, "UPDATE `2nd t` SET n = 5, 1st = 'x' WHERE x = 'A'")])
+    (reply,) = engine.execute([(session, "SELECT n FROM `2nd t` WHERE 1st = 'X'")])
+    assert reply.text == "[('5',)]"
+    engine.close(session)
+
+
+def test_a_right_write_counts_however_the_episode_ends(url: str, sandbox: Sandbox) -> None:
+    statement = "UPDATE `the people` SET age = '31' WHERE `full name` = 'Bo'"
+    task = AgentBenchDBTask(sandbox, url, rounds=3)
+    look = sql("SELECT 1")
+    endings = {
+        "right": [sql(statement), final("done")],
+        "no form": [sql(statement), "I am done."],
+        "silence": [sql(statement), ""],
+        "rounds": [sql(statement), look],
+        "too late": [look, look, sql(statement)],
+        "nothing": [final("done")],
+        "undone": [sql(statement), sql("UPDATE `the people` SET age = '1'"), final("done")],
+    }
+    scores = {
+        k: play(task, items(row("UPDATE", statement)), *v)[0].score for k, v in endings.items()
+    }
+    assert scores == dict.fromkeys(endings, 1) | {"too late": 0, "nothing": 0, "undone": 0}
+
+
+def test_references_that_change_nothing_are_named(url: str, sandbox: Sandbox) -> None:
+    same = "UPDATE `the people` SET age = '30' WHERE `full name` = 'Bo'"
+    chosen = items(row("UPDATE", same), row("DELETE", "DELETE FROM `the people` WHERE age = 'x'"))
+    found = AgentBenchDBTask(sandbox, url).unusable(chosen)
+    assert list(found) == ["1", "2"]
+    assert "changes nothing" in found["1"]
+
+
+def test_the_hash_of_a_row_decides_where_it_can(url: str, sandbox: Sandbox) -> None:
+    statement = "INSERT INTO `the people` VALUES ('Di', '4')"
+    rows = ["Ann,9", "Bo,30", "Cy,30", "Di,4"]
+    digests = sorted(hashlib.md5(text.encode()).hexdigest()[:5] for text in rows)
+    known = f"[('{hashlib.md5(','.join(digests).encode()).hexdigest()}',)]"
+    task = AgentBenchDBTask(sandbox, url)
+    right, other = items(
+        row("INSERT", statement, answer_md5=known), row("INSERT", statement, answer_md5="[('0',)]")
+    )
+    said = task.remarks([right, other])
+    assert len(said) == 1
+    assert "item '2'" in said[0]
+    cut = sql("INSERT INTO `the people` VALUES ('Di,4', NULL)")  # the same to the original's hash
+    assert [e.score for e in play(task, [right, other], cut, final("done"))] == [1, 0]
+
+
 HOSTILE = [
     "ATTACH DATABASE '{file}' AS other",
     "VACUUM INTO '{file}'",
@@ -303,7 +392,11 @@ TURNS = {
     "Action: Operation\nSELECT 1": None,
     "Action: Operation\n```sql\n```": None,
     "Action: Answer\nIt is 1.": None,
-    "Final Answer: [1]": None,
+    "Final Answer: [1]": ("answer", "[1]"),
+    "It is done.\n**Final Answer:** [1]": ("answer", "** [1]"),
+    "The final answer: [1]": None,
+    "Action: Finish\nFinal Answer: [1]": ("answer", "[1]"),
+    "Final Answer: [1]\nAction: Operation\n```sql\nSELECT 1\n```": ("operation", "SELECT 1"),
     "```sql\nSELECT 1\n```": None,
     "": None,
 }
@@ -347,11 +440,13 @@ def test_values_of_a_final_answer(text: str, values: list[str]) -> None:
         (["a"], ["A"], False),
         (["nan"], ["nan"], True),
         (["1_000"], ["1000"], False),
-        (["a", "a"], ["a"], False),
+        (["a", "a"], ["a"], True),
+        (["7", "7.0"], ["7"], False),
         ([], ["a"], False),
         (["b", "a"], ["a", "b"], True),
         (["b", "a", "a"], ["a", "b"], True),
-        (["1", "2"], ["2.0", "1.0"], True),
+        (["2.0", "1.0"], ["1.0", "2.0"], True),
+        (["1", "2"], ["2.0", "1.0"], False),
         (["a"], ["a", "b"], False),
         (["none"], [None], True),
         (["a"], [["a"]], True),
@@ -461,7 +556,7 @@ def test_comments_before_a_statement(engine: Engine) -> None:
 
 
 def test_the_prompt_tells_the_rounds(sandbox: Sandbox) -> None:
-    assert "at most 5 of them" in AgentBenchDBTask.default_system
+    assert "at most 16 of them" in AgentBenchDBTask.default_system
     assert AgentBenchDBTask(sandbox).system == AgentBenchDBTask.default_system
     assert "at most 3 of them" in AgentBenchDBTask(sandbox, rounds=3).system
     assert AgentBenchDBTask(sandbox, system="", rounds=3).system == ""

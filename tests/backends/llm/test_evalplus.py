@@ -146,11 +146,11 @@ def test_an_answer_must_run_to_its_end(after: str, sandbox: Sandbox) -> None:
 def test_each_input_has_its_time(sandbox: Sandbox) -> None:
     work = "def f(x):\n    import time\n    end = time.process_time() + {0}\n"
     work += "    while time.process_time() < end: pass\n    return x"
-    item = plain("f", work.format(0.6), [], base_input=[[1], [2], [3]], plus_input=[[4], [5]])
+    item = plain("f", work.format(0.3), [], base_input=[[1], [2]])
     hidden = "def f(x):\n    while True:\n        try:\n            while True: pass\n"
     hidden += "        except Exception: pass"
     stuck = "def f(x): return 9 ** 9 ** 9"
-    answers = work.format(1.3), work.format(5), hidden, stuck
+    answers = work.format(1), work.format(5), hidden, stuck
     assert score(MBPPTask(sandbox), item, *answers) == [1, 0, 0, 0]
     asleep = "import time\ndef f(x): time.sleep(99)"
     assert score(MBPPTask(sandbox, seconds=0.5), plain("f", "def f(x): return x", [1]), asleep) == [

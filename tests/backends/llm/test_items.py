@@ -3,7 +3,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import re
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from qdmerge.errors import ConfigError
+from qdmerge.errors import ConfigError, Hint
 from qdmerge_llm.items import SPLITS, leaked_items, read_items, read_rows, split_of
 from qdmerge_llm.sandbox import Sandbox
 from qdmerge_llm.task_settings import SideTaskConfig, TaskConfig
@@ -118,33 +117,42 @@ def test_every_split_needs_a_file_and_enough_items(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("config", [TaskConfig, SideTaskConfig])
-def test_check_names_the_items_whose_reference_fails(
+def test_rows_of_benchmarks_that_cannot_be_used_are_named_and_left_out(
     config: Any, tmp_path: Path, sandbox: Sandbox
 ) -> None:
     assert sandbox.isolated
-    row = {
-        "prompt": "Double it.",
-        "entry_point": "f",
-        "assertion": "assert f(1) == 2",
-        "base_input": [[1]],
-    }
-    rows = [
-        {
-            **row,
-            "task_id": f"r{k}",
-            "prompt": f"Double it {k}.",
-            "canonical_solution": f"def f(x): return 2 * {'y' if k % 2 else 'x'}",
-        }
-        for k in range(150)
-    ]
+    row = {"entry_point": "f", "assertion": "assert f(1) == 2", "base_input": [[1]]}
+    good = row | {"canonical_solution": "def f(x): return 2 * x"}
+    bad = row | {"canonical_solution": "def f(x): return 2 * y"}
+    rows = [good | {"task_id": f"r{k}", "prompt": f"Double it {k}."} for k in range(60)]
+    rows[7] |= bad
+    rows += [{"task_id": "torn"}, {**rows[0], "base_input": 1, "task_id": "odd"}, [1], rows[1]]
     path = written(tmp_path / "a.jsonl", rows)
     splits = ("validation", "selection", "test")
-    settings = dict.fromkeys(splits, "all") if config is TaskConfig else {}
-    found = config(kind="mbpp", data=path, **settings).problems()
-    assert found[0].endswith(": its canonical_solution does not run")
-    assert found[0].startswith(f"{path}: item 'r")
-    assert re.fullmatch(rf"{path}: and \d+ more", found[-1])
-    assert len(found) == 6
+    settings = dict.fromkeys(splits, "all") if config is TaskConfig else {"items_used": 64}
+    with pytest.warns(Hint) as told:
+        problems, found = config(kind="mbpp", data=path, **settings).examined()
+    assert problems == []
+    told_of = {str(one.message).removeprefix(f"{path}: ").split(":")[0] for one in told}
+    tried = {"item 'r7' is left out"}
+    assert told_of | tried == {
+        f"{name} is left out"
+        for name in (
+            "item 'r7'",
+            "line 61",
+            "item 'odd', line 62",
+            "line 63",
+            "item 'r1', line 64",
+        )
+    }
+    assert config is TaskConfig or tried <= told_of  # of a divided file it is for training
+    kept = {item["id"] for split, items in found.items() for item in items}
+    assert kept <= {f"r{k}" for k in range(60)} - {"r7"}
+    assert config is TaskConfig or len(kept) == 59
+    only = written(tmp_path / "b.jsonl", [rows[7]])
+    problems = SideTaskConfig(kind="mbpp", data=only).problems()
+    assert "too few items" in problems[0]
+    assert "item 'r7': its canonical_solution does not run" in problems[1]
 
 
 def test_side_tasks_take_all_items_of_their_file(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_no_statement_comes_out_differently_when_it_is_repeated(sandbox: Sandbox
         "CURRENT_TIME",
         "current_timestamp",
         "date('now')",
-        "date('n' || 'ow', '+1 day')",
+        "date(CONCAT('n', 'ow'), '+1 day')",
         "datetime()",
         "time('NOW')",
         "julianday('now')",

@@ -105,5 +105,5 @@ class HumanEvalTask(CodingTask):
 
     def _test(self, item: Item, do: str) -> dict[str, Any]:
         code = self.reference(item)
-        more = {"do": do, "wall": self._seconds, "size": LARGEST}
+        more = {"do": do, "idle": self._seconds, "size": LARGEST}
         return {"code": code, "entry": item["entry_point"], "test": item["test"], **more}

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from typing import Any
 
 _TEST_CPU = 20  # seconds of a test, the reference's calls included
+_AT_WORK = 0.01  # seconds of CPU that what is not idle uses, on however busy a machine
 WARM_UP: dict[str, Any] = {
     "do": "call",
     "code": "import re, math, heapq, collections, itertools\ndef f(x):\n    return [x]",
@@ -28,7 +29,7 @@ WARM_UP: dict[str, Any] = {
     "inputs": [{"type": "tuple", "value": [[1]]}],
     "cpu": [1],
     "total": 1,
-    "wall": 10.0,
+    "idle": 10.0,
     "packages": None,
 }
 
@@ -122,23 +123,34 @@ class _TimeoutError(BaseException):
     """The time of a call is over; no handler of Exception takes it."""
 
 
-def _stop(*_: Any) -> None:
-    raise _TimeoutError
-
-
 @contextmanager
-def _limited(cpu: float, wall: float) -> Iterator[None]:
-    """Raise in what takes longer, again and again; what cannot be interrupted ends the process."""
+def _limited(cpu: float, idle: float) -> Iterator[None]:
+    """Raise in what uses more CPU time, or none for as long as ``idle``; what goes on nevertheless
+    ends the process.
+    """
     before, hard = resource.getrlimit(resource.RLIMIT_CPU)
-    last = int(time.process_time() + cpu) + 2
+    used, stopped = time.process_time(), False
+    last = int(used + cpu) + 2
     soft = last if hard == resource.RLIM_INFINITY else min(last, hard)
     resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
-    for kind, number, seconds in (
-        (signal.ITIMER_PROF, signal.SIGPROF, cpu),
-        (signal.ITIMER_REAL, signal.SIGALRM, wall),
-    ):
-        signal.signal(number, _stop)
-        signal.setitimer(kind, seconds, 0.1)
+
+    def stop(*_: Any) -> None:
+        raise _TimeoutError
+
+    def look(*_: Any) -> None:
+        nonlocal used, stopped
+        if time.process_time() - used >= _AT_WORK:
+            used = time.process_time()
+        elif stopped:
+            os._exit(1)
+        else:
+            stopped = True
+            raise _TimeoutError
+
+    signal.signal(signal.SIGPROF, stop)
+    signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_PROF, cpu, 0.1)
+    signal.setitimer(signal.ITIMER_REAL, idle, idle)
     try:
         yield
     finally:
@@ -156,7 +168,7 @@ def _call(payload: dict[str, Any]) -> str:
     if payload["packages"]:
         os.environ["OPENBLAS_NUM_THREADS"] = "1"
         sys.path.append(payload["packages"])
-    with _limited(payload["total"], payload["wall"]):
+    with _limited(payload["total"], payload["idle"]):
         function = define(payload["code"])[payload["entry"]]
     results = []
     begin = time.process_time()
@@ -165,7 +177,7 @@ def _call(payload: dict[str, Any]) -> str:
         start = time.process_time()
         try:
             left = min(cpu, payload["total"] - (start - begin))
-            with _limited(max(left, 0.01), payload["wall"]):
+            with _limited(max(left, 0.01), payload["idle"]):
                 value = function(*given)
             seconds = time.process_time() - start
             if seconds > left:  # it took no notice
@@ -199,7 +211,7 @@ def _check(payload: dict[str, Any]) -> str:
 
     random.seed(0)
     exec(compile(payload["test"], "test", "exec"), names)
-    with _limited(_TEST_CPU, payload["wall"]):
+    with _limited(_TEST_CPU, payload["idle"]):
         names["check"](candidate)
     return json.dumps(inputs if record else inputs == payload["inputs"])
 

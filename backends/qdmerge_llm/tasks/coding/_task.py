@@ -28,7 +28,7 @@ Results = list[Any]
 UNREADABLE = (ValueError, TypeError, KeyError, IndexError, RecursionError, MemoryError)
 LONGEST = 60
 """Seconds of CPU, at most, of all inputs together."""
-_WALL = 180.0  # seconds of a process whose calls take no notice of their limits
+_WALL = 600.0  # seconds of a process whose calls take no notice of their limits
 LARGEST = 1 << 24
 """Bytes of all outputs of a reference solution."""
 _SPARE = 1 << 16  # bytes that an answer's outputs may take beyond twice the reference's
@@ -64,9 +64,9 @@ class CodingTask(ExecutedTask):
 
     Args:
         sandbox: Where answers, and the reference solutions, run.
-        seconds: Wall time of one input.
+        seconds: Wall time in which an answer must not be idle.
         cpu_seconds: CPU time of one input; four times the reference solution's where that is more.
-            Reached before ``seconds`` also on a busy machine, so scores do not depend on its load.
+            Time on the wall does not count, so scores do not depend on the machine's load.
         system: System prompt; None or "" for none.
         tests: The tests that make the score: "plus" are both, "base" those of the original.
     """
@@ -81,7 +81,7 @@ class CodingTask(ExecutedTask):
     def __init__(
         self,
         sandbox: Sandbox,
-        seconds: Seconds = 20.0,
+        seconds: Seconds = 10.0,
         cpu_seconds: PositiveInt = 1,
         system: str | None = None,
         tests: Tests = "plus",
@@ -220,7 +220,7 @@ class CodingTask(ExecutedTask):
             "inputs": half.inputs,
             "cpu": half.cpu,
             "total": half.total,
-            "wall": self._seconds,
+            "idle": self._seconds,
             "size": half.size,
             "packages": self._sandbox.packages,
         }

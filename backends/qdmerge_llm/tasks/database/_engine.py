@@ -13,6 +13,7 @@ import qdmerge_llm.tasks.database._program as _program
 from qdmerge.errors import EvaluationError
 from qdmerge_llm.sandbox import Sandbox
 from qdmerge_llm.tasks._executed import Program, run_batch
+from qdmerge_llm.tasks.database._dialect import in_sqlite
 
 Types = Literal["text", "numeric"]
 
@@ -114,7 +115,9 @@ class Engine(ABC):
 
     @abstractmethod
     def contents(self, sessions: Sequence[Any]) -> list[str | None]:
-        """Return for each session a hash of its table's rows in any order; None if unreadable."""
+        """Return for each session a hash of its table's rows in any order, a blank, and the hash of
+        AgentBench (``answer_md5``); None if the table is unreadable.
+        """
 
     @abstractmethod
     def close(self, session: Any) -> None:
@@ -154,11 +157,19 @@ class SQLiteEngine(Engine):
 
     def execute(self, orders: Sequence[tuple[_Session, str]]) -> list[Reply]:
         """Execute a statement in each session."""
-        replies = self._run([(session, [statement]) for session, statement in orders], False)
-        for (session, statement), reply in zip(orders, replies, strict=True):
-            if reply is not _STOPPED and not _READS.match(_program.uncommented(statement)):
-                session.statements.append(statement)
-        return replies
+        found: dict[int, Reply] = {}
+        read: dict[int, str] = {}
+        for k, (_, statement) in enumerate(orders):
+            try:
+                read[k] = in_sqlite(statement)
+            except ValueError as error:
+                found[k] = Reply(_program.cut(f"Error: {error}"), False)
+        asked = [(orders[k][0], [statement]) for k, statement in read.items()]
+        for (k, statement), reply in zip(read.items(), self._run(asked, False), strict=True):
+            found[k] = reply
+            if reply is not _STOPPED and not _READS.match(statement):
+                orders[k][0].statements.append(statement)
+        return [found[k] for k in range(len(orders))]
 
     def contents(self, sessions: Sequence[_Session]) -> list[str | None]:
         """Return hashes of the sessions' tables."""

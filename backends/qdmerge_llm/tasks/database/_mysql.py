@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from qdmerge.errors import ConfigError, EvaluationError
 from qdmerge_llm.tasks.database._engine import Engine, Reply, Table, UnfitTableError
-from qdmerge_llm.tasks.database._program import cut, digest, quoted, shown, uncommented
+from qdmerge_llm.tasks.database._program import cut, fingerprint, quoted, shown, uncommented
 
 _PREFIX = "qdmerge"
 _SECONDS = 5  # of one statement
@@ -171,7 +171,7 @@ class MySQLEngine(Engine):
             except self._library.Error as error:
                 self._blame(error)
                 return None
-        return digest(rows) if len(rows) <= _MAX_ROWS else None
+        return fingerprint(rows) if len(rows) <= _MAX_ROWS else None
 
     def _blame(self, error: Exception) -> None:
         """Return if an error is the statement's own; EvaluationError if the connection is gone."""

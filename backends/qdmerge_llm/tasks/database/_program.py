@@ -7,10 +7,12 @@ number of episodes share one sandbox.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
 import sqlite3
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -28,9 +30,6 @@ WARM_UP: dict[str, Any] = {
 
 # Not the kind that MySQL executes, /*! ... */ and MariaDB's /*M! ... */.
 _COMMENTS = re.compile(r"(?:\s|--(?=\s|\Z)[^\n]*|#[^\n]*|/\*(?!M?!).*?\*/)*", re.DOTALL)
-_STRING = re.compile(r"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\"|`[^`]*`", re.DOTALL)
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-_ESCAPED = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "%": "\\%", "_": "\\_"}
 _NAME = r"[`'\"]?(?P<name>[^`'\";]+?)[`'\"]?"
 _DESCRIBE = re.compile(
     rf"\s*(?:DESC(?:RIBE)?|SHOW\s+COLUMNS\s+(?:FROM|IN))\s+{_NAME}\s*;?\s*", re.IGNORECASE
@@ -61,6 +60,11 @@ def digest(rows: Iterable[Sequence[Any]]) -> str:
     return hashlib.sha256("\n".join(sorted(repr(tuple(row)) for row in rows)).encode()).hexdigest()
 
 
+def fingerprint(rows: Sequence[Sequence[Any]]) -> str:
+    """Return :func:`digest` and :func:`original_hash` of rows, with a blank between."""
+    return f"{digest(rows)} {original_hash(rows)}"
+
+
 def quoted(name: str) -> str:
     """Return a name as an identifier."""
     return "`" + name.replace("`", "``") + "`"
@@ -72,20 +76,18 @@ def uncommented(statement: str) -> str:
     return statement[found.end() :] if found else statement
 
 
-def unescaped(statement: str) -> str:
-    """Return a statement with MySQL's backslash escapes in strings as SQLite writes them."""
+def original_hash(rows: Iterable[Sequence[Any]]) -> str:
+    """Return AgentBench's hash of rows, in the form of ``answer_md5``: of each row five digits of
+    the MD5 of its cells, NULLs left out; of all of them, in order, the first 1024 characters.
+    """
+    texts = (",".join(_plain(cell) for cell in row if cell is not None) for row in rows)
+    parts = sorted(hashlib.md5(text.encode("utf-8", "replace")).hexdigest()[:5] for text in texts)
+    found = hashlib.md5(",".join(parts)[:1024].encode()).hexdigest() if parts else None
+    return f"[({found!r},)]"
 
-    def literal(found: re.Match[str]) -> str:
-        text, quote = found[0], found[0][0]
-        if quote == "`":
-            return text
 
-        def character(escape: re.Match[str]) -> str:
-            return quote * 2 if escape[1] == quote else _ESCAPED.get(escape[1], escape[1])
-
-        return quote + _ESCAPE.sub(character, text[1:-1]) + quote
-
-    return _STRING.sub(literal, statement) if "\\" in statement else statement
+def _plain(cell: Any) -> str:
+    return str(int(cell) if isinstance(cell, float) and cell.is_integer() else cell)
 
 
 _READS = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_RECURSIVE)
@@ -194,8 +196,62 @@ def _regexp(pattern: Any, value: Any) -> bool | None:
     return None if value is None else bool(re.search(str(pattern), str(value), re.IGNORECASE))
 
 
+_SIMPLE = str.maketrans("øØłŁđĐħĦ", "oollddhh")
+
+
+@functools.lru_cache(4096)
+def folded(text: str) -> str:
+    """Return a text as MySQL's default collation compares it: without case and accents."""
+    parts = unicodedata.normalize("NFKD", text.translate(_SIMPLE)).casefold()
+    return "".join(part for part in parts if not unicodedata.combining(part))
+
+
+def _compared(first: str, second: str) -> int:
+    one, other = folded(first), folded(second)
+    return (one > other) - (one < other)
+
+
+@functools.lru_cache(256)
+def _like_pattern(pattern: str, escape: str) -> re.Pattern[str]:
+    text, parts = iter(folded(pattern)), []
+    for character in text:
+        if character == escape:
+            parts.append(re.escape(next(text, escape)))
+        else:
+            parts.append({"%": ".*", "_": "."}.get(character) or re.escape(character))
+    return re.compile("".join(parts), re.DOTALL)
+
+
+def _like(pattern: Any, value: Any, escape: Any = "\\") -> bool | None:
+    if pattern is None or value is None:
+        return None
+    return bool(_like_pattern(str(pattern), str(escape)).fullmatch(folded(str(value))))
+
+
+_PREFIX = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(\s*\Z)?")
+
+
+def _number(value: Any) -> Any:
+    """Return a value as MySQL compares it with a number: the number that a text begins with."""
+    if not isinstance(value, str):
+        return value
+    found = _PREFIX.match(value)
+    return float(found[1]) if found else 0.0
+
+
+def _strict_number(value: Any) -> Any:
+    """Return :func:`_number` of a text that is a number; others end a statement that writes."""
+    found = _PREFIX.match(value) if isinstance(value, str) else None
+    if isinstance(value, str) and not (found and found[2] is not None):
+        _why.append(f"Truncated incorrect DOUBLE value: {value!r}")
+        raise ValueError
+    return _number(value)
+
+
 # What models write for MySQL and this library of SQLite may lack.
 _FUNCTIONS: dict[str, tuple[int, Any]] = {
+    "number": (1, _number),
+    "strict_number": (1, _strict_number),
     "concat": (-1, _concat),
     "concat_ws": (-1, lambda by, *values: str(by).join(str(v) for v in values if v is not None)),
     "if": (3, lambda condition, yes, no: yes if condition else no),
@@ -213,14 +269,16 @@ def _opened(table: dict[str, Any]) -> sqlite3.Connection:
     database = sqlite3.connect(":memory:", isolation_level=None, cached_statements=0)
     database.execute(f"PRAGMA hard_heap_limit = {MAX_MEMORY}")
     database.execute("PRAGMA temp_store = MEMORY")
-    # Text compares as under MySQL's default collation, upper and lower case alike.
-    kinds = {"TEXT": "TEXT COLLATE NOCASE"}
+    database.create_collation("MYSQL", _compared)
+    kinds = {"TEXT": "TEXT COLLATE MYSQL"}
     columns = [f"{quoted(name)} {kinds.get(kind, kind)}" for name, kind in table["columns"]]
     database.execute(f"CREATE TABLE {quoted(table['name'])} ({', '.join(columns)})")
     marks = ", ".join("?" * len(columns))
     database.executemany(f"INSERT INTO {quoted(table['name'])} VALUES ({marks})", table["rows"])
     for name, (arguments, function) in _FUNCTIONS.items():
         database.create_function(name, arguments, function, deterministic=True)
+    for count in (2, 3):
+        database.create_function("like", count, _like, deterministic=True)
     for name in _CLOCKS:
         for arguments in (0, 1):
             database.create_function(name, arguments, _refuse)
@@ -239,7 +297,7 @@ def _rows(database: sqlite3.Connection, statement: str) -> Iterable[Sequence[Any
         return database.execute(_LISTED)
     if asked := _DESCRIBE.fullmatch(statement):
         return database.execute(_DESCRIBED, (asked["name"],))
-    return database.execute(unescaped(statement))
+    return database.execute(statement)
 
 
 def run(payload: dict[str, Any]) -> str:
@@ -267,8 +325,8 @@ def _episode(payload: dict[str, Any]) -> str:
     if payload["contents"]:
         names = ", ".join(quoted(name) for name, _ in table["columns"])
         try:
-            rows = _rows(database, f"SELECT {names} FROM {quoted(table['name'])}")
-            ok, text = True, digest(rows)
+            rows = list(_rows(database, f"SELECT {names} FROM {quoted(table['name'])}"))
+            ok, text = True, fingerprint(rows)
         except (sqlite3.Error, MemoryError) as error:
             ok, text = False, str(error)
     return json.dumps({"ok": ok, "text": text})

@@ -19,7 +19,7 @@ from qdmerge_llm.tasks.database._engine import Engine, SQLiteEngine, Table, Type
 from qdmerge_llm.tasks.database._mysql import MySQLEngine, connector
 
 _WRITES = ("INSERT", "UPDATE", "DELETE")
-_ROUNDS = 5
+_ROUNDS = 16  # the original executes 15 operations, then takes the answer
 _SYSTEM = """\
 You solve a user's problem on a MySQL database. You work in turns, at most {rounds} of them. \
 Each turn takes exactly one of two actions.
@@ -38,12 +38,12 @@ Give the values asked for as a list, a single value as a list of one. If the pro
 change the table, change it first; the final answer can then be anything. \
 Nobody sees anything but the final answer."""
 _ANYTHING = "SHOW TABLES"  # executed where the table can be built
-_ACTION = re.compile(r"Action\s*:\W*(Operation|Answer)\b", re.IGNORECASE)
+_ACTION = re.compile(r"Action\s*:\W*(\w+)", re.IGNORECASE)
 _SQL = re.compile(
     r"```[ \t]*(?:\w*sql\w*)?[ \t]*\n(.*?)(?:^[ \t]*```|\Z)",
     re.DOTALL | re.IGNORECASE | re.MULTILINE,
 )
-_FINAL = re.compile(r"Final Answer\s*:(.*)", re.IGNORECASE | re.DOTALL)
+_FINAL = re.compile(r"^\W*Final Answer\s*:(.*)", re.IGNORECASE | re.DOTALL | re.MULTILINE)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _LONGEST = 10_000  # characters of an answer that is read as a list
 
@@ -70,8 +70,9 @@ class AgentBenchDBTask(EpisodeTask):
     A row has ``description``, ``table`` (``table_name`` and ``table_info``: ``columns``, ``rows``),
     ``type``, ``label`` and often ``add_description``, which names the table and its columns. For
     INSERT, UPDATE and DELETE the label is the reference statement. Such a problem is solved if the
-    table equals, in any order of rows, what the reference statement makes of it when the model
-    gives its final answer; a question is solved by the values of its label.
+    table equals, in any order of rows, what the reference statement makes of it when the episode
+    ends, in whatever way; a question is solved by the values of its label. ``answer_md5``, the
+    original's hash of the table, decides where the reference statement gives it here, too.
 
     AgentBench reports the mean of the success rates over the kinds SELECT, INSERT and UPDATE. The
     score here is the mean over the items: the same where the kinds are equally many.
@@ -83,12 +84,14 @@ class AgentBenchDBTask(EpisodeTask):
         types: "text" makes all columns TEXT, as the original does; "numeric" gives columns of plain
             numbers a number's type.
         system: System prompt; None for the kind's own, which tells ``rounds``, "" for none.
-        rounds: Turns the model has; None for 5.
+        rounds: Turns the model has; None for 16, those of the original's published settings: 15
+            operations at most, and the answer. The last turn's operation is not executed.
 
     Raises:
         ConfigError: No such engine, or its library is not installed, or its server not reached.
     """
 
+    leaves_out: ClassVar[bool] = True
     default_system: ClassVar[str] = _SYSTEM.replace("{rounds}", str(_ROUNDS))
     default_rounds: ClassVar[int] = _ROUNDS
 
@@ -168,6 +171,18 @@ class AgentBenchDBTask(EpisodeTask):
             found |= self._learn(items[first : first + self.at_once])
         return found
 
+    def remarks(self, items: Sequence[Item]) -> list[str]:
+        """Name the items whose ``answer_md5`` is not what their reference statement gives."""
+        self._learn(items)
+        return [
+            f"item '{item['id']}': its reference statement does not give its answer_md5 on this "
+            "engine; the table that the statement makes is what counts"
+            for item in items
+            if _writes(item)
+            and item.get("answer_md5")
+            and self._expected.get(_key(item), "").split(" ", 1)[-1] != item["answer_md5"]
+        ]
+
     @classmethod
     def gold(cls, item: Item) -> list[str]:
         """Return the reference statement, where there is one, and the label as the final answer."""
@@ -202,16 +217,16 @@ class AgentBenchDBTask(EpisodeTask):
     def act(self, episodes: Sequence[Episode]) -> None:
         """Execute the operations and judges the answers of a round."""
         operations: list[tuple[Episode, str]] = []
-        changed: list[Episode] = []
+        changed: list[Episode] = []  # a table is judged however its episode ends
         for episode in episodes:
             turn = parse_turn(episode.answer)
-            if turn is None:
-                episode.end(0.0, "neither an operation with SQL nor a final answer")
-            elif turn[0] == "operation":
+            if turn and turn[0] == "operation" and episode.turns < self.rounds:
                 operations.append((episode, turn[1]))
             elif _writes(episode.item):
                 changed.append(episode)
-            else:
+            elif turn is None:
+                episode.end(0.0, "neither an operation with SQL nor a final answer")
+            elif turn[0] == "answer":
                 values = parse_values(turn[1])
                 right = same_answer(values, episode.item["label"])
                 episode.end(right, "right answer" if right else "wrong answer")
@@ -226,7 +241,7 @@ class AgentBenchDBTask(EpisodeTask):
         """End the episodes whose tables were to be changed."""
         found = self._engine.contents([episode.state for episode in episodes])
         for episode, contents in zip(episodes, found, strict=True):
-            right = contents == self._expected[_key(episode.item)]
+            right = _alike(contents, self._expected[_key(episode.item)], episode.item)
             episode.end(right, "right table" if right else "wrong table")
 
     def _learn(self, items: Sequence[Item]) -> dict[str, str]:
@@ -242,19 +257,32 @@ class AgentBenchDBTask(EpisodeTask):
                     sessions[key] = self._engine.open(Table.of(item, self._types))
                 except UnfitTableError as error:
                     failed[key] = str(error)
+            before = self._engine.contents(list(sessions.values()))
             statements = [new[k]["label"][0] if _writes(new[k]) else _ANYTHING for k in sessions]
             replies = self._engine.execute(list(zip(sessions.values(), statements, strict=True)))
             hashes = self._engine.contents(list(sessions.values()))
         finally:
             for session in sessions.values():
                 self._engine.close(session)
-        for key, reply, contents in zip(sessions, replies, hashes, strict=True):
-            if reply.ok and contents is not None:
+        for key, reply, old, contents in zip(sessions, replies, before, hashes, strict=True):
+            if reply.ok and _writes(new[key]) and contents == old:
+                failed[key] = "the reference statement changes nothing, so doing nothing solves it"
+            elif reply.ok and contents is not None:
                 self._expected[key] = contents
             else:
                 what = "the reference statement fails: " if _writes(new[key]) else ""
                 failed[key] = f"{what}{reply.text}"
         return {item["id"]: failed[_key(item)] for item in items if _key(item) in failed}
+
+
+def _alike(contents: str | None, expected: str, item: Item) -> bool:
+    """Return whether a table is what the reference makes of it: by the hash that the row gives, as
+    in the original, where the reference gives that, too; else row by row.
+    """
+    if contents is None:
+        return False
+    (rows, own), (right, known) = contents.split(" ", 1), expected.split(" ", 1)
+    return own == known if known == item.get("answer_md5") else rows == right
 
 
 def _unlabeled(item: Item) -> Item:
@@ -275,16 +303,14 @@ def parse_turn(text: str) -> tuple[str, str] | None:
 
     Returns:
         ``("operation", SQL)``, ``("answer", text after "Final Answer:")``, or None where the turn
-        is not of the protocol's form. Its first action counts.
+        is not of the protocol's form. Its first action counts; a final answer needs none.
     """
     action = _ACTION.search(text)
-    if action is None:
-        return None
-    kind, rest = action[1].lower(), text[action.end() :]
-    found = (_SQL if kind == "operation" else _FINAL).search(rest)
-    if found is None or (kind == "operation" and not found[1].strip()):
-        return None
-    return kind, found[1].strip()
+    if action and action[1].lower() == "operation":
+        found = _SQL.search(text, action.end())
+        return ("operation", found[1].strip()) if found and found[1].strip() else None
+    found = _FINAL.search(text)
+    return ("answer", found[1].strip()) if found else None
 
 
 def parse_values(text: str) -> list[str]:
@@ -310,17 +336,19 @@ def _text(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _canonical(value: Any) -> float | str:
-    text = _text(value).strip()
-    number = float(text) if len(text) < 400 and _NUMBER.fullmatch(text) else math.nan
-    return number if math.isfinite(number) else text
-
-
 def same_answer(values: Sequence[str], label: Sequence[Any]) -> bool:
     """Return whether an answer's values are the label's.
 
-    Two values are equal as numbers if both are numbers, else as text. Several are compared as sets.
+    One is equal to one as a number if both are numbers, else as text. Several are compared as sets
+    of texts.
     """
-    if len(label) == 1 and len(values) != 1:
-        return False
-    return {_canonical(value) for value in values} == {_canonical(value) for value in label}
+    said, right = ([_text(value).strip() for value in given] for given in (values, label))
+    if len(said) == len(right) == 1:
+        numbers = [_number(text) for text in (*said, *right)]
+        return said == right or (None not in numbers and numbers[0] == numbers[1])
+    return set(said) == set(right)
+
+
+def _number(text: str) -> float | None:
+    number = float(text) if len(text) < 400 and _NUMBER.fullmatch(text) else math.nan
+    return number if math.isfinite(number) else None
