@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import json
@@ -135,6 +136,8 @@ def moved_into_place(path: Path) -> Iterator[Path]:
         _remove(partial)
         partial.mkdir(parents=True)
         yield partial / path.name
+        if not (partial / path.name).exists():
+            raise FileNotFoundError(errno.ENOENT, "nothing was written there", path)
         (partial / path.name).replace(path)
     finally:
         with contextlib.suppress(OSError):

@@ -40,12 +40,17 @@ def emitter_factories(
     for emitter in [given] if one else given:  # type: ignore[union-attr]
         if isinstance(emitter, str | Mapping | Part):
             found.append(NamedEmitter.of(emitter))
-        elif inspect.isclass(emitter) or not callable(emitter):
+        elif not callable(emitter) or _is_stock_class(emitter):
             made = "lambda archive, spec: GaussianEmitter(archive, x0=spec.space.x0, ...)"
             _refuse("emitter", emitter, "'merge'", made)
         else:
             found.append(emitter)
     return tuple(found)
+
+
+def _is_stock_class(emitter: object) -> bool:
+    """Tell whether it is a class that is not made of an archive and a spec, as pyribs' are."""
+    return inspect.isclass(emitter) and "spec" not in inspect.signature(emitter).parameters
 
 
 def scheduler_factory(given: SchedulerFactory | Named) -> SchedulerFactory:

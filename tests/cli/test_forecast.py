@@ -137,7 +137,7 @@ def test_bad_input_is_one_line(arguments: list[str], message: str) -> None:
 def test_a_space_that_merges_nothing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("qdmerge_toy.ToySpace.merge")
     code, _, error = call("toy")
-    assert code == 1
+    assert code == 2
     assert "backend 'toy' has 'vector', which has no method 'merge'" in error
 
 

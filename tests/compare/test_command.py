@@ -190,5 +190,5 @@ def test_a_budget_of_seconds_ends_searches_and_all_costs_are_told(tmp_path):
             assert float(lines[name][cost]) == method[cost]
     arguments[arguments.index(0.4)] = 0.5
     code, output = call(*arguments)
-    assert code == 1
+    assert code == 2
     assert "of another configuration: seconds changed" in " ".join(output.split())

@@ -203,7 +203,7 @@ def test_what_does_not_fit_is_refused_before_anything_runs(tmp_path):
 
 
 def test_parts_that_do_not_fit_are_refused_before_anything_runs(tmp_path):
-    svd = {"svd": Method(changes={"emitters": ["merge"]})}
+    svd = {"svd": Method(changes={"emitters": [{"name": "merge", "mutation": "svd"}]})}
     with pytest.raises(ConfigError, match="spectral coordinates"):
         study(tmp_path / "out", methods=find_methods(["random"]) | svd).execute()
     assert not list((tmp_path / "out").glob("runs/*"))

@@ -84,9 +84,9 @@ def test_examples_that_cannot_be_drawn_or_have_no_results_yet(copy, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr(ToyBackend, "illustrate", broken)
         code, output = call("report", copy, "--examples")
-    assert code == 1
+    assert code == 2
     assert "could not be drawn: ValueError: no [brush] anywhere" in one_error(output)
     (copy / "results.json").unlink()
     code, output = call("report", copy, "--examples")
-    assert code == 1
+    assert code == 2
     assert "has no results yet" in one_error(output)

@@ -132,7 +132,7 @@ def test_what_follows_a_stop_string_of_the_settings_is_cut_off(backend: LLMBacke
 def test_prompts_without_room_are_told_once_for_each_task(backend: LLMBackend) -> None:
     task = replace(backend.llm_tasks[2], max_new_tokens=128)
     with pytest.warns(UserWarning, match=r"task 'os': 4 prompts and 128 new tokens do not fit"):
-        assert not backend._score(task, "test").any()
+        assert not any(s.any() for s in backend._score(task, "test").values())
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         backend._score(task, "test")

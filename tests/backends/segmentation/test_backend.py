@@ -175,7 +175,7 @@ def test_changed_images_are_refused_on_resume(run, study, tmp_path):
     lines = (path / "events.jsonl").read_text()
     (copy / "events.jsonl").write_text(lines)
     result = CliRunner().invoke(app, ["resume", str(copy)])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "another configuration" in result.output
     assert task
 
