@@ -2,7 +2,8 @@
 
 - :func:`write_whole`, :func:`write_json`, :func:`new_folder`, :func:`moved_into_place`: files and
   folders that nobody ever sees half of; :func:`clear_partial` removes what a kill left of them.
-- :func:`read_json`, :func:`read_json_or_empty`: JSON objects.
+- :func:`read_json`, :func:`read_json_or_empty`: JSON objects; :func:`parse_json`,
+  :func:`parse_yaml`: foreign text.
 - :func:`locked`: one process at a time.
 - :func:`cache_dir`, :func:`built_once`, :func:`written_once`, :func:`intact`: the cache;
   :func:`building_seconds`: what its entries cost.
@@ -65,6 +66,42 @@ def write_json(path: Path, content: object) -> None:
     write_whole(path, json.dumps(content, indent=2) + "\n")
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Return what foreign JSON text holds.
+
+    Raises:
+        ValueError: It is not JSON, is nested too deeply, or holds half of a surrogate pair, which
+            no file can keep.
+    """
+    return _parse(json.loads, text)
+
+
+def parse_yaml(text: str) -> Any:
+    """Return what foreign YAML text holds.
+
+    Raises:
+        ValueError: It is not YAML, in one line; or see :func:`parse_json`.
+    """
+    import yaml
+
+    try:
+        return _parse(yaml.safe_load, text)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+def _parse(parse: Callable[[Any], Any], text: str | bytes) -> Any:
+    try:
+        found = parse(text)
+        if (b"\\u" if isinstance(text, bytes) else "\\u") in text:  # type: ignore[operator]
+            json.dumps(found, ensure_ascii=False, default=str).encode()
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError("it holds half of a surrogate pair") from None
+    return found
+
+
 def read_json(path: Path, error: type[QDMergeError] = RunError) -> dict[str, Any]:
     """Return the JSON object in a file.
 
@@ -76,7 +113,7 @@ def read_json(path: Path, error: type[QDMergeError] = RunError) -> dict[str, Any
         QDMergeError: ``error``: the file cannot be read, or holds anything else.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except OSError as cause:
         raise error(f"{path}: cannot be read ({cause.strerror})") from None
     except ValueError as cause:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -236,7 +237,7 @@ class LLMConfig(BackendConfig):
             for name in self.training
             if name in self.experts
             and scheme_name(self.experts[name]) is None
-            and not Path(self.experts[name]).expanduser().is_dir()
+            and not os.path.isdir(Path(self.experts[name]).expanduser())
         ]
 
     def _training_problems(self) -> list[str]:
@@ -302,7 +303,7 @@ class LLMConfig(BackendConfig):
         for name, training in self.training.items():
             path = Path(training.data).expanduser()
             try:
-                leaks = leaked_items(path, questions) if path.is_file() else []
+                leaks = leaked_items(path, questions) if os.path.isfile(path) else []
             except ConfigError as error:
                 found.append(f"training, '{name}': {error}")
                 continue

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 from qdmerge.errors import ConfigError
+from qdmerge.storage import parse_json
 
 Split = Literal["train", "validation", "selection", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -92,7 +93,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, Any]]:
         raise ConfigError(f"cannot read {path}: {error}") from error
     found: Any = None
     try:
-        found = json.loads(text)
+        found = parse_json(text)
     except ValueError as error:
         if text.lstrip().startswith("["):
             raise ConfigError(f"{path}: not JSON ({error})") from error
@@ -103,7 +104,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, Any]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                row = json.loads(line)
+                row = parse_json(line)
             except ValueError as error:
                 raise ConfigError(f"{path}, line {number}: not JSON ({error})") from error
             yield f"line {number}", row
@@ -115,11 +116,11 @@ def _item(kind: Reader, row: Any, number: int) -> tuple[Item, str | None]:
         return {}, "expected an object in braces"
     try:
         item = kind.read(row, number)
+        return item, _common_problem(item) or kind.problem(item)
     except KeyError as error:
         return {}, f"field {error} is missing"
     except (ConfigError, AttributeError, TypeError, ValueError) as error:
         return {}, str(error)
-    return item, _common_problem(item) or kind.problem(item)
 
 
 def _common_problem(item: Item) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -43,10 +44,10 @@ def source_problem(
             "would count as learned. Name a LoRA adapter or a directory of safetensors"
         )
     if what == "data" or is_gguf(source):
-        if not path.is_file():
+        if not os.path.isfile(path):  # also of a name too long for a file
             return missing("file", source)
         return None if what == "data" else _gguf_problem(path)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return None if is_hub_id(source) else missing("directory", source)
     if (path / "config.json").is_file():
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -171,7 +172,7 @@ class SegmentationConfig(BackendConfig):
         except ConfigError as error:
             return str(error)
         path = Path(source).expanduser()
-        if path.exists() or (what != "data" and is_hub_id(source)):
+        if os.path.exists(path) or (what != "data" and is_hub_id(source)):
             return None
         return missing("directory", source)
 
@@ -188,7 +189,7 @@ class SegmentationConfig(BackendConfig):
         for name, source in self.model_sources().items():
             who = "base" if name == "base" else f"expert '{name}'"
             wrong = self._problems_of(source, "base" if name == "base" else "expert")
-            if is_local(source) and Path(source).expanduser().exists():
+            if is_local(source) and os.path.exists(Path(source).expanduser()):
                 here[name] = self.resolve(source)
             elif is_local(source):
                 wrong = [f"{line}; `qdmerge experts` makes it" for line in wrong]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,8 @@ _VARIANTS = {
     "trainable_token_indices": "trained rows of the embedding (trainable_token_indices)",
 }
 """Options under which an adapter is more than ``B A`` added to the base's weights."""
+
+_LARGEST = 1e9  # of ranks and alphas
 
 _CHANGING = ("pissa", "olora", "corda", "lora_ga", "loftq")
 """Initializations that change the base's weights while training."""
@@ -67,7 +70,7 @@ def wrong_base(config: Mapping[str, Any], base: Path) -> list[str]:
     ours, theirs = _hub_id(base), config.get("base_model_name_or_path")
     if ours is None or not isinstance(theirs, str) or not re.fullmatch(r"[\w.-]+/[\w.-]+", theirs):
         return []
-    if Path(theirs).exists() or _model(ours) == _model(theirs):
+    if os.path.exists(theirs) or _model(ours) == _model(theirs):
         return []
     return [
         f"was made for another base: {theirs} (base_model_name_or_path in its {ADAPTER_CONFIG}), "
@@ -92,7 +95,7 @@ def _not_numbers(config: Mapping[str, Any]) -> list[str]:
         values = {key: config.get(key, 8), **table} if isinstance(table, dict) else {patterns: None}
         for name, value in values.items():
             number = value if isinstance(value, int | float) else math.nan
-            if not math.isfinite(number) or (key == "r" and number < 1):
+            if not abs(number) < _LARGEST or (key == "r" and number < 1):
                 problems.append(f"has an impossible value of {name!r} in its {ADAPTER_CONFIG}")
             try:
                 re.compile(name)

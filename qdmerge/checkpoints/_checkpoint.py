@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from qdmerge.errors import CheckpointError
-from qdmerge.storage import file_digest, read_json
+from qdmerge.storage import file_digest, parse_json, read_json
 
 if TYPE_CHECKING:
     import torch
@@ -150,7 +150,7 @@ def read_header(file: Path) -> dict[str, TensorInfo]:
             length = int.from_bytes(stream.read(8), "little")
             if size < 8 or length > min(size - 8, _MAX_HEADER):
                 raise CheckpointError(f"{file}: truncated, or not a safetensors file")
-            header = json.loads(stream.read(length))
+            header = parse_json(stream.read(length))
         header.pop("__metadata__", None)
         entries = sorted(header.items(), key=lambda entry: entry[1]["data_offsets"])
         infos, end = {}, 0
@@ -201,7 +201,7 @@ def _find_files(path: Path) -> tuple[tuple[Path, ...], set[str] | None]:
         if not isinstance(weight_map, dict) or not weight_map:
             raise CheckpointError(f"{path / INDEX}: holds no weight_map")
         shards = sorted({str(shard) for shard in weight_map.values()})
-        missing = [shard for shard in shards if not (path / shard).is_file()]
+        missing = [shard for shard in shards if not os.path.isfile(path / shard)]  # of any name
         if missing:
             raise CheckpointError(f"{path}: shards are missing: {listing(missing)}")
         return tuple(path / shard for shard in shards), set(weight_map)

@@ -218,7 +218,7 @@ def silent(stage: str, done: int, total: int) -> None:
 def is_hub_id(source: str) -> bool:
     """Tell whether a source can only be a model on the Hub: ``owner/name``, and no path here."""
     path = Path(source)
-    return bool(_HUB_ID.fullmatch(source)) and not path.exists() and not path.parent.is_dir()
+    return bool(_HUB_ID.fullmatch(source)) and not os.path.exists(path) and not path.parent.is_dir()
 
 
 def is_local(source: str) -> bool:

@@ -9,13 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from qdmerge.errors import ConfigError, nearest
 from qdmerge.merges import Recipe, grid_size
 from qdmerge.options import explain
 from qdmerge.settings import SEARCH_PRESETS, SearchPreset, with_changes
+from qdmerge.storage import parse_yaml
 
 if TYPE_CHECKING:
     from qdmerge.settings import RunConfig
@@ -228,8 +228,8 @@ def find_methods(names: Sequence[str]) -> dict[str, Method]:
 
 def _read_methods(path: Path, problems: list[str]) -> dict[str, Method]:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        data = parse_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         problems.append(f"cannot read methods from {path}: {' '.join(str(error).split())}")
         return {}
     if not isinstance(data, dict):

@@ -17,7 +17,7 @@ import yaml
 from qdmerge.errors import ConfigError, RunError
 from qdmerge.runs._log import SolutionStore, read_events
 from qdmerge.settings import RunConfig, parse_config
-from qdmerge.storage import clear_partial, locked, read_json, write_json, write_whole
+from qdmerge.storage import clear_partial, locked, parse_yaml, read_json, write_json, write_whole
 
 FORMAT = 2
 """Format of run folders; a folder of another format is refused."""
@@ -103,8 +103,8 @@ class RunFolder:
 
     def _read_yaml(self) -> dict[str, Any]:
         try:
-            data = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            data = parse_yaml(self.config.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
             raise RunError(f"cannot read {self.config}: {error}") from error
         if not isinstance(data, dict):
             raise RunError(f"{self.config} is damaged: it holds no configuration")

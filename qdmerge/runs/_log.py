@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from qdmerge.errors import RunError
-from qdmerge.storage import write_whole
+from qdmerge.storage import parse_json, write_whole
 
 
 def solution_id(x: np.ndarray) -> str:
@@ -94,7 +94,7 @@ def _decode(line: bytes) -> Event:
     text = line[:-_CRC_BYTES] + b"}"
     if line[-_CRC_BYTES:] != _crc(text):
         raise ValueError("checksum does not match")
-    event: Event = json.loads(text)
+    event: Event = parse_json(text)
     return event
 
 

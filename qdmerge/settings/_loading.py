@@ -8,7 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
@@ -17,6 +16,7 @@ from qdmerge.options import explain
 from qdmerge.settings._discovery import find_backend, read_preset
 from qdmerge.settings._presets import with_search_preset
 from qdmerge.settings._schema import RunConfig, backend_from
+from qdmerge.storage import parse_yaml
 
 
 def parse_config(data: Mapping[str, Any], overrides: Sequence[str] = ()) -> RunConfig:
@@ -133,9 +133,9 @@ def _source_text(source: str | Path) -> tuple[str, str]:
 
 def _read_yaml(text: str, where: str) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{where} is not valid YAML: {' '.join(str(error).split())}") from error
+        data = parse_yaml(text)
+    except ValueError as error:
+        raise ConfigError(f"{where} is not valid YAML: {error}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{where} must hold keys and values, but holds {type(data).__name__}")
     return data
@@ -153,8 +153,8 @@ def _with_override(data: dict[str, Any], override: str) -> dict[str, Any]:
     if not (separator and key):
         raise ConfigError(f"'{override}' is not of the form key=value (execution.workers=2)")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        value = parse_yaml(text)
+    except ValueError as error:
         raise ConfigError(f"'{override}': the value is not valid YAML: {text}") from error
     head, *rest = key.split(".")
     if rest and head not in data and head in RunConfig.model_fields:

@@ -8,6 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from qdmerge.storage import parse_yaml
+
 RECORD = "training.yaml"
 """The history of a model's training; exports of merged models do not copy files of this name."""
 TRAINED_ON = "trained_on"
@@ -59,10 +61,8 @@ def record_of(model: Path) -> Path:
 
 def read_record(file: Path) -> dict[str, Any] | None:
     """Read what :func:`write_record` wrote; None if there is nothing of the kind."""
-    import yaml
-
     try:
-        facts = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        facts = parse_yaml(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
     return facts if isinstance(facts, dict) and "curve" in facts else None

@@ -55,6 +55,6 @@ class SqlTask(ExecutedTask):
         expected = json.loads(_reference_rows(item["setup"], item["reference"]))
         try:
             rows = json.loads(output.text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return False
         return same_rows(rows, expected, item.get("ordered", False))
