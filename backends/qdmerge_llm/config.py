@@ -19,25 +19,12 @@ from qdmerge_llm.models import Base, made_otherwise, template_problem
 from qdmerge_llm.sources import BACKEND, is_gguf, is_here, resolve, source_problem
 from qdmerge_llm.task_settings import SideTaskConfig, TaskConfig
 from qdmerge_llm.tasks import KINDS, LMEvalTask
-from qdmerge_llm.training import LoRAConfig
+from qdmerge_llm.training import TrainingConfig
+from qdmerge_llm.vocabulary import tell_other_templates, with_vocabulary
 
 if TYPE_CHECKING:
     from qdmerge.backend import SpaceFactory
     from qdmerge_llm.backend import LLMBackend, LLMTask
-
-
-class TrainingConfig(BaseModel):
-    """How `qdmerge experts` makes an expert that is not there yet: as a LoRA adapter.
-
-    Attributes:
-        data: Its training conversations, JSON lines with ``messages``.
-        lora: Settings of the fine-tuning.
-    """
-
-    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
-
-    data: str
-    lora: LoRAConfig = LoRAConfig()
 
 
 class GuideConfig(BaseModel):
@@ -75,6 +62,8 @@ class LLMConfig(BackendConfig):
         guide: How a guided search learns what the experts say.
         config_differences: Entries of ``config.json`` that experts may have otherwise than the
             base, although the forward pass uses them.
+        vocabulary: "base", and experts must have its tokens; or "union": tokens that experts added
+            are added to the base and to each other, in copies that are kept in the cache.
         allow_unsandboxed: Execute answers without a sandbox where none works.
     """
 
@@ -95,6 +84,7 @@ class LLMConfig(BackendConfig):
     training: dict[str, TrainingConfig] = Field(default_factory=dict)
     guide: GuideConfig = GuideConfig()
     config_differences: tuple[str, ...] = ()
+    vocabulary: Literal["base", "union"] = "base"
     allow_unsandboxed: bool = False
 
     def problems(self) -> list[str]:
@@ -153,13 +143,15 @@ class LLMConfig(BackendConfig):
             base = Base(self.base) if is_local(self.base) and not lines["base"] else None
             if experts:
                 found += (
-                    base.problems(experts, self.config_differences)
+                    base.problems(experts, self.config_differences, self.vocabulary == "union")
                     if base
                     else checkpoint_problems(None, experts)
                 )
         except QDMergeError as error:
             base = None
             found.append(f"base: {error}")
+        if base and base.folder and self.chat_template is None and not found:
+            tell_other_templates(base.folder, experts)
         asked = {**self.tasks, **self.side_tasks}
         chats = [f"'{name}'" for name, task in asked.items() if task.asks_in_conversations]
         problem = template_problem(self.chat_template, base, chats)
@@ -344,6 +336,7 @@ class LLMConfig(BackendConfig):
         box = sandbox.Sandbox(self.allow_unsandboxed)
         base = resolve(self.base, self.scheme)
         experts = {name: resolve(source, self.scheme) for name, source in self.experts.items()}
+        base, experts = with_vocabulary(base, experts, self.vocabulary == "union")
         asked = [*self.tasks.values(), *self.side_tasks.values()]
         lm_eval = any(task.kind_class() is LMEvalTask for task in asked)
         vectors = TaskVectors(base, experts, config_differences=self.config_differences)

@@ -6,12 +6,18 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from qdmerge.checkpoints import checkpoint_problems, loading_problems, weights_digest
+from qdmerge.checkpoints import (
+    OTHER_VOCABULARY,
+    checkpoint_problems,
+    loading_problems,
+    weights_digest,
+)
 from qdmerge.errors import ConfigError
 from qdmerge.storage import file_digest, read_json_or_empty
 from qdmerge_llm import gguf
 from qdmerge_llm.sources import is_gguf, is_here, resolve
 from qdmerge_llm.training import RECORD, LoRAConfig, completed
+from qdmerge_llm.vocabulary import chat_template, vocabulary_problems
 
 _OTHER_NAMES = {"llama": ("mistral", "mixtral")}
 """Model types that llama.cpp files under another architecture's name."""
@@ -37,16 +43,24 @@ class Base:
         self.header = None if self.folder else gguf.read_header(path)
 
     def problems(
-        self, experts: Mapping[str, Path], config_differences: Collection[str] = ()
+        self,
+        experts: Mapping[str, Path],
+        config_differences: Collection[str] = (),
+        union: bool = False,
     ) -> list[str]:
         """Return what keeps experts on this machine from being merged on it.
 
         Args:
             experts: The experts.
             config_differences: Entries of ``config.json`` that they may have otherwise.
+            union: Whether tokens that the base lacks are added to it.
         """
         found = checkpoint_problems(self.folder, experts, config_differences)
         if self.folder:
+            tokens = vocabulary_problems(self.folder, experts, union)
+            if tokens or union:  # the cause of other numbers of rows, or mended
+                found = [line for line in found if OTHER_VOCABULARY not in line]
+            found = tokens + found
             loading = loading_problems(self.folder, "AutoModelForCausalLM") if not found else []
             return found + [f"base: {line}" for line in loading]
         lines = {name: self._against_header(path) for name, path in experts.items()}
@@ -74,10 +88,7 @@ class Base:
         if self.header:
             return self.header.chat_template
         assert self.folder
-        settings = read_json_or_empty(self.folder / "tokenizer_config.json")
-        return (self.folder / "chat_template.jinja").is_file() or bool(
-            settings.get("chat_template")
-        )
+        return chat_template(self.folder) is not None
 
 
 def made_otherwise(

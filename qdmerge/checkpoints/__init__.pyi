@@ -1,9 +1,12 @@
 from ._adapter import Adapter as Adapter
 from ._adapter import LowRank as LowRank
+from ._adapter import is_adapter as is_adapter
 from ._checkpoint import Checkpoint as Checkpoint
 from ._checkpoint import TensorInfo as TensorInfo
 from ._checkpoint import as_matrix as as_matrix
+from ._checkpoint import listing as listing
 from ._checkpoint import weights_digest as weights_digest
+from ._experts import OTHER_VOCABULARY as OTHER_VOCABULARY
 from ._experts import checkpoint_problems as checkpoint_problems
 from ._export import write_checkpoint as write_checkpoint
 from ._layout import loading_problems as loading_problems

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     import torch
 
 
+OTHER_VOCABULARY = "has another vocabulary (base -> expert)"
+"""How :func:`checkpoint_problems` begins to tell that embeddings have other numbers of rows."""
+
+
 @dataclass(frozen=True)
 class FullExpert:
     """A whole model; ``tied`` maps tensors that it omits to its own of the same values."""
@@ -67,7 +71,7 @@ def full_expert(
         {
             "lacks tensors of the base": missing,
             "has tensors that the base lacks": extra,
-            "has another vocabulary (base -> expert)": [text for text in rows.values() if text],
+            OTHER_VOCABULARY: [text for text in rows.values() if text],
             "has tensors of other shapes (base -> expert)": shapes,
             "has tensors of another kind (base -> expert)": kinds,
         }

@@ -49,6 +49,20 @@ class LoRAConfig(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
+class TrainingConfig(BaseModel):
+    """How `qdmerge experts` makes an expert that is not there yet: as a LoRA adapter.
+
+    Attributes:
+        data: Its training conversations, JSON lines with ``messages``.
+        lora: Settings of the fine-tuning.
+    """
+
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
+
+    data: str
+    lora: LoRAConfig = LoRAConfig()
+
+
 def completed(recorded: Mapping[str, Any]) -> dict[str, Any]:
     """Return recorded settings, with defaults for those added since."""
     return LoRAConfig().model_dump(mode="json") | dict(recorded)

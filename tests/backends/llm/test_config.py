@@ -83,6 +83,7 @@ def test_preset_is_complete_and_right(resource: str) -> None:
         "chat_template",
         "guide",
         "config_differences",
+        "vocabulary",
     }  # of real models
     assert set(settings) == set(LLMConfig.model_fields) - elsewhere
     assert preset["evaluations"] >= 32
