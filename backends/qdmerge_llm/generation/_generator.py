@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
+from qdmerge.errors import ConfigError
 from qdmerge_llm.generation._cache import Slots, cache_argument, cache_of, layers_of
+from qdmerge_llm.generation._mixing import Mixing
 from qdmerge_llm.generation._text import Encoder, Endings, Stops, complete
 from qdmerge_llm.tasks import Prompt
 
@@ -25,7 +27,9 @@ class Generator:
     keys and values are written in place, and the common beginning of a call's prompts (a system
     prompt) is read once. The texts are those of greedy ``model.generate``, which completes the
     batches of models that do not allow this (``layers_of``). A prompt's completion does not depend
-    on the others of its batch, rounding in the last bits aside. Nothing is kept between calls.
+    on the others of its batch, rounding in the last bits aside: where padding or neighbours would
+    change it, prompts of one length are decoded together, or each alone (:class:`Mixing`). Nothing
+    is kept between calls.
 
     Args:
         model: Causal model, in evaluation mode; its weights may change between calls.
@@ -56,9 +60,11 @@ class Generator:
             ids.append(tokenizer.eos_token_id)
         self._device = model.get_input_embeddings().weight.device
         self._eos = torch.tensor(sorted(set(ids)), dtype=torch.long, device=self._device)
-        self._pad = (
-            tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (ids or [0])[0]
-        )
+        self._rows = model.get_input_embeddings().weight.shape[0]
+        # A token for padding is often added to a tokenizer alone, and the model has no row for it.
+        known = [tokenizer.pad_token_id, *ids, 0]
+        self._pad = next(k for k in known if k is not None and 0 <= k < self._rows)
+        self._mixing = Mixing(model, self._pad)
         self._stops: dict[tuple[str, ...], Stops] = {}
 
     def __call__(
@@ -83,10 +89,18 @@ class Generator:
                 :data:`FENCED_BLOCK` stands for the end of the first fenced block.
 
         Raises:
-            ConfigError: A conversation is given, and there is no chat template, or it fails.
+            ConfigError: A conversation is given, and there is no chat template, or it fails; or a
+                prompt holds a token that the model has no row for.
         """
         # An empty prompt starts from padding.
         encoded = [ids or [self._pad] for ids in self._encode(prompts)]
+        if beyond := sorted({k for ids in encoded for k in ids if k >= self._rows}):
+            names = ", ".join(map(repr, self._tokenizer.convert_ids_to_tokens(beyond[:3])))
+            raise ConfigError(
+                f"a prompt holds {names}, a token of the tokenizer that the model has no row for "
+                f"(id {beyond[0]}, {self._rows} rows); leave it out of prompts and chat template, "
+                "or use the tokenizer that the model was trained with"
+            )
         room = getattr(self._model.config, "max_position_embeddings", None)
         fits = [not room or len(ids) + max_new_tokens <= room for ids in encoded]
         self.too_long += len(fits) - sum(fits)
@@ -113,13 +127,15 @@ class Generator:
         if not prompts:
             return []
         size = min(self._batch_size, len(prompts))
-        layers = layers_of(self._model, len(prompts[0]) + max_new_tokens)
+        longest = len(prompts[0]) + max_new_tokens
+        layers = 0 if self._mixing.by_length(longest) else layers_of(self._model, longest)
         if layers:
             slots = Slots(layers, size, self._device)
             return self._decode(prompts, slots, size, endings)
-        new = []
-        for start in range(0, len(prompts), size):
-            batch = prompts[start : start + size]
+        new: list[list[int]] = []
+        while len(new) < len(prompts):
+            count = self._mixing.together(prompts[len(new) :], size, longest)
+            batch = prompts[len(new) : len(new) + count]
             new += complete(self._model, batch, self._pad, max_new_tokens, endings)
         return new
 
