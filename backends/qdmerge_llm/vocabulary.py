@@ -19,11 +19,11 @@ from qdmerge.storage import (
 )
 
 if TYPE_CHECKING:
-    pass
+    import torch
 
 _TOKENIZER = "tokenizer.json"
 _SLOW = ("tokenizer.model", "vocab.json", "vocab.txt")  # of tokenizers without that file
-_VERSION = 1  # of what is built
+_VERSION = 2  # of what is built
 
 
 def token_ids(folder: Path) -> dict[str, int]:
@@ -46,18 +46,34 @@ def token_ids(folder: Path) -> dict[str, int]:
     return dict(_tokenizer(folder).get_vocab()) if slow else {}
 
 
+def tokens_with_rows(folder: Path, base: Path) -> dict[str, int]:
+    """Return the id of each token that a model has a row for; all of the base's, if it brings no
+    tokenizer. (A token for padding is often added to a tokenizer alone.)
+    """
+    found = token_ids(folder)
+    if not found:
+        return tokens_with_rows(base, base) if folder != base else {}
+    config: dict[str, Any] = {}
+    for place in (folder, base):  # an adapter has none
+        config = config or read_json_or_empty(place / "config.json")
+    parts = [config, *(part for part in config.values() if isinstance(part, dict))]
+    rows = [part["vocab_size"] for part in parts if isinstance(part.get("vocab_size"), int)]
+    return {token: number for token, number in found.items() if not rows or number < rows[0]}
+
+
 def vocabulary_problems(base: Path, experts: Mapping[str, Path], union: bool) -> list[str]:
     """Return the experts whose tokens are not those of the base.
 
     Args:
         base: The base's folder.
         experts: The experts' folders; one without a tokenizer has the base's.
-        union: Whether tokens that the base lacks are to be added to it.
+        union: Whether all models are to be given the tokens of all.
     """
-    ours, found = token_ids(base), []
+    ours, found = tokens_with_rows(base, base), []
     for name, folder in experts.items():
-        theirs = token_ids(folder)
-        if not ours or not theirs or ours == theirs:
+        theirs = tokens_with_rows(folder, base)
+        whole = not is_adapter(folder)
+        if not ours or ours == theirs or (union and whole):
             continue
         who = f"expert '{name}' ({folder})"
         new = [token for token in theirs if token not in ours]
@@ -68,12 +84,13 @@ def vocabulary_problems(base: Path, experts: Mapping[str, Path], union: bool) ->
                 f"{who}: its tokenizer numbers tokens otherwise than the base's (base -> expert): "
                 f"{listing(shown)}; its rows of the embedding are of other tokens. Name the base "
                 "that it was trained from"
+                + (", or set `vocabulary: union`, which goes by token" if whole else "")
             )
-        elif new and (is_adapter(folder) or not union):
+        elif new:
             first = "once the adapter is a whole model (peft's merge_and_unload), "
             found.append(
                 f"{who}: its tokenizer has tokens that the base's lacks: "
-                f"{listing([repr(token) for token in new])}; {first if is_adapter(folder) else ''}"
+                f"{listing([repr(token) for token in new])}; {'' if whole else first}"
                 "`vocabulary: union` adds them to the base and the other experts"
             )
     return found
@@ -117,25 +134,27 @@ def with_vocabulary(
 def united(base: Path, experts: Mapping[str, Path]) -> tuple[Path, dict[str, Path]]:
     """Give all models one vocabulary: the base's, then the tokens that experts added, in order.
 
-    A row of the embeddings of a token that a model lacks is the base's; where the base lacks it
-    too, the mean of the experts that have it, as in mergekit (``tokenizer: {source: union}``). The
-    models are written to the cache once, with a tokenizer that fits.
+    Rows of the embeddings go by token, whatever number a model has for it. The row of a token that
+    a model lacks is the base's; where the base lacks it too, the mean of the experts that have it,
+    as in mergekit (``tokenizer: {source: union}``). The models are written to the cache once, with
+    a tokenizer that fits.
 
     Args:
         base: The base's folder.
         experts: The experts' folders; adapters must have the base's tokens.
 
     Returns:
-        The folders; those given, if no expert has a token that the base lacks.
+        The folders; those given, if all have the same tokens.
 
     Raises:
-        ConfigError: A whole model and an adapter are mixed, or a tokenizer cannot be read.
+        ConfigError: A whole model and an adapter are mixed, or a model cannot be read or is of
+            another kind.
         RunError: The cache cannot be written.
     """
-    ours = token_ids(base)
-    ids = {name: token_ids(folder) or ours for name, folder in experts.items()}
+    ours = tokens_with_rows(base, base)
+    ids = {name: tokens_with_rows(folder, base) for name, folder in experts.items()}
     new = list(dict.fromkeys(t for name in experts for t in ids[name] if t not in ours))
-    if not new:
+    if all(theirs == ours for theirs in ids.values()):
         return base, dict(experts)
     adapters = [name for name, folder in experts.items() if is_adapter(folder)]
     if adapters:
@@ -171,22 +190,29 @@ def _unite(
         known = _tokenizer(models[owner]).added_tokens_decoder.get(ids[owner][token], token)
         tokenizer.add_tokens([known], special_tokens=getattr(known, "special", False))
     together = tokenizer.get_vocab()
-    rows = {
-        name: [
-            {t: weights[:, ids[name][t]].clone() for t in new if t in ids[name]}
-            for weights in _embeddings(_model(folder))
-        ]
-        for name, folder in models.items()
-    }
+    rows: dict[str, list[torch.Tensor]] = {}
+    for name, folder in models.items():
+        rows[name] = [weights.clone() for weights in _embeddings(_model(folder))]
+        sizes, known = ([len(one) for one in rows[k]] for k in (name, "base"))
+        if sizes != known:
+            raise ConfigError(
+                f"expert '{name}' ({folder}): its embeddings are {sizes} wide, tied layers counted "
+                f"once, the base's {known}; both must be alike"
+            )
     for name, folder in models.items():
         model = _model(folder)
-        size = max(model.get_input_embeddings().weight.shape[0], *(together[t] + 1 for t in new))
+        largest = max(one[0].shape[1] for one in rows.values())  # with rows of no token
+        size = max([largest, *(together[token] + 1 for token in new)])
         model.resize_token_embeddings(size, mean_resizing=False)
         for place, weights in enumerate(_embeddings(model)):
-            for token in new:
-                known = [one[place][token] for one in rows.values() if token in one[place]]
-                mean = torch.stack(known).float().mean(0).to(weights.dtype)
-                weights[:, together[token]] = rows[name][place].get(token, mean)
+            for owner in ("base", name):  # its own rows over those of the base
+                held = [token for token in ids[owner] if token in together]
+                own = [ids[owner][token] for token in held]
+                weights[:, [together[token] for token in held]] = rows[owner][place][:, own]
+            for token in (one for one in new if one not in ids[name]):
+                donors = [k for k in models if token in ids[k]]
+                known_rows = [rows[k][place][:, ids[k][token]].float() for k in donors]
+                weights[:, together[token]] = torch.stack(known_rows).mean(0).to(weights.dtype)
         model.save_pretrained(out / name)
         tokenizer.save_pretrained(out / name)
 
@@ -219,6 +245,9 @@ def _tokenizer(folder: Path) -> Any:
 def _model(folder: Path) -> Any:
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(
-        folder, local_files_only=True, use_safetensors=True, dtype="auto"
-    )
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype="auto"
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot load the model in {folder}: {error}") from error

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from transformers import PreTrainedTokenizerFast as Fast
 
 from qdmerge.checkpoints import TaskVectors
-from qdmerge.errors import Hint
+from qdmerge.errors import ConfigError, Hint
 from qdmerge.spaces import ExpertSpace
 from qdmerge_llm.config import LLMConfig
 from qdmerge_llm.vocabulary import token_ids, united, vocabulary_problems
@@ -130,3 +130,49 @@ def test_a_merge_over_the_union_is_that_of_plain_transformers(
         for token, row in tokenizer.get_vocab().items():
             having = [theirs[e][ids[e][token]] for e in experts if token in ids[e]]
             torch.testing.assert_close(ours[row], torch.stack(having).mean(0))
+
+
+def test_a_token_without_a_row_is_none(tmp_path: Path) -> None:
+    """A token for padding, added to the expert's tokenizer alone."""
+    base = write(tmp_path / "base")
+    one = write(tmp_path / "one", added=["[PAD]"], rows=len(WORDS), seed=1)
+    assert vocabulary_problems(base, {"one": one}, union=False) == []
+    assert united(base, {"one": one}) == (base, {"one": one})
+
+
+def test_rows_go_by_token_whatever_their_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An expert that numbers tokens otherwise, and lacks one whose number is that of a new one."""
+    monkeypatch.setenv("QDMERGE_CACHE", str(tmp_path / "cache"))
+    base = write(tmp_path / "base")
+    one = write(tmp_path / "one", ["<pad>", "</s>", "b", "a", "new", "d"], seed=1)
+    assert vocabulary_problems(base, {"one": one}, union=True) == []
+    found, made = united(base, {"one": one})
+    together = token_ids(found)
+    assert together == token_ids(made["one"]) == {**token_ids(base), "new": 6}
+    before, after = (
+        {name: AutoModelForCausalLM.from_pretrained(folder) for name, folder in group.items()}
+        for group in ({"base": base, "one": one}, {"base": found, "one": made["one"]})
+    )
+    for part in ("model.embed_tokens.weight", "lm_head.weight"):
+        for name, model in after.items():
+            for token, row in together.items():
+                owner = (
+                    name
+                    if token in token_ids({"base": base, "one": one}[name])
+                    else ("one" if token == "new" else "base")
+                )
+                number = token_ids({"base": base, "one": one}[owner])[token]
+                expected = before[owner].state_dict()[part][number]
+                assert torch.equal(model.state_dict()[part][row], expected)
+
+
+def test_models_of_other_sizes_are_not_united(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QDMERGE_CACHE", str(tmp_path / "cache"))
+    base = write(tmp_path / "base", tied=True)
+    one = write(tmp_path / "one", added=["<x>"])
+    with pytest.raises(ConfigError, match="expert 'one' .*both must be alike"):
+        united(base, {"one": one})
