@@ -22,8 +22,8 @@ _VARIANTS = {
     "kasa_config": "KaSA, which changes the base's weights",
     "monteclora_config": "MonteCLoRA, which samples its weights",
     "layer_replication": "layer replication, which changes the base's layers",
-    "target_parameters": "LoRA on bare parameters (target_parameters)",
-    "trainable_token_indices": "trained rows of the embedding (trainable_token_indices)",
+    "target_parameters": "LoRA on bare parameters",
+    "trainable_token_indices": "trained rows of the embedding",
 }
 """Options under which an adapter is more than ``B A`` added to the base's weights."""
 
