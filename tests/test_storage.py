@@ -304,7 +304,7 @@ def test_what_an_entry_cost_is_known_wherever_it_was_built(tmp_path: Path) -> No
     built_once(tmp_path / "entry", never, "Things")
     assert first == again
     (seconds,) = first  # what it is built from is part of it
-    assert 0.1 <= seconds < 10
+    assert seconds >= 0.1
     (tmp_path / "entry.seconds").unlink()  # of an earlier version
     with building_seconds() as unknown:
         built_once(tmp_path / "entry", never, "Things")

@@ -61,7 +61,6 @@ def test_a_slow_command_is_ended_with_all_it_started(session: Session) -> None:
     result = session.bash("echo begun; setsid sleep 62 & sleep 63", wall=0.3)
     assert result.timed_out
     assert result.stdout == b"begun\n"
-    assert result.seconds < 5
     assert said(session, "pgrep -af ^sleep").split(maxsplit=1)[1] == "sleep 61\n"
     assert session.run(["sleep", "60"], wall=0.3).timed_out
 
