@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -163,16 +164,37 @@ def template_problem(template: str | None, base: Base | None, chats: list[str]) 
     """
     if template is not None:
         try:
-            read_template(template)
+            return _no_template("chat_template", read_template(template))
         except ConfigError as error:
             return str(error)
+    if not chats or base is None:
         return None
-    if not chats or base is None or base.has_chat_template():
+    if base.folder and (own := chat_template(base.folder)):
+        return _no_template(f"base: the chat template of {base.folder}", own)
+    if base.has_chat_template():
         return None
     return (
         f"base: its tokenizer has no chat template, and {', '.join(chats)} ask in conversations; "
         "give one as chat_template (the path of a Jinja file), or use a model made for chat"
     )
+
+
+_OURS = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")  # a tag of transformers
+_SEVERAL = "[{"  # how the text of a list of named templates begins
+
+
+def _no_template(what: str, text: str) -> str | None:
+    """Return why a text is no Jinja template, or None."""
+    from jinja2 import Environment, TemplateError
+
+    if text.startswith(_SEVERAL):
+        return None
+    try:
+        Environment(extensions=["jinja2.ext.loopcontrols"]).parse(_OURS.sub("", text))
+    except TemplateError as error:
+        line = f", line {error.lineno}" if hasattr(error, "lineno") else ""
+        return f"{what} is no Jinja template{line}: {error.message}"
+    return None
 
 
 def _digest_in(entry: Any) -> str | None:

@@ -41,6 +41,9 @@ app = typer.Typer(
 )
 
 RunPath = Annotated[Path, typer.Argument(help="Folder of a run.", show_default=False)]
+OutFolder = Annotated[
+    Path | None, typer.Option("--out", help="Folder of the run; default: a new one under runs/.")
+]
 SearchPreset = Annotated[
     str | None, typer.Option("--search", "--recipe", help="See `qdmerge list searches`.")
 ]
@@ -118,13 +121,19 @@ def copy(
 
 
 @app.command()
-def check(source: Source, search: SearchPreset = None, settings: Settings = None) -> None:
+def check(
+    source: Source,
+    search: SearchPreset = None,
+    to: OutFolder = None,
+    settings: Settings = None,
+) -> None:
     """Report all mistakes in a configuration at once, without loading weights."""
-    from qdmerge.runs import refuse_unfit
+    from qdmerge.runs import RunFolder, refuse_unfit
     from qdmerge.settings import load_config
 
     config = load_config(source, settings or [], search_preset=search)
     refuse_unfit(config)
+    RunFolder(to or new_folder(source)).check_free()
     space = f"space {config.space.name}, " if config.space else ""
     console.print(
         f"{source} is fine: backend {config.backend.name}, {space}{config.evaluations} "
@@ -227,10 +236,7 @@ def run(
     space: Annotated[str | None, typer.Option(help="See `qdmerge list spaces`.")] = None,
     search: SearchPreset = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes.")] = None,
-    to: Annotated[
-        Path | None,
-        typer.Option("--out", help="Folder of the run; default: a new one under runs/."),
-    ] = None,
+    to: OutFolder = None,
     settings: Settings = None,
     allow_unsandboxed: Unsandboxed = False,
 ) -> None:

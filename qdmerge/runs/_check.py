@@ -36,17 +36,14 @@ class _Space(VectorSpace):
 
 
 class _Cores(_Space):
-    name = "core"
     spectral_coordinates = property()
 
 
 class _Spectra(_Space):
-    name = "spectral"
     core_coordinates = property()
 
 
 class _Plain(_Space):
-    name = "plain"
     core_coordinates = spectral_coordinates = property()
 
 
@@ -80,7 +77,10 @@ class _Domain(GenomeBackend):
             name: np.eye(1, _DIM, k)[0] for k, name in enumerate(experts)
         }
         bound = None if config.backend.model_sources() else 2.0
-        kind = _SPACES.get(config.space.name, _Space) if config.space else _Space
+        kind: type[_Space] = _Space
+        if config.space:  # under its name, for messages
+            found = _SPACES.get(config.space.name, _Space)
+            kind = type(found.__name__, (found,), {"name": config.space.name})
         self.space = kind(seeds, bound and -bound, bound, experts)
         if config.backend.guided or not self.known:
             self.guide = _Guide()  # type: ignore[assignment]

@@ -60,18 +60,8 @@ class RunFolder:
             RunError: The folder is not empty, or cannot be written.
         """
         folder = cls(path)
-        if folder.log.exists() and folder.log.stat().st_size:
-            raise RunError(
-                f"{folder.path} already holds a run; continue it with `qdmerge resume "
-                f"{folder.path}`, or choose another --out"
-            )
-        # A run that was refused before it began leaves these files, and may be tried again.
-        # A configuration without a log is somebody's own.
-        refused = folder.log.exists()
-        harmless = {folder.config, folder.log, folder.path / ".lock"} if refused else set()
+        folder.check_free()
         try:
-            if folder.path.is_dir() and set(folder.path.iterdir()) - harmless:
-                raise RunError(f"{folder.path} is not empty; choose another --out")
             folder.path.mkdir(parents=True, exist_ok=True)
             text = yaml.safe_dump({"format": FORMAT, **config.echo()}, sort_keys=False)
             with folder.locked():  # another process may be about to begin its run here
@@ -82,6 +72,34 @@ class RunFolder:
                 f"cannot write the run folder {folder.path}: {error.strerror or error}"
             ) from error
         return folder
+
+    def check_free(self) -> None:
+        """Check that a new run can be made here.
+
+        Raises:
+            RunError: The folder is not empty, or cannot be written.
+        """
+        # A run that was refused before it began leaves these files, and may be tried again.
+        # A configuration without a log is somebody's own.
+        harmless = {self.config, self.log, self.path / ".lock"}
+        try:
+            begun = os.path.exists(self.log)
+            if begun and self.log.stat().st_size:
+                raise RunError(
+                    f"{self.path} already holds a run; continue it with `qdmerge resume "
+                    f"{self.path}`, or choose another --out"
+                )
+            there = set(self.path.iterdir()) if os.path.isdir(self.path) else set()
+            if there - (harmless if begun else set()):
+                raise RunError(f"{self.path} is not empty; choose another --out")
+            place = next(one for one in (self.path, *self.path.absolute().parents) if one.exists())
+        except OSError as error:
+            raise RunError(
+                f"cannot write the run folder {self.path}: {error.strerror or error}"
+            ) from error
+        if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+            what = "cannot be written" if place.is_dir() else "is not a folder"
+            raise RunError(f"cannot write the run folder {self.path}: {place} {what}")
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:

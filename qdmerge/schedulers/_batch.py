@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qdmerge.errors import ConfigError, naming
 from qdmerge.guide import Errand
 
 if TYPE_CHECKING:
@@ -70,6 +71,25 @@ class Out:
 def emitter_name(task: str, emitter: EmitterBase) -> str:
     """Return what messages call an emitter."""
     return f"emitter of task '{task}' ({type(emitter).__name__})"
+
+
+def made_by(task: str, emitter: EmitterBase, ask: str, dim: int) -> np.ndarray:
+    """Return the ``(n, dim)`` finite solutions that an emitter asks for.
+
+    Raises:
+        ConfigError: It fails, or asks for anything else.
+    """
+    name = emitter_name(task, emitter)
+    with naming(name):
+        made = np.asarray(getattr(emitter, ask)())
+    if made.ndim != 2 or made.shape[1] != dim or made.dtype.kind != "f":
+        raise ConfigError(
+            f"{name}: {ask}() must return floats of shape (n, {dim}); got {made.dtype} of shape "
+            f"{made.shape}"
+        )
+    if not np.isfinite(made).all():
+        raise ConfigError(f"{name}: {ask}() returned NaN or infinity")
+    return made
 
 
 def follows_gradients(emitter: EmitterBase) -> bool:

@@ -13,7 +13,14 @@ from qdmerge.archives import role_of
 from qdmerge.backend import Evaluation
 from qdmerge.errors import ConfigError, EvaluationError, naming
 from qdmerge.guide import Errand, Slopes
-from qdmerge.schedulers._batch import Batch, Out, emitter_name, follows_gradients, learns
+from qdmerge.schedulers._batch import (
+    Batch,
+    Out,
+    emitter_name,
+    follows_gradients,
+    learns,
+    made_by,
+)
 
 if TYPE_CHECKING:
     from ribs.archives import ArchiveBase
@@ -153,7 +160,8 @@ class TaskScheduler(ABC):
         return self._ask(task)
 
     def _ask_dqd(self, task: str) -> Batch:
-        parts = [self._made(task, emitter, "ask_dqd") for emitter in self.emitters[task]]
+        dim = self.archives[task].solution_dim
+        parts = [made_by(task, emitter, "ask_dqd", dim) for emitter in self.emitters[task]]
         sizes = [len(part) for part in parts]
         if not sum(sizes):
             return self._ask(task)
@@ -164,30 +172,21 @@ class TaskScheduler(ABC):
         return self._send(task, np.concatenate(parts), errands, sizes=sizes, dqd=True)
 
     def _ask(self, task: str) -> Batch:
+        dim = self.archives[task].solution_dim
         parts: list[np.ndarray] = []
         parents: list[np.ndarray | None] = []
         errands: list[Errand | None] = []
         for emitter in self.emitters[task]:
-            solutions = self._made(task, emitter, "ask")
+            solutions = made_by(task, emitter, "ask", dim)
             made_from = getattr(emitter, "parents", None)
             asked = getattr(emitter, "errands", None)
             parts.append(solutions)
             parents += list(made_from) if made_from is not None else [None] * len(solutions)
             errands += list(asked) if asked is not None else [None] * len(solutions)
         sizes = [len(part) for part in parts]
+        if not sum(sizes):
+            raise ConfigError(f"emitters of task '{task}' ask for no solutions; see batch_size")
         return self._send(task, np.concatenate(parts), errands, parents, sizes)
-
-    def _made(self, task: str, emitter: EmitterBase, ask: str) -> np.ndarray:
-        """Return ``(n, dim)`` solutions of an emitter."""
-        with naming(emitter_name(task, emitter)):
-            made = np.asarray(getattr(emitter, ask)())
-        dim = self.archives[task].solution_dim
-        if made.ndim != 2 or made.shape[1] != dim or made.dtype.kind != "f":
-            raise ConfigError(
-                f"{emitter_name(task, emitter)}: {ask}() must return floats of shape (n, {dim}); "
-                f"got {made.dtype} of shape {made.shape}"
-            )
-        return made
 
     def _send(
         self,
@@ -342,7 +341,9 @@ class TaskScheduler(ABC):
         task = self.tasks[column]
         if valid.any():
             role = role_of(column, scores[valid], measures[valid])
-            info = dict(self.archives[task].add(solution=solutions[valid], **role))
+            archive = self.archives[task]
+            with naming(f"archive of task '{task}' ({type(archive).__name__})"):
+                info = dict(archive.add(solution=solutions[valid], **role))
             # Not every archive says by how much it was improved (DNS), but rankers ask for it.
             info.setdefault("value", role["objective"])
             self._last_info[task] = info
