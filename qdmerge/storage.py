@@ -35,8 +35,10 @@ MANIFEST = "manifest.json"
 _PARTIAL = ".partial"
 
 
-def write_whole(path: Path, content: str | bytes | Callable[[Path], object]) -> None:
-    """Write a file that appears whole or not at all, and is on the disk afterwards.
+def write_whole(
+    path: Path, content: str | bytes | Callable[[Path], object], flush: bool = True
+) -> None:
+    """Write a file that appears whole or not at all.
 
     It is written beside its place as ``NAME.part``, flushed to the disk, and renamed. Two
     processes must not write the same file at once; see :func:`locked`.
@@ -44,6 +46,7 @@ def write_whole(path: Path, content: str | bytes | Callable[[Path], object]) -> 
     Args:
         path: The file; one that exists is replaced.
         content: Text (written as UTF-8), bytes, or a function that writes the file it is given.
+        flush: Whether it is on the disk afterwards; else a power cut may leave it damaged.
 
     Raises:
         OSError: The file cannot be written; one that existed is as it was.
@@ -54,8 +57,9 @@ def write_whole(path: Path, content: str | bytes | Callable[[Path], object]) -> 
             content(part)
         else:
             part.write_bytes(content.encode() if isinstance(content, str) else content)
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
+        if flush:
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

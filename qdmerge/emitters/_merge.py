@@ -7,7 +7,7 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field
-from ribs.archives import ArchiveBase
+from ribs.archives import ArchiveBase, ArrayStore
 from ribs.emitters import EmitterBase
 
 from qdmerge.errors import ConfigError, described, kind_of
@@ -24,6 +24,19 @@ def _check_shape(kind: str, operator: object, made: object, shape: tuple[int, ..
             f"{kind} {described(operator)} must return an array of shape {shape}, and returned "
             f"{got}"
         )
+
+
+def _solutions(archive: ArchiveBase, chosen: np.ndarray) -> np.ndarray:
+    """Return the solutions of elites by their places in :meth:`ArchiveBase.data`; all of them are
+    read only where the archive does not keep them in an :class:`ArrayStore`.
+    """
+    store = getattr(archive, "_store", None)
+    if isinstance(store, ArrayStore):
+        places = archive.data("index")[chosen.ravel()]
+        _, found = store.retrieve(places, ["solution"])
+        return found["solution"].reshape(*chosen.shape, -1)
+    solutions: np.ndarray = archive.data("solution")[chosen]
+    return solutions
 
 
 @checked
@@ -107,12 +120,12 @@ class MergeEmitter(EmitterBase):
             )
         rng = np.random.default_rng([self._seed, self._asks])
         self._asks += 1
-        elites = self.archive.data(["solution", "objective", "measures"])
+        elites = self.archive.data(["objective", "measures"])
         scores = np.column_stack([elites["objective"], elites["measures"][:, : self._n_scores]])
         n, shape = self._batch_size, (self._batch_size, self.archive.solution_dim)
         chosen = self._selection(scores, n, self._crossover.parents, rng)
         _check_shape("selection", self._selection, chosen, (n, self._crossover.parents))
-        self._parents = elites["solution"][chosen]
+        self._parents = _solutions(self.archive, chosen)
         children = self._crossover(self._parents, rng)
         _check_shape("crossover", self._crossover, children, shape)
         children = self._mutation(children, rng)

@@ -211,6 +211,7 @@ def read_history(events: Iterable[Event]) -> History:
     history = History()
     position_of: dict[tuple[int, int], int] = {}
     session = [0.0, 0.0]
+    ended = 0
     for event in events:
         kind, now = event["event"], float(event["time"])
         if kind in ("start", "resume", "weights"):
@@ -230,11 +231,13 @@ def read_history(events: Iterable[Event]) -> History:
                 history.evaluated.append(model)
         elif kind in ("scores", "failed"):
             position = position_of[event["batch"], event["index"]]
-            history.evaluated[position] = _with_outcome(history.evaluated[position], event)
+            before = history.evaluated[position]
+            ended += before.batch >= 0 and before.cause is None and before.scores is None
+            history.evaluated[position] = _with_outcome(before, event)
             history.corners = event.get("plane", history.corners)
         elif kind == "tell":
             history.told.append(event["batch"])
-            history.stats.append((history.n_children, event["stats"]))
+            history.stats.append((ended, event["stats"]))
         elif kind == "final":
             history.final.append(event)
         elif kind == "stop":

@@ -36,8 +36,12 @@ class SolutionStore:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def put(self, x: np.ndarray) -> str:
-        """Write a ``(dim,)`` solution to the disk; return its id.
+    def put(self, x: np.ndarray, flush: bool = True) -> str:
+        """Write a ``(dim,)`` solution; return its id.
+
+        Args:
+            x: The solution.
+            flush: Whether it is on the disk afterwards; not needed of one that a replay restores.
 
         Raises:
             RunError: It cannot be written (disk full, say).
@@ -51,7 +55,7 @@ class SolutionStore:
             self._folder.mkdir(exist_ok=True)
             data = io.BytesIO()
             np.save(data, x)
-            write_whole(path, data.getvalue())
+            write_whole(path, data.getvalue(), flush)
         except OSError as error:
             raise RunError(
                 f"cannot write {path}: {error.strerror or error}. Everything before is kept; "
@@ -147,8 +151,11 @@ def _scan(path: Path) -> Iterator[tuple[Event, int]]:
         yield event, end
 
 
+_BEFORE_A_TELL = ("ask", "scores", "failed")  # flushed to the disk with the tell
+
+
 class EventLog:
-    """An event log that is appended to; each event is on the disk before the next step. A torn last
+    """An event log that is appended to; each event is written before the next step. A torn last
     line of an existing file is cut off; RunError if the log is damaged or cannot be written.
     """
 
@@ -173,12 +180,16 @@ class EventLog:
         return self._file.tell() == 0
 
     def append(self, kind: str, **fields: Any) -> Event:
-        """Write an event of JSON-able facts to the disk; if it fails, nothing before it is lost."""
+        """Write an event of JSON-able facts; if it fails, nothing before it is lost.
+
+        A killed process loses no event; a power cut only what leads to a tell that is not there.
+        """
         event = {"event": kind, "time": round(time.time(), 3), **fields}
         try:
             self._file.write(_encode(event))
             self._file.flush()
-            os.fsync(self._file.fileno())
+            if kind not in _BEFORE_A_TELL:
+                os.fsync(self._file.fileno())
         except OSError as error:
             raise RunError(
                 f"cannot write the log {self._path}: {error.strerror}. Everything before is kept; "

@@ -178,7 +178,7 @@ class LoggedSearch:
             "ask",
             batch=batch.id,
             task=batch.task,
-            solutions=[self._store.put(x) for x in batch.solutions],
+            solutions=[self._store.put(x, flush=False) for x in batch.solutions],
             names=list(batch.names),
             parents=parents,
             **_errands(batch),
@@ -207,7 +207,8 @@ class LoggedSearch:
                 failure = {"cause": outcome.cause, "attempts": outcome.attempts}
                 event = self._log.append("failed", **where, **failure)
             else:
-                event = self._log.append("scores", **where, **plain_scores(outcome, self._store))
+                scores = plain_scores(outcome, self._store)
+                event = self._log.append("scores", **where, **scores)
             self._count(event)
             if out.batch.task is None and outcome.cause:
                 raise EvaluationError(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ribs.archives import GridArchive
+from ribs.archives import ArchiveBase, CVTArchive, DNSArchive, GridArchive
 from ribs.emitters import EmitterBase, GaussianEmitter
 from ribs.schedulers import Scheduler
 
@@ -151,3 +151,43 @@ def test_merging_finds_what_lies_between_the_experts(
     experts = [search.seed_scores[name].min() for name in search.tasks]
     elites = [min(elite.scores.values()) for elite in search.elites("task0")]
     assert max(elites) > 3 * max(experts)
+
+
+class Listed(ArchiveBase):
+    """An archive of one's own that keeps no store: its elites are lists."""
+
+    def __init__(self, of: GridArchive) -> None:
+        super().__init__(solution_dim=of.solution_dim, objective_dim=(), measure_dim=2)
+        self._of = of
+
+    empty = property(lambda self: self._of.empty)
+    dtypes = property(lambda self: self._of.dtypes)
+
+    def data(self, fields: Any = None, return_type: Any = None) -> Any:
+        return self._of.data(fields, return_type)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda kept: kept,
+        Listed,
+        lambda kept: filled(
+            DNSArchive(solution_dim=DIM, measure_dim=2, capacity=4, k_neighbors=2), kept
+        ),
+        lambda kept: filled(CVTArchive(solution_dim=DIM, centroids=9, ranges=[(0, 1)] * 2), kept),
+    ],
+    ids=["grid", "own", "dns", "cvt"],
+)
+def test_parents_are_elites_by_their_places(make: Callable[[GridArchive], ArchiveBase]) -> None:
+    """Only the chosen rows are read, and they are those that reading all would give."""
+    kept = make(archive())
+    chosen = np.array([[0, 1], [2, 0], [1, 1]])
+    made = emitter(kept, selection=lambda *_: chosen, batch_size=3)
+    made.ask()
+    np.testing.assert_array_equal(made.parents, kept.data("solution")[chosen])
+
+
+def filled(empty: ArchiveBase, like: GridArchive) -> ArchiveBase:
+    empty.add(**like.data(["solution", "objective", "measures"]))
+    return empty
