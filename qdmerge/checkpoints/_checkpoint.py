@@ -86,7 +86,8 @@ class Checkpoint:
         for file in files:
             for name, info in read_header(file).items():
                 if name in tensors:
-                    raise CheckpointError(f"{path}: tensor {name} is in two files")
+                    two = f"{tensors[name].file.name} and {file.name}"
+                    raise CheckpointError(f"{path}: tensor {name} is in two files, {two}")
                 tensors[name] = info
         if expected is not None and not expected <= set(tensors):
             lacking = sorted(expected - set(tensors))

@@ -153,7 +153,9 @@ class TaskVectors:
         change = model.changes.get(name) if isinstance(model, Adapter) else None
         if not isinstance(model, Adapter) or not isinstance(change, LowRank):
             return None
-        return model.factors(change)
+        left, right = model.factors(change)
+        _finite(left.norm() * right.norm(), expert, name)  # bounds every value of the product
+        return left, right
 
     def combine(
         self, name: str, weights: torch.Tensor, device: torch.device | str = "cpu"
@@ -268,11 +270,13 @@ class TaskVectors:
         """Return the task vector of one of them, on the device of ``base`` (float32)."""
         model = self._experts[expert]
         if isinstance(model, FullExpert):
-            return model.read(name).to(base.device).float() - base
-        change = model.changes[name]
-        assert not isinstance(change, LowRank)
-        value = model.checkpoint.read(change.tensor).to(base.device).float()
-        return change.scale * value if isinstance(change, Added) else value - base
+            delta = model.read(name).to(base.device).float() - base
+        else:
+            change = model.changes[name]
+            assert not isinstance(change, LowRank)
+            value = model.checkpoint.read(change.tensor).to(base.device).float()
+            delta = change.scale * value if isinstance(change, Added) else value - base
+        return _finite(delta, expert, name)
 
     def _low_rank(self, name: str) -> dict[int, LowRank]:
         """Return the experts, by position, whose task vectors of a tensor are products."""
@@ -342,6 +346,13 @@ class _Combination(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> Any:
         return ctx.vectors.inner_products(ctx.name, gradient), None, None, None
+
+
+def _finite(values: torch.Tensor, expert: str, name: str) -> torch.Tensor:
+    """Return them, or raise: times a weight of 0 they would spoil other models."""
+    if not values.isfinite().all():
+        raise CheckpointError(f"expert {expert!r} differs from the base infinitely in {name}")
+    return values
 
 
 def _of_another_base(base: Path, adapters: Mapping[str, Adapter]) -> list[str]:

@@ -35,13 +35,10 @@ def leading(vectors: TaskVectors, expert: str, name: str, rank: int) -> Componen
     """
     rank = min(rank, vectors.rank(expert, name))
     factors = vectors.factors(expert, name)
-    whole = [vectors.delta(expert, name)] if factors is None else factors
-    if not all(part.isfinite().all() for part in whole):
-        raise CheckpointError(f"expert {expert!r} differs from the base infinitely in {name}")
     if factors is not None:
         u, s, vt = product_svd(*factors)
         return Components(u[:, :rank], s[:rank], vt[:rank], s.double().square().sum().float())
-    matrix = whole[0].reshape(as_matrix(vectors.shapes[name]))
+    matrix = vectors.delta(expert, name).reshape(as_matrix(vectors.shapes[name]))
     norm2 = matrix.double().square().sum().float()
     return Components(*truncated_svd(matrix, rank), norm2)
 

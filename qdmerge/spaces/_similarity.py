@@ -8,7 +8,7 @@ import torch
 
 from qdmerge.checkpoints._checkpoint import as_matrix
 from qdmerge.checkpoints._task_vectors import TaskVectors
-from qdmerge.errors import CheckpointError, nearest
+from qdmerge.errors import nearest
 from qdmerge.spaces._factors import product_svd
 
 _AT_ONCE = 2**24
@@ -90,24 +90,17 @@ def _check_names(vectors: TaskVectors, *names: str) -> None:
             )
 
 
-def _delta(vectors: TaskVectors, expert: str, name: str) -> torch.Tensor:
-    delta = vectors.delta(expert, name)
-    if not torch.isfinite(delta).all():
-        raise CheckpointError(f"expert {expert!r} differs from the base infinitely in {name}")
-    return delta
-
-
 def _singular_values(vectors: TaskVectors, expert: str, name: str) -> torch.Tensor:
     rows, columns = as_matrix(vectors.shapes[name])
     factors = vectors.factors(expert, name)
-    if factors is None or not all(part.isfinite().all() for part in factors):
-        return torch.linalg.svdvals(_delta(vectors, expert, name).reshape(rows, columns))
+    if factors is None:
+        return torch.linalg.svdvals(vectors.delta(expert, name).reshape(rows, columns))
     s = product_svd(*factors)[1]  # an adapter's, without the large matrix
     return torch.nn.functional.pad(s, (0, min(rows, columns) - len(s)))
 
 
 def _tensor_products(vectors: TaskVectors, a: str, b: str, name: str) -> torch.Tensor:
-    first, second = (_delta(vectors, expert, name).reshape(-1) for expert in (a, b))
+    first, second = (vectors.delta(expert, name).reshape(-1) for expert in (a, b))
     pieces = zip(first.split(_AT_ONCE), second.split(_AT_ONCE), strict=True)
     return torch.stack([_products(*piece) for piece in pieces]).sum(dim=0)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from qdmerge.checkpoints import TaskVectors, checkpoint_problems
 from qdmerge.errors import CheckpointError
@@ -158,6 +158,16 @@ def test_index_that_lists_too_few(base: Path, tmp_path: Path) -> None:
     space = ExpertSpace(TaskVectors(folder, {"a": base}))
     out = space.export(space.seeds["a"], tmp_path / "out")
     assert set(json.loads((out / index.name).read_text())["weight_map"]) == set(GOOD)
+
+
+def test_a_tensor_in_two_files(base: Path, tmp_path: Path) -> None:
+    folder = write(tmp_path / "db", GOOD, shards=2)
+    first, second = sorted(folder.glob("*.safetensors"))
+    name = next(iter(load_file(second)))
+    save_file(load_file(first) | {name: load_file(second)[name]}, first)
+    assert f"{name} is in two files, {first.name} and {second.name}" in one_problem(base, folder)
+    (problem,) = checkpoint_problems(folder, {"db": base})
+    assert problem.startswith("base: ")
 
 
 def test_several_files_without_index(base: Path, tmp_path: Path) -> None:

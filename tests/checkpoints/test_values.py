@@ -11,6 +11,7 @@ import torch
 from qdmerge.checkpoints import TaskVectors, checkpoint_problems
 from qdmerge.checkpoints._values import not_finite
 from qdmerge.errors import CheckpointError
+from qdmerge.spaces import WeightSpace
 from tests.trios import SHAPES, Trio, draw_lora, write, write_adapter
 
 LORA = draw_lora({"layers.0.attn": (8, 8)}, 2, 0)
@@ -52,6 +53,30 @@ def test_any_value_of_any_type(
     file = write(tmp_path / "m", {"a": good, "n": torch.tensor([-1]), "z": bad}, shards=2)
     assert not_finite(tuple(file.glob("*.safetensors")), {"a", "n"}) == []
     assert not_finite(tuple(file.glob("*.safetensors")), {"a", "z"}) == ["holds NaN or infinity: z"]
+
+
+@pytest.mark.parametrize("memory", [0, 2**20])
+@pytest.mark.parametrize("kind", ["expert", "layer", "spectral", "core", "dense"])
+def test_an_infinite_difference_spoils_no_other_model(
+    trio: Trio,
+    tmp_path: Path,
+    make_space: Callable[..., WeightSpace],
+    kind: str,
+    memory: int,
+) -> None:
+    """Two finite values may be too far apart: refused, or the other expert is what it was."""
+    huge = trio.base | {"layers.0.attn.weight": torch.full((8, 8), 3e38)}
+    far = trio.experts["db"] | {"layers.0.attn.weight": torch.full((8, 8), -3e38)}
+    base = write(tmp_path / "base", huge)
+    experts = {"far": write(tmp_path / "far", far), "near": trio.expert_paths["os"]}
+    vectors = TaskVectors(base, experts, memory=memory)
+    try:
+        space = make_space(kind, vectors, 2)
+        merged = dict(space.tensors(space.seeds["near"]))
+    except CheckpointError as error:
+        assert "'far' differs from the base infinitely in layers.0.attn.weight" in str(error)
+    else:
+        assert all(tensor.isfinite().all() for tensor in merged.values())
 
 
 def test_what_float32_cannot_hold(tmp_path: Path) -> None:
