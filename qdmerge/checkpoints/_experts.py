@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from qdmerge.checkpoints._adapter import Adapter, LowRank, is_adapter
 from qdmerge.checkpoints._checkpoint import Checkpoint, findings, listing
-from qdmerge.checkpoints._configuration import other_computation, quantized
+from qdmerge.checkpoints._configuration import differences, other_computation, quantized
 from qdmerge.checkpoints._layout import as_loaded
 from qdmerge.checkpoints._names import is_embedding, is_head, ties, vocabulary_change
 from qdmerge.checkpoints._values import not_finite
@@ -196,8 +196,13 @@ def _open(
 
 
 def _uncertain(base: Checkpoint, experts: Mapping[str, Expert]) -> bool:
-    """Return whether only transformers can tell what fits: what is tied, above all."""
+    """Return whether only transformers can tell what fits: what is tied, and what it takes for
+    entries that one configuration leaves out.
+    """
     whole = [base, *(e.checkpoint for e in experts.values() if isinstance(e, FullExpert))]
+    configs = [config for one in whole if (config := one.config())]
+    if base.config() and any(differences(base.config(), config) for config in configs):
+        return base.config().get("model_type") is not None
     if any(ties(one.config()) is not False and any(map(is_head, one.tensors)) for one in whole):
         return base.config().get("model_type") is not None
     changes = [

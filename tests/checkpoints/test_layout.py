@@ -209,6 +209,16 @@ def test_other_computation_is_named_unless_allowed(entry: str, tmp_path: Path) -
     assert checkpoint_problems(base, {"a": expert}, allowed[1:])
 
 
+@pytest.mark.parametrize("silent", ["base", "a"])
+def test_an_entry_that_one_file_leaves_out_has_its_default(silent: str, tmp_path: Path) -> None:
+    paths = {k: save(model("llama", i), tmp_path / k) for i, k in enumerate(("base", "a"))}
+    for name, path in paths.items():
+        edit_config(path, rms_norm_eps=None if name == silent else 0.01)
+    (problem,) = checkpoint_problems(paths["base"], {"a": paths["a"]})
+    values = "1e-06 -> 0.01" if silent == "base" else "0.01 -> 1e-06"
+    assert f"rms_norm_eps {values}" in problem
+
+
 @pytest.mark.parametrize(
     "entries",
     [
