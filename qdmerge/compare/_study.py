@@ -62,7 +62,7 @@ class Counter:
 
 
 _DESCRIPTION, _LOCK = "compare.yaml", ".lock"
-_RUNS_DEPEND_ON = ("threads", "retries", "max_failures")
+_RUNS_DEPEND_ON = ("threads", "order", "retries", "max_failures")
 _RUNS_PER_WORKER = 2
 """Runs at once per worker: while one makes a child, another's child is evaluated."""
 

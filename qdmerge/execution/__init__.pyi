@@ -16,6 +16,9 @@ from ._evaluator import (
 from ._evaluator import (
     PendingEvaluation as PendingEvaluation,
 )
+from ._evaluator import (
+    first_ended as first_ended,
+)
 from ._executors import (
     Executor as Executor,
 )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Collection, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -49,6 +49,18 @@ class Evaluator:
         return PendingEvaluation(partial(self._executor.submit, x, split, errand), self._retries)
 
 
+def first_ended(groups: Iterable[Collection[PendingEvaluation]]) -> int:
+    """Wait until all evaluations of one group have ended; return the number of the group."""
+    groups = list(groups)
+    while True:
+        for number, group in enumerate(groups):
+            ended = [pending.ended() for pending in group]  # each: failures are tried again now
+            if all(ended):
+                return number
+        under_way = [pending._future for group in groups for pending in group]
+        wait([one for one in under_way if not one.done()], return_when=FIRST_COMPLETED)
+
+
 class PendingEvaluation:
     """An evaluation under way."""
 
@@ -56,15 +68,27 @@ class PendingEvaluation:
         self._submit = submit
         self._retries = retries
         self._future = submit()
+        self._attempt = 1
+
+    def ended(self) -> bool:
+        """Return whether the outcome is there; one that may be tried again is submitted anew."""
+        if not self._future.done():
+            return False
+        if self._attempt <= self._retries and self._future.exception() is not None:
+            self._attempt += 1
+            self._future = self._submit()
+            return False
+        return True
 
     def result(self) -> Outcome:
         """Wait for the outcome."""
-        for attempt in range(1, self._retries + 2):
+        for attempt in range(self._attempt, self._retries + 2):
             try:
                 evaluation, seconds = self._future.result()
             except Exception as error:
                 cause = describe(error)
                 if attempt <= self._retries:
+                    self._attempt = attempt + 1
                     self._future = self._submit()
                 continue
             if not evaluation.valid.all():

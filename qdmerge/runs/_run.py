@@ -208,6 +208,7 @@ class Run:
             budget=config.evaluations,
             seconds=config.seconds,
             in_flight=config.execution.in_flight or config.execution.workers,
+            order=config.execution.order,
             max_failures=config.execution.max_failures,
             listener=listener,
         )

@@ -10,7 +10,7 @@ import numpy as np
 
 from qdmerge.backend import Evaluation, Progress
 from qdmerge.errors import EvaluationError, RunError
-from qdmerge.execution import Evaluator, Outcome, PendingEvaluation
+from qdmerge.execution import Evaluator, Outcome, PendingEvaluation, first_ended
 from qdmerge.guide import joined
 from qdmerge.runs._folder import versions
 from qdmerge.runs._log import Event, EventLog, SolutionStore, solution_id
@@ -58,8 +58,8 @@ class _Out:
 
 
 class LoggedSearch:
-    """A search that logs each step before the next. Batches are asked for and told in order, so
-    results depend on ``in_flight``, but neither on timing nor on the number of workers.
+    """A search that logs each step before the next. Where batches are told in the order they were
+    asked for, results depend on ``in_flight``, but neither on timing nor on the number of workers.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class LoggedSearch:
         budget: int,
         seconds: float | None,
         in_flight: int,
+        order: str,
         max_failures: int,
         listener: Listener,
     ) -> None:
@@ -82,6 +83,7 @@ class LoggedSearch:
         self._budget = budget
         self._seconds = np.inf if seconds is None else seconds
         self._in_flight = in_flight
+        self._order = order
         self._max_failures = max_failures
         self._listener = listener
         self._out: dict[int, _Out] = {}
@@ -166,7 +168,10 @@ class LoggedSearch:
                 self._submit(self._ask())
             if not self._out:
                 return
-            self._finish(next(iter(self._out.values())))
+            outs = list(self._out.values())
+            finished = self._order == "finished"
+            next_out = first_ended(out.pending.values() for out in outs) if finished else 0
+            self._finish(outs[next_out])
 
     def _ask(self) -> _Out:
         batch = self.search.ask()

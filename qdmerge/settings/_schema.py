@@ -38,6 +38,9 @@ class ExecutionConfig(_Settings):
         threads: CPU threads of each worker; None shares the cores among the workers.
         in_flight: Batches that may be out at once; None for as many as there are workers. Results
             depend on it (a child is made before its elder siblings are scored), but not on timing.
+        order: How batches are told: "asked", in the order they were asked for, so that results do
+            not depend on timing; or "finished", as they end, so that no worker waits for the
+            slowest (needs 2 workers or more). The log keeps the order, and a resume is exact.
         timeout: Seconds that one evaluation in a worker process may take, on its first one
             including the building of its backend; None for no limit. Needs 2 workers or more.
         retries: How often a failing evaluation is tried again.
@@ -47,12 +50,15 @@ class ExecutionConfig(_Settings):
     workers: Annotated[int, Field(ge=1)] = 1
     threads: Annotated[int, Field(ge=1)] | None = None
     in_flight: Annotated[int, Field(ge=1)] | None = None
+    order: Literal["asked", "finished"] = "asked"
     timeout: Annotated[float, Field(gt=0)] | None = None
     retries: Annotated[int, Field(ge=0)] = 1
     max_failures: Annotated[int, Field(ge=1)] = 5
 
     @model_validator(mode="after")
-    def _timeout_has_workers(self) -> ExecutionConfig:
+    def _has_workers(self) -> ExecutionConfig:
+        if self.order == "finished" and self.workers == 1:
+            raise ValueError("'order: finished' needs 'workers' of at least 2")
         if self.timeout is not None and self.workers == 1:
             raise ValueError("'timeout' ends worker processes, so it needs 'workers' of at least 2")
         return self
