@@ -9,7 +9,7 @@ from typing import Any
 from qdmerge.checkpoints._checkpoint import Checkpoint, listing
 
 _WITHOUT_EFFECT = re.compile(
-    r"""^_|architectures|auto_map|transformers_version|(torch_)?dtype|use_bfloat16|name_or_path
+    r"""_.*|architectures|auto_map|transformers_version|(torch_)?dtype|use_bfloat16|name_or_path
     |use_cache|cache_implementation|quantization_config|tie_word_embeddings|vocab_size|torchscript
     |(bos|eos|pad|sep|cls|mask|unk|decoder_start|forced_bos|forced_eos)_token_id|model_max_length
     |(id2label|label2id|num_labels|problem_type|finetuning_task|task_specific_params|prefix)
@@ -71,6 +71,8 @@ def differences(
         ours, theirs = base.get(key), expert.get(key)
         if ours == theirs or (_WITHOUT_EFFECT.fullmatch(key) and key != used):
             continue
+        if key == "type" and "rope_type" in base and "rope_type" in expert:
+            continue  # its name before, which transformers keeps beside it
         if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
             found |= differences(ours, theirs, f"{prefix}{key}.")
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 OTHER_VOCABULARY = "has another vocabulary (base -> expert)"
 """How :func:`checkpoint_problems` begins to tell that embeddings have other numbers of rows."""
+
+_NUMBERED = re.compile(r"\.\d+\..*\.\d+\.")
+"""A module of many within a layer, such as one expert of a mixture: transformers may fuse them."""
 
 
 @dataclass(frozen=True)
@@ -187,7 +191,8 @@ def _open(
     for name, path in experts.items():
         try:
             usable[name], found = _expert(reference, Path(path), allowed)
-            found += _values(usable[name].checkpoint)
+            half = isinstance(usable[name], FullExpert) and _is_half(reference)
+            found += _values(usable[name].checkpoint, half)
         except CheckpointError as error:
             problems.append(f"expert {name!r}: {error}")
         else:
@@ -208,7 +213,10 @@ def _uncertain(base: Checkpoint, experts: Mapping[str, Expert]) -> bool:
     changes = [
         (n, c) for e in experts.values() if isinstance(e, Adapter) for n, c in e.changes.items()
     ]
-    return any(not isinstance(c, LowRank) or c.embedding or is_head(n) for n, c in changes)
+    return any(
+        not isinstance(c, LowRank) or c.embedding or is_head(n) or _NUMBERED.search(n)
+        for n, c in changes
+    )
 
 
 def _expert(
@@ -224,8 +232,13 @@ def _expert(
     return full_expert(base, checkpoint, allowed)
 
 
-def _values(checkpoint: Checkpoint) -> list[str]:
-    return not_finite(checkpoint.files, checkpoint.used)
+def _values(checkpoint: Checkpoint, half: bool = False) -> list[str]:
+    return not_finite(checkpoint.files, checkpoint.used, half)
+
+
+def _is_half(base: Checkpoint | None) -> bool:
+    """Return whether merged models are written in float16, whose largest value is 65504."""
+    return base is not None and any(info.dtype == "F16" for info in base.tensors.values())
 
 
 def _opened(path: Path) -> Checkpoint:

@@ -58,7 +58,8 @@ def write_checkpoint(base: Checkpoint, tensor: Callable[[str], torch.Tensor], pa
         path: A folder that does not exist yet, or is empty.
 
     Raises:
-        CheckpointError: If ``path`` is taken or cannot be written.
+        CheckpointError: If ``path`` is taken or cannot be written, or a value is too large for
+            the base's type.
     """
     with _export_folder(path) as folder:
         stored = _as_stored(base, tensor)
@@ -124,6 +125,11 @@ def _write_file(
             if tuple(value.shape) != info.shape:
                 raise ValueError(f"expected {name} {info.shape}, received {tuple(value.shape)}")
             value = value.to(DTYPES.get(info.dtype, value.dtype)).contiguous()
+            if info.floating and not value.isfinite().all():
+                raise CheckpointError(
+                    f"{name} is too large for {info.dtype}, the base's type; use a base in "
+                    "bfloat16 or float32"
+                )
             # Bytes of any dtype, also those numpy lacks; a scalar has to become a vector first.
             stream.write(value.reshape(-1).view(torch.uint8).numpy().data)
         stream.flush()

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from qdmerge.checkpoints import TaskVectors, checkpoint_problems
+from qdmerge.errors import CheckpointError
 from qdmerge.spaces import ExpertSpace
 from tests.checkpoints.test_adapter import llama, trained
 from tests.checkpoints.test_layout import hub_names, model
@@ -150,3 +151,24 @@ def test_what_is_more_than_a_product_is_refused(form: str, tmp_path: Path) -> No
     if "init_lora_weights" not in options:  # tensors tell, whatever the configuration says
         edit_adapter(tmp_path / "a", **dict.fromkeys(options.keys() - {"target_modules"}))
         assert checkpoint_problems(tmp_path / "base", {"a": tmp_path / "a"})
+
+
+def test_one_expert_of_a_mixture_that_transformers_fuses(tmp_path: Path) -> None:
+    """Check and run agree, although the file holds the matrix under the adapter's name."""
+    base, adapter = tmp_path / "base", tmp_path / "a"
+    model("mixtral").save_pretrained(base)
+    tensors = load_file(base / "model.safetensors")
+    name = next(name for name in tensors if name.endswith("experts.0.w1.weight"))
+    rows, columns = tensors[name].shape
+    lora = f"base_model.model.{name.removesuffix('.weight')}"
+    adapter.mkdir()
+    factors = {"A": torch.ones(2, columns), "B": torch.ones(rows, 2)}
+    save_file(
+        {f"{lora}.lora_{side}.weight": factor for side, factor in factors.items()},
+        adapter / "adapter_model.safetensors",
+    )
+    (adapter / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2}))
+    (problem,) = checkpoint_problems(base, {"a": adapter})
+    assert "adapts tensors that the base lacks" in problem
+    with pytest.raises(CheckpointError, match="adapts tensors that the base lacks"):
+        TaskVectors(base, {"a": adapter})

@@ -227,12 +227,36 @@ def test_an_entry_that_one_file_leaves_out_has_its_default(silent: str, tmp_path
         {"attention_dropout": 0.3, "initializer_range": 0.5, "_name_or_path": "x/y"},
         {"rope_parameters": None, "rope_theta": 10000.0},  # as transformers 4 writes it
         {"rms_norm_eps": None, "hidden_act": None},  # the default, unwritten
+        {"_attn_implementation_autoset": True},
     ],
 )
 def test_entries_without_effect_may_differ(entries: dict[str, Any], tmp_path: Path) -> None:
     base = save(model("llama"), tmp_path / "base")
     expert = edit_config(save(model("llama", 1), tmp_path / "a"), **entries)
     assert checkpoint_problems(base, {"a": expert}) == []
+
+
+@pytest.mark.parametrize("kind", ["type", "rope_type"])
+def test_older_names_of_entries_are_the_same_entries(kind: str, tmp_path: Path) -> None:
+    scaled = {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}
+    base = save(model("llama", rope_parameters=scaled), tmp_path / "base")
+    older: dict[str, Any] = {"rope_parameters": None, "rope_theta": 10000}
+    older["rope_scaling"] = {kind: "linear", "factor": 2}
+    expert = edit_config(save(model("llama", 1), tmp_path / "a"), **older)
+    assert (
+        checkpoint_problems(base, {"a": expert}) == checkpoint_problems(expert, {"a": base}) == []
+    )
+    older["rope_scaling"]["factor"] = 3
+    (problem,) = checkpoint_problems(base, {"a": edit_config(expert, **older)})
+    assert "(base -> expert): rope_parameters.factor 2.0 -> 3; " in problem
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_where_a_model_was_made_has_no_effect(known: bool, tmp_path: Path) -> None:
+    folders = [save(model("llama", seed), tmp_path / str(seed)) for seed in (0, 1)]
+    for folder in folders:
+        edit_config(folder, _name_or_path=str(folder), **({} if known else {"model_type": "new"}))
+    assert checkpoint_problems(folders[0], {"a": folders[1]}) == []
 
 
 QUANTIZED: dict[str, Callable[[torch.Tensor], Tensors]] = {

@@ -11,7 +11,7 @@ import torch
 from qdmerge.checkpoints import TaskVectors, checkpoint_problems
 from qdmerge.checkpoints._values import not_finite
 from qdmerge.errors import CheckpointError
-from qdmerge.spaces import WeightSpace
+from qdmerge.spaces import ExpertSpace, WeightSpace
 from tests.trios import SHAPES, Trio, draw_lora, write, write_adapter
 
 LORA = draw_lora({"layers.0.attn": (8, 8)}, 2, 0)
@@ -92,3 +92,26 @@ def test_a_file_that_changes_is_read_again(make_trio: Callable[..., Trio]) -> No
     content[-2:] = b"\xff\x7f"
     file.write_bytes(content)
     assert "'os'" in checkpoint_problems(trio.base_path, trio.expert_paths)[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("value", "fits"), [(65280.0, True), (-65536.0, False), (1e30, False)])
+def test_what_a_base_in_float16_cannot_hold(
+    trio: Trio, tmp_path: Path, dtype: torch.dtype, value: float, fits: bool
+) -> None:
+    base = write(tmp_path / "base", {name: t.half() for name, t in trio.base.items()})
+    large = trio.experts["db"] | {"layers.0.attn.weight": torch.full((8, 8), value)}
+    expert = write(tmp_path / "a", {name: tensor.to(dtype) for name, tensor in large.items()})
+    found = checkpoint_problems(base, {"a": expert})
+    assert fits == (not found)
+    assert fits or "float16, the base's type, cannot: layers.0.attn.weight" in found[0]
+
+
+def test_no_infinity_is_exported(trio: Trio, tmp_path: Path) -> None:
+    base = write(tmp_path / "base", {name: t.half() for name, t in trio.base.items()})
+    large = {name: tensor.float() for name, tensor in trio.base.items()}
+    large["layers.0.attn.weight"] = torch.full((8, 8), 4e4)
+    space = ExpertSpace(TaskVectors(base, {"a": write(tmp_path / "a", large)}))
+    with pytest.raises(CheckpointError, match="layers.0.attn.weight is too large for F16"):
+        space.export(2 * space.seeds["a"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
