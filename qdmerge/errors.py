@@ -66,7 +66,7 @@ def kind_of(thing: object) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return the end of a sentence on a mistyped name: ``"; did you mean 'x'?"`` or ``"."``."""
-    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    match = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)  # YAML has others
     return f"; did you mean '{match[0]}'?" if match else "."
 
 

@@ -17,6 +17,7 @@ import errno
 import functools
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
@@ -84,14 +85,34 @@ def parse_yaml(text: str) -> Any:
     """Return what foreign YAML text holds.
 
     Raises:
-        ValueError: It is not YAML, in one line; or see :func:`parse_json`.
+        ValueError: It is not YAML, in one line, or its aliases stand for too much; or see
+            :func:`parse_json`.
     """
     import yaml
 
     try:
-        return _parse(yaml.safe_load, text)
+        found = _parse(yaml.safe_load, text)
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
+    except (AttributeError, LookupError, TypeError) as error:  # of a tag and a value without it
+        raise ValueError(f"a tag does not fit its value ({error!r})") from error
+    if "&" in text and not _size(found, {}) < _MOST:
+        raise ValueError("its aliases stand for too much")
+    return found
+
+
+_MOST = 1_000_000  # values
+
+
+def _size(value: Any, known: dict[int, float]) -> float:
+    """Return how many values there are once aliases are written out; infinity in a circle."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = math.inf
+        inner = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_size(one, known) for one in inner)
+    return known[id(value)]
 
 
 def _parse(parse: Callable[[Any], Any], text: str | bytes) -> Any:

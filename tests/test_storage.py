@@ -21,12 +21,14 @@ from qdmerge.storage import (
     intact,
     locked,
     new_folder,
+    parse_yaml,
     read_json,
     read_json_or_empty,
     write_json,
     write_whole,
     written_once,
 )
+from tests.damage import DEEP, LAUGHS, ODD, ODD_YAML
 
 
 @pytest.mark.parametrize("content", ["wört", "wört".encode(), lambda p: p.write_text("wört")])
@@ -309,3 +311,23 @@ def test_what_an_entry_cost_is_known_wherever_it_was_built(tmp_path: Path) -> No
     with building_seconds() as unknown:
         built_once(tmp_path / "entry", never, "Things")
     assert unknown == []
+
+
+SHORT = [odd for odd in (*ODD, *ODD_YAML) if len(odd) < DEEP]  # nesting takes long to parse
+
+
+@pytest.mark.parametrize("odd", SHORT, ids=lambda odd: odd[:20])
+def test_foreign_yaml_is_read_or_refused_in_a_line(odd: str) -> None:
+    for text in (odd, f"a: {odd}", f"[1, {odd}]"):
+        try:
+            parse_yaml(text)
+        except ValueError as error:
+            assert str(error)
+            assert "\n" not in str(error)
+
+
+def test_aliases_that_stand_for_too_much_are_refused() -> None:
+    assert parse_yaml("[&a {b: 1}, *a]") == [{"b": 1}, {"b": 1}]
+    for text in (LAUGHS, "&a [*a]", "&a {b: *a}"):
+        with pytest.raises(ValueError, match="its aliases stand for too much"):
+            parse_yaml(text)

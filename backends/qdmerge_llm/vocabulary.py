@@ -40,7 +40,7 @@ def token_ids(folder: Path) -> dict[str, int]:
                 found = {token: number for number, (token, _) in enumerate(found)}
             added = {one["content"]: one["id"] for one in content.get("added_tokens", [])}
             return {str(token): int(number) for token, number in {**found, **added}.items()}
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise ConfigError(f"{folder / _TOKENIZER}: no tokenizer ({error!r})") from error
     slow = any((folder / name).is_file() for name in _SLOW)
     return dict(_tokenizer(folder).get_vocab()) if slow else {}

@@ -164,7 +164,7 @@ def read_header(file: Path) -> dict[str, TensorInfo]:
             end = stop
     except OSError as error:
         raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from None
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError):
         raise CheckpointError(f"{file}: the safetensors header is damaged") from None
     if size != 8 + length + end:
         state = "truncated" if size < 8 + length + end else "longer than its header says"

@@ -207,7 +207,27 @@ class History:
 
 
 def read_history(events: Iterable[Event]) -> History:
-    """Read the events of a log."""
+    """Read the events of a log.
+
+    Raises:
+        RunError: An event is none that a run writes.
+    """
+    number = 0
+
+    def counted() -> Iterator[Event]:
+        nonlocal number
+        for number, event in enumerate(events, start=1):  # noqa: B007
+            yield event
+
+    try:
+        return _read_history(counted())
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise RunError(
+            f"event {number} of the log is not as a run writes it ({error!r})"
+        ) from error
+
+
+def _read_history(events: Iterable[Event]) -> History:
     history = History()
     position_of: dict[tuple[int, int], int] = {}
     session = [0.0, 0.0]

@@ -72,9 +72,10 @@ class SolutionStore:
         path = self._folder / f"{identity}.npy"
         try:
             x: np.ndarray = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # numpy raises whatever a damaged header leads it to
+            cause = " ".join(str(error).split())
             raise RunError(
-                f"solution {path} cannot be read: {error}; restore it from a backup"
+                f"solution {path} cannot be read: {cause}; restore it from a backup"
             ) from error
         if solution_id(x) != identity:
             raise RunError(
@@ -116,6 +117,8 @@ def _torn(line: bytes) -> bool:
         _, end = json.JSONDecoder().raw_decode(line.decode("latin-1"))
     except ValueError:
         return True
+    except RecursionError:  # no event is nested like that
+        return False
     return end == len(line)
 
 

@@ -3,13 +3,84 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    TypeAdapter,
+    ValidationError,
+)
 
 from qdmerge.errors import CheckpointError
+from qdmerge.options import explain
 from qdmerge.storage import read_json
 
 Prompt = Literal["box", "point", "none"]
 """What Segment Anything is given about each image: a box, a point, or nothing."""
+
+
+def _sides(value: Any) -> Any:
+    """Return what stands for height and width, None if nothing does."""
+    if isinstance(value, dict):
+        if "height" in value and "width" in value:
+            return value["height"], value["width"]
+        value = value.get("shortest_edge") or value.get("longest_edge")
+    if isinstance(value, list | tuple) and len(value) == 2:
+        return tuple(value)
+    return (value, value) if isinstance(value, int) else None
+
+
+_Side = Annotated[int, Field(ge=1, le=2**15)]
+Size = Annotated[tuple[_Side, _Side] | None, BeforeValidator(_sides)]
+"""A size as transformers writes it: one side, two, or a dictionary; None if it is none."""
+
+_Shift = tuple[FiniteFloat] | tuple[FiniteFloat, FiniteFloat, FiniteFloat]
+_Width = Annotated[FiniteFloat, Field(gt=0)]
+
+
+class Processor(BaseModel):
+    """What is used of the settings that transformers writes beside a model."""
+
+    model_config = ConfigDict(frozen=True)
+
+    do_resize: bool | None = True
+    do_rescale: bool | None = True
+    do_normalize: bool | None = True
+    do_flip_channel_order: bool | None = False
+    size: Size = None
+    rescale_factor: FiniteFloat | None = None
+    image_mean: _Shift | None = None
+    image_std: tuple[_Width] | tuple[_Width, _Width, _Width] | None = None
+
+
+def as_size(value: Any) -> tuple[int, int] | None:
+    """Read a :data:`Size`; CheckpointError if it is impossible."""
+    try:
+        return TypeAdapter[tuple[int, int] | None](Size).validate_python(value)
+    except ValidationError:
+        raise CheckpointError(f"impossible size of images: {str(value)[:80]}") from None
+
+
+def read_processor(path: Path) -> Processor:
+    """Read a model folder's settings of preprocessing; the defaults if it has none.
+
+    Raises:
+        CheckpointError: They cannot be used.
+    """
+    folder = path.parent if path.is_file() else path
+    file, settings = folder / "preprocessor_config.json", None
+    if file.is_file():
+        settings = read_json(file, CheckpointError)
+    elif (file := folder / "processor_config.json").is_file():
+        settings = read_json(file, CheckpointError).get("image_processor")
+    try:
+        return Processor.model_validate(settings if isinstance(settings, dict) else {})
+    except ValidationError as error:
+        raise CheckpointError(explain(error, Processor, str(file))[0]) from None
 
 
 def model_problems(path: Path, factory: str | None, prompt: str | None) -> list[str]:
@@ -26,6 +97,7 @@ def model_problems(path: Path, factory: str | None, prompt: str | None) -> list[
         return found + _prompt_problems(None, prompt)
     try:
         model_type = read_config(path).get("model_type")
+        read_processor(path)
     except CheckpointError as error:
         return [str(error)]
     if not isinstance(model_type, str):

@@ -17,8 +17,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATI
 
 from qdmerge.errors import CheckpointError, ConfigError, nearest
 from qdmerge.parts import load_target
-from qdmerge_segmentation.models._check import Prompt, model_problems, read_config
-from qdmerge_segmentation.models._preprocessing import Preprocessing, as_size
+from qdmerge_segmentation.models._check import Prompt, as_size, model_problems, read_config
+from qdmerge_segmentation.models._preprocessing import Preprocessing
 from qdmerge_segmentation.models._sam import SamSegmenter
 from qdmerge_segmentation.models._segmenter import Segmenter, SemanticSegmenter
 from qdmerge_segmentation.models.modeling_unet import UNetConfig, UNetForSemanticSegmentation

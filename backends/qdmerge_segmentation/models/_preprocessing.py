@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from qdmerge.errors import CheckpointError, ConfigError
-from qdmerge.storage import read_json
+from qdmerge.errors import ConfigError
+from qdmerge_segmentation.models._check import read_processor
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, of pixels in [0, 1]."""
@@ -35,15 +34,14 @@ class Preprocessing:
         """Read a model folder's preprocessing as transformers writes it; ImageNet's if it has none.
         A size with one edge means a square; nothing is cropped: predictions cover whole images.
         """
-        settings = _settings(path)
-        normalized = settings.get("do_normalize", True)
-        rescaled = settings.get("do_rescale", True)
+        found = read_processor(path)
+        factor = 1 / 255 if found.rescale_factor is None else found.rescale_factor
         return cls(
-            size=as_size(settings.get("size")) if settings.get("do_resize", True) else None,
-            scale=settings.get("rescale_factor", 1 / 255) if rescaled else 1.0,
-            mean=tuple(settings.get("image_mean") or _MEAN) if normalized else (0.0,),
-            std=tuple(settings.get("image_std") or _STD) if normalized else (1.0,),
-            reverse=bool(settings.get("do_flip_channel_order")),
+            size=found.size if found.do_resize else None,
+            scale=factor if found.do_rescale else 1.0,
+            mean=(found.image_mean or _MEAN) if found.do_normalize else (0.0,),
+            std=(found.image_std or _STD) if found.do_normalize else (1.0,),
+            reverse=bool(found.do_flip_channel_order),
         )
 
     def pixels(self, images: Sequence[np.ndarray]) -> torch.Tensor:
@@ -67,17 +65,6 @@ class Preprocessing:
         return ((scaled - mean[:, None, None]) / std[:, None, None]).to(dtype)
 
 
-def as_size(value: Any) -> tuple[int, int] | None:
-    """Read a size as transformers writes it: one side, two, or a dictionary; None if it is none."""
-    if isinstance(value, dict):
-        if "height" in value and "width" in value:
-            return int(value["height"]), int(value["width"])
-        value = value.get("shortest_edge") or value.get("longest_edge")
-    if isinstance(value, (list, tuple)) and len(value) == 2:
-        return int(value[0]), int(value[1])
-    return (int(value), int(value)) if isinstance(value, int) else None
-
-
 def resize(image: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
     """Resize an image, ``(h, w, 3)`` uint8, to ``(1, 3, *size)`` uint8: bilinear with antialiasing,
     within one grey value of Pillow's, which transformers uses.
@@ -86,14 +73,3 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
     if image.shape[:2] == size:
         return pixels
     return interpolate(pixels, size, mode="bilinear", antialias=True)
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    folder = path.parent if path.is_file() else path
-    if (folder / "preprocessor_config.json").is_file():
-        return read_json(folder / "preprocessor_config.json", CheckpointError)
-    joint = folder / "processor_config.json"
-    if joint.is_file():
-        settings = read_json(joint, CheckpointError).get("image_processor")
-        return settings if isinstance(settings, dict) else {}
-    return {}

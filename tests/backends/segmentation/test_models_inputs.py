@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from qdmerge.errors import CheckpointError, ConfigError
+from qdmerge.errors import ConfigError
 from qdmerge_segmentation.models import load_segmenter, predict
+from qdmerge_segmentation.models._check import model_problems
 from qdmerge_segmentation.models._preprocessing import Preprocessing, resize
 from qdmerge_segmentation.models._sam import box_around, point_inside
 from tests.backends.segmentation.conftest import SAM_SIDE, pictures
@@ -113,8 +114,30 @@ def test_the_size_comes_from_settings_then_preprocessor_then_config(family, tmp_
     assert side() == 32
     assert side(16) == 16
     (folder / "preprocessor_config.json").write_text("[]")
-    with pytest.raises(CheckpointError, match="expected a JSON object"):
+    with pytest.raises(ConfigError, match="expected a JSON object"):
         side()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"size": {"height": "x", "width": 8}},
+        {"size": {"height": None, "width": None}},
+        {"size": 0},
+        {"size": [10**400, 1]},
+        {"image_mean": 3},
+        {"image_mean": [0.5, 0.5]},
+        {"image_std": [0.0, 1.0, 1.0]},
+        {"rescale_factor": float("nan")},
+        {"do_resize": []},
+    ],
+    ids=str,
+)
+def test_impossible_preprocessing_is_found_before_weights_are_loaded(odd, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "unet"}')
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(odd))
+    (line,) = model_problems(tmp_path, None, None)
+    assert line.startswith(f"{tmp_path / 'preprocessor_config.json'}: '{next(iter(odd))}")
 
 
 def test_images_of_several_sizes_need_one_to_be_resized_to(family):
