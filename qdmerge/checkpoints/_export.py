@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ def write_checkpoint(base: Checkpoint, tensor: Callable[[str], torch.Tensor], pa
         stored = _as_stored(base, tensor)
         for file in base.files:
             infos = {name: info for name, info in base.stored.items() if info.file == file}
-            _write_file(folder / (file.name if base.sharded else SINGLE), infos, stored)
+            _write_file(folder / (file.name if base.sharded else SINGLE), infos, stored, base.used)
         if base.sharded:
             names = {name: info.file.name for name, info in base.stored.items()}
             size = sum(info.nbytes for info in base.stored.values())
@@ -115,9 +115,12 @@ def _export_folder(path: Path) -> Iterator[Path]:
 
 
 def _write_file(
-    file: Path, infos: dict[str, TensorInfo], tensor: Callable[[str], torch.Tensor]
+    file: Path,
+    infos: dict[str, TensorInfo],
+    tensor: Callable[[str], torch.Tensor],
+    merged: Collection[str],
 ) -> None:
-    """Write tensors as one safetensors file."""
+    """Write tensors as one safetensors file; those of the model (``merged``) must be finite."""
     with file.open("wb") as stream:
         stream.write(_header(infos))
         for name, info in infos.items():
@@ -125,7 +128,7 @@ def _write_file(
             if tuple(value.shape) != info.shape:
                 raise ValueError(f"expected {name} {info.shape}, received {tuple(value.shape)}")
             value = value.to(DTYPES.get(info.dtype, value.dtype)).contiguous()
-            if info.floating and not value.isfinite().all():
+            if name in merged and info.floating and not value.isfinite().all():
                 raise CheckpointError(
                     f"{name} is too large for {info.dtype}, the base's type; use a base in "
                     "bfloat16 or float32"
