@@ -53,12 +53,15 @@ def tokens_with_rows(folder: Path, base: Path) -> dict[str, int]:
     found = token_ids(folder)
     if not found:
         return tokens_with_rows(base, base) if folder != base else {}
-    config: dict[str, Any] = {}
-    for place in (folder, base):  # an adapter has none
-        config = config or read_json_or_empty(place / "config.json")
-    parts = [config, *(part for part in config.values() if isinstance(part, dict))]
-    rows = [part["vocab_size"] for part in parts if isinstance(part.get("vocab_size"), int)]
+    config = _config(folder) if (folder / "config.json").is_file() else _config(base)  # an adapter
+    rows = [part["vocab_size"] for part in config if isinstance(part.get("vocab_size"), int)]
     return {token: number for token, number in found.items() if not rows or number < rows[0]}
+
+
+def _config(folder: Path) -> list[dict[str, Any]]:
+    """Return a model's configuration, and those of its parts."""
+    config = read_json_or_empty(folder / "config.json")
+    return [config, *(part for part in config.values() if isinstance(part, dict))]
 
 
 def vocabulary_problems(base: Path, experts: Mapping[str, Path], union: bool) -> list[str]:
@@ -73,9 +76,16 @@ def vocabulary_problems(base: Path, experts: Mapping[str, Path], union: bool) ->
     for name, folder in experts.items():
         theirs = tokens_with_rows(folder, base)
         whole = not is_adapter(folder)
-        if not ours or ours == theirs or (union and whole):
-            continue
         who = f"expert '{name}' ({folder})"
+        if not ours or ours == theirs:
+            continue
+        if union and whole:
+            if any(part.get("hidden_size_per_layer_input") for part in _config(base)):
+                found.append(
+                    f"{who}: its tokens are not the base's, and `vocabulary: union` is not for "
+                    "models with an embedding for each layer (hidden_size_per_layer_input)"
+                )
+            continue
         new = [token for token in theirs if token not in ours]
         moved = [t for t in theirs if t in ours and theirs[t] != ours[t]]
         if moved:

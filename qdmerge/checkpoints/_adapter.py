@@ -279,7 +279,8 @@ def _mismatches(
     return findings(
         {
             "adapts tensors that the base lacks": lacking,
-            "has another vocabulary (base -> adapter)": vocabulary,
+            "has another vocabulary (base -> adapter), which takes a whole model (peft's "
+            "merge_and_unload)": vocabulary,
             "has tensors of other shapes (base -> adapter)": shapes,
             "adapts tensors of the base that hold no floats": kinds,
         }

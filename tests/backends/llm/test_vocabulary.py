@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from qdmerge.errors import ConfigError, Hint
 from qdmerge.spaces import ExpertSpace
 from qdmerge_llm.config import LLMConfig
 from qdmerge_llm.vocabulary import token_ids, united, vocabulary_problems
+from tests.backends.llm.tiny import characters
 
 WORDS = ["<pad>", "</s>", "a", "b", "c", "d"]
 
@@ -94,6 +96,40 @@ def test_an_adapter_with_tokens_of_its_own_becomes_a_whole_model_first(tmp_path:
     (one / "model.safetensors").unlink()
     (one / "adapter_config.json").write_text("{}")
     assert "merge_and_unload" in vocabulary_problems(base, {"one": one}, union=True)[0]
+
+
+@pytest.mark.parametrize("union", [False, True])
+def test_an_adapter_with_resized_embeddings_is_refused(union: bool, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    base = write(tmp_path / "base")
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer.add_tokens(["<call>"])
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model.resize_token_embeddings(len(tokenizer))
+    adapted = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj"]))
+    adapted.save_pretrained(tmp_path / "one")
+    tokenizer.save_pretrained(tmp_path / "one")
+    vocabulary = "union" if union else "base"
+    told = config(tmp_path, tmp_path / "none.jsonl", vocabulary=vocabulary).problems()
+    (line,) = (line for line in told if "expert 'one'" in line)
+    assert "another vocabulary" in line
+    assert "6 -> 7 rows" in line
+    assert "merge_and_unload" in line
+
+
+def test_models_with_an_embedding_for_each_layer_are_not_united(tmp_path: Path) -> None:
+    """A union would leave rows of those embeddings to other tokens."""
+    base, one = tmp_path / "base", tmp_path / "one"
+    for folder, added in ((base, []), (one, ["<call>"])):
+        tokenizer = characters()
+        tokenizer.add_tokens(added)
+        tokenizer.save_pretrained(folder)
+        part = {"vocab_size": len(tokenizer), "hidden_size_per_layer_input": 8}
+        (folder / "config.json").write_text(json.dumps({"text_config": part}))
+    (line,) = vocabulary_problems(base, {"one": one}, union=True)
+    assert "expert 'one'" in line
+    assert "hidden_size_per_layer_input" in line
+    assert vocabulary_problems(base, {"one": base}, union=True) == []
 
 
 def test_without_new_tokens_nothing_is_written(tmp_path: Path) -> None:
