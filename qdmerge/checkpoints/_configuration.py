@@ -13,7 +13,8 @@ _WITHOUT_EFFECT = re.compile(
     |use_cache|cache_implementation|quantization_config|tie_word_embeddings|vocab_size|torchscript
     |(bos|eos|pad|sep|cls|mask|unk|decoder_start|forced_bos|forced_eos)_token_id|model_max_length
     |(id2label|label2id|num_labels|problem_type|finetuning_task|task_specific_params|prefix)
-    |tokenizer_class|output_.*|(use_)?return_dict.*|chunk_size_feed_forward|attn_implementation
+    |tokenizer_class|output_(attentions|hidden_states|router_logits|scores)|(use_)?return_dict.*
+    |chunk_size_feed_forward|attn_implementation
     |.*dropout.*|.*_pdrop|.*layerdrop.*|drop_path_rate|.*initiali[sz]er.*|.*init_(std|range|scale)
     |.*jitter.*|.*(loss|aux).*|.*gradient_checkpointing.*|unsloth.*|pretraining_tp|mask_time.*
     |mask_feature.*|(summary_.*|num_logits_to_keep|use_mambapy|use_mamba_kernels)
@@ -69,7 +70,8 @@ def differences(
     used = _USED.get(str(base.get("model_type")))
     for key in dict.fromkeys([*base, *expert]):
         ours, theirs = base.get(key), expert.get(key)
-        if ours == theirs or (_WITHOUT_EFFECT.fullmatch(key) and key != used):
+        renumbered = key == "id2label" and _renumbered(ours, theirs)
+        if ours == theirs or (_WITHOUT_EFFECT.fullmatch(key) and key != used and not renumbered):
             continue
         if key == "type" and "rope_type" in base and "rope_type" in expert:
             continue  # its name before, which transformers keeps beside it
@@ -78,6 +80,14 @@ def differences(
         else:
             found[prefix + key] = f"{ours} -> {theirs}"
     return found
+
+
+def _renumbered(ours: Any, theirs: Any) -> bool:
+    """Return whether a class of this name is another output of the expert's."""
+    if not isinstance(ours, Mapping) or not isinstance(theirs, Mapping):
+        return False
+    numbers = {str(label): str(number) for number, label in ours.items()}
+    return any(numbers.get(str(label), str(n)) != str(n) for n, label in theirs.items())
 
 
 def other_computation(

@@ -251,6 +251,17 @@ def test_older_names_of_entries_are_the_same_entries(kind: str, tmp_path: Path) 
     assert "(base -> expert): rope_parameters.factor 2.0 -> 3; " in problem
 
 
+def test_classes_of_the_same_names_have_the_same_numbers(tmp_path: Path) -> None:
+    labels = {"0": "ground", "1": "cat", "2": "dog"}
+    base = edit_config(save(model("llama"), tmp_path / "base"), id2label=labels)
+    expert = edit_config(save(model("llama", 1), tmp_path / "a"), id2label=labels | {"2": "fox"})
+    assert checkpoint_problems(base, {"a": expert}) == []
+    edit_config(expert, id2label=labels | {"1": "dog", "2": "cat"})
+    (problem,) = checkpoint_problems(base, {"a": expert})
+    assert "id2label.1 cat -> dog, id2label.2 dog -> cat" in problem
+    assert checkpoint_problems(base, {"a": expert}, ["id2label"]) == []
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_where_a_model_was_made_has_no_effect(known: bool, tmp_path: Path) -> None:
     folders = [save(model("llama", seed), tmp_path / str(seed)) for seed in (0, 1)]
