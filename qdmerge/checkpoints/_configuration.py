@@ -71,14 +71,16 @@ def differences(
     for key in dict.fromkeys([*base, *expert]):
         ours, theirs = base.get(key), expert.get(key)
         renumbered = key == "id2label" and _renumbered(ours, theirs)
-        if ours == theirs or (_WITHOUT_EFFECT.fullmatch(key) and key != used and not renumbered):
+        if ours == theirs or (
+            _WITHOUT_EFFECT.fullmatch(str(key)) and key != used and not renumbered
+        ):
             continue
         if key == "type" and "rope_type" in base and "rope_type" in expert:
             continue  # its name before, which transformers keeps beside it
         if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
             found |= differences(ours, theirs, f"{prefix}{key}.")
         else:
-            found[prefix + key] = f"{ours} -> {theirs}"
+            found[f"{prefix}{key}"] = f"{ours} -> {theirs}"
     return found
 
 
