@@ -41,7 +41,7 @@ def write_whole(
 ) -> None:
     """Write a file that appears whole or not at all.
 
-    It is written beside its place as ``NAME.part``, flushed to the disk, and renamed. Two
+    It is written beside its place as ``NAME.part`` and renamed. Two
     processes must not write the same file at once; see :func:`locked`.
 
     Args:
@@ -78,7 +78,7 @@ def parse_json(text: str | bytes) -> Any:
         ValueError: It is not JSON, is nested too deeply, or holds half of a surrogate pair, which
             no file can keep.
     """
-    return _parse(json.loads, text)
+    return _parse(json.loads, text if isinstance(text, str) else text.decode())
 
 
 def parse_yaml(text: str) -> Any:
@@ -115,10 +115,10 @@ def _size(value: Any, known: dict[int, float]) -> float:
     return known[id(value)]
 
 
-def _parse(parse: Callable[[Any], Any], text: str | bytes) -> Any:
+def _parse(parse: Callable[[str], Any], text: str) -> Any:
     try:
         found = parse(text)
-        if (b"\\u" if isinstance(text, bytes) else "\\u") in text:  # type: ignore[operator]
+        if "\\u" in text:
             json.dumps(found, ensure_ascii=False, default=str).encode()
     except RecursionError:
         raise ValueError("nested too deeply") from None

@@ -112,7 +112,7 @@ def chat_template(folder: Path) -> str | None:
         return (folder / "chat_template.jinja").read_text(encoding="utf-8", errors="replace")
     settings = folder / "tokenizer_config.json"
     found = read_json_or_empty(settings).get("chat_template")
-    return found if isinstance(found, str) else found and str(found)
+    return str(found) if found else None
 
 
 def tell_other_templates(base: Path, experts: Mapping[str, Path]) -> None:

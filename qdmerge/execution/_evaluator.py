@@ -70,35 +70,38 @@ class PendingEvaluation:
         self._future = submit()
         self._attempt = 1
 
+    def _try_again(self) -> bool:
+        """Submit the failed evaluation anew if it may be tried again; return whether."""
+        if self._attempt > self._retries:
+            return False
+        self._attempt += 1
+        self._future = self._submit()
+        return True
+
     def ended(self) -> bool:
         """Return whether the outcome is there; one that may be tried again is submitted anew."""
-        if not self._future.done():
+        future = self._future
+        if not future.done():
             return False
-        if self._attempt <= self._retries and self._future.exception() is not None:
-            self._attempt += 1
-            self._future = self._submit()
-            return False
-        return True
+        failed = future.cancelled() or isinstance(future.exception(), Exception)
+        return not (failed and self._try_again())
 
     def result(self) -> Outcome:
         """Wait for the outcome."""
-        for attempt in range(self._attempt, self._retries + 2):
+        while True:
             try:
                 evaluation, seconds = self._future.result()
+                break
             except Exception as error:
-                cause = describe(error)
-                if attempt <= self._retries:
-                    self._attempt = attempt + 1
-                    self._future = self._submit()
-                continue
-            if not evaluation.valid.all():
-                # Evaluations are deterministic, so another attempt would give the same.
-                cause = f"scores or measures are not finite: {_values(evaluation)}"
-                if replace(evaluation, jacobians=None).valid.all():
-                    cause = "gradients of the guide are not finite"
-                return Outcome(None, 0.0, attempt, cause)
-            return Outcome(evaluation, seconds, attempt)
-        return Outcome(None, 0.0, self._retries + 1, cause)
+                if not self._try_again():
+                    return Outcome(None, 0.0, self._attempt, describe(error))
+        if not evaluation.valid.all():
+            # Evaluations are deterministic, so another attempt would give the same.
+            cause = f"scores or measures are not finite: {_values(evaluation)}"
+            if replace(evaluation, jacobians=None).valid.all():
+                cause = "gradients of the guide are not finite"
+            return Outcome(None, 0.0, self._attempt, cause)
+        return Outcome(evaluation, seconds, self._attempt)
 
 
 def describe(error: BaseException) -> str:

@@ -18,7 +18,7 @@ from transformers import (
 
 from qdmerge.checkpoints import TaskVectors, checkpoint_problems, loading_problems
 from qdmerge.spaces import ExpertSpace
-from tests.backends.llm.tiny import CAUSAL, NotTiny, tiny
+from tests.tiny import CAUSAL, NotTiny, tiny
 
 IDS = {"input_ids": torch.tensor([[5, 6, 7, 8, 9]])}
 

@@ -12,9 +12,9 @@ import torch
 
 from qdmerge.checkpoints import checkpoint_problems
 from qdmerge.checkpoints._configuration import differences
-from tests.backends.llm.tiny import CAUSAL, NotTiny, tiny
 from tests.checkpoints.test_architectures import gemma3
 from tests.checkpoints.test_layout import edit_config
+from tests.tiny import CAUSAL, NotTiny, tiny
 
 IDS = torch.arange(24)[None]
 

@@ -10,7 +10,7 @@ import pytest
 from qdmerge_toy import ToyGuide
 
 from qdmerge.errors import ConfigError
-from qdmerge.runs import Run, read_events
+from qdmerge.runs import Run, read_events, read_history
 from qdmerge.storage import built_once, cache_dir
 from tests.runs.conftest import STARTS, essence, toy_config
 
@@ -103,3 +103,13 @@ def test_what_was_prepared_once_counts_in_every_run(tmp_path, monkeypatch):
 def test_a_budget_of_no_seconds_is_refused(seconds):
     with pytest.raises(ConfigError, match="seconds"):
         toy_config(9, seconds=seconds)
+
+
+def test_children_are_counted_as_their_outcomes_come(finished):
+    """At each tell, as many as the log up to there has outcomes of."""
+    path, _ = finished["merge"]
+    events = read_events(path / "events.jsonl")
+    told = [place for place, event in enumerate(events) if event["event"] == "tell"]
+    counts = [count for count, _ in read_history(events).stats]
+    assert counts == [read_history(events[: place + 1]).n_children for place in told]
+    assert counts[-1] == 12

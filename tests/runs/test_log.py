@@ -142,3 +142,22 @@ def test_lines_are_plain_json(tmp_path):
     write(tmp_path / "events.jsonl", 2)
     lines = (tmp_path / "events.jsonl").read_text().splitlines()
     assert [json.loads(line)["index"] for line in lines] == [0, 1]
+
+
+def test_a_batch_is_flushed_to_the_disk_once_when_it_is_told(tmp_path, monkeypatch):
+    """A killed process loses none of its events in any case."""
+    flushed = []
+    monkeypatch.setattr("os.fsync", flushed.append)
+    log = EventLog(tmp_path / "events.jsonl")
+    for kind in ("ask", "scores", "failed"):
+        log.append(kind)
+    assert not flushed
+    assert [e["event"] for e in read_events(tmp_path / "events.jsonl")] == [
+        "ask",
+        "scores",
+        "failed",
+    ]
+    for number, kind in enumerate(("tell", "final", "done"), start=1):
+        log.append(kind)
+        assert len(flushed) == number
+    log.close()

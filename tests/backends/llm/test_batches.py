@@ -10,7 +10,7 @@ from transformers import AddedToken
 
 from qdmerge.errors import ConfigError
 from qdmerge_llm.generation import Generator
-from tests.backends.llm.tiny import CAUSAL, NotTiny, characters, tiny
+from tests.tiny import CAUSAL, NotTiny, characters, tiny
 
 PROMPTS = ["ab", "select", "x" * 40 + "yz", "hello,world", "q", "table1", "abcdefghijklmnop", "z"]
 ROPE = {"rope_theta": 10000.0}

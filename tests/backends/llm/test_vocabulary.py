@@ -17,7 +17,7 @@ from qdmerge.errors import ConfigError, Hint
 from qdmerge.spaces import ExpertSpace
 from qdmerge_llm.config import LLMConfig
 from qdmerge_llm.vocabulary import token_ids, united, vocabulary_problems
-from tests.backends.llm.tiny import characters
+from tests.tiny import characters
 
 WORDS = ["<pad>", "</s>", "a", "b", "c", "d"]
 
